@@ -1,0 +1,1 @@
+"""What Stably's public API is, without a word of Airflow."""

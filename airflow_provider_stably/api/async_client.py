@@ -1,0 +1,128 @@
+"""Send calls over aiohttp. Import lazily: aiohttp costs every DAG parse about 0.3 s."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self, TypeVar
+
+import aiohttp
+import tenacity
+
+from airflow_provider_stably.api import protocol
+from airflow_provider_stably.api.endpoint import Endpoint
+from airflow_provider_stably.api.replay import replay_policy
+from airflow_provider_stably.exceptions import StablyError
+
+T = TypeVar("T")
+
+
+class AsyncStablyClient:
+    """Send calls and read their answers on an event loop. Use as an async context manager.
+
+    :param endpoint: The API and how to reach it.
+    :param max_attempts: How often a call is sent at most.
+    :param sleep: Waits the given seconds between attempts.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        max_attempts: int = protocol.MAX_ATTEMPTS,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._endpoint = endpoint
+        self._max_attempts = max_attempts
+        self._sleep = sleep
+
+    async def __aenter__(self) -> Self:
+        endpoint = self._endpoint
+        self._proxy = endpoint.effective_proxy()
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=await _tls(endpoint.effective_verify())),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={
+                "Authorization": f"Bearer {endpoint.api_key}",
+                "User-Agent": endpoint.user_agent,
+            },
+            timeout=aiohttp.ClientTimeout(
+                total=2 * endpoint.timeout,
+                sock_connect=endpoint.timeout,
+                sock_read=endpoint.timeout,
+            ),
+            # With trust_env, aiohttp would let ~/.netrc replace the Authorization header.
+            trust_env=False,
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._session.close()
+
+    async def send(self, call: protocol.Call[T]) -> T:
+        """Send a call, again where that is allowed and may help, and return what it reads.
+
+        :raises StablyError: as :meth:`airflow_provider_stably.api.client.StablyClient.send`.
+        """
+        retrying = tenacity.AsyncRetrying(sleep=self._sleep, **replay_policy(call, self._max_attempts))
+        try:
+            return await retrying(self._send_once, call)
+        except StablyError as error:
+            meaning = protocol.final_error(call, error)
+            if meaning is error:
+                raise
+            raise meaning from error
+
+    async def _send_once(self, call: protocol.Call[T]) -> T:
+        url = self._endpoint.base_url + call.path
+        try:
+            async with self._session.request(
+                call.route.method,
+                url,
+                json=call.body,
+                proxy=self._proxy,
+                allow_redirects=False,
+            ) as response:
+                answer = await self._receive(response)
+        except (aiohttp.ClientError, OSError) as error:
+            raise protocol.unreachable(call, error, self._endpoint, request_sent=_was_sent(error)) from error
+        return protocol.read_answer(call, answer, label=self._endpoint.label)
+
+    async def _receive(self, response: aiohttp.ClientResponse) -> protocol.Answer:
+        body = bytearray()
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > protocol.MAX_ANSWER_BYTES:
+                break
+        return protocol.Answer(
+            status=response.status,
+            headers={name.lower(): value for name, value in response.headers.items()},
+            body=self._endpoint.scrub(bytes(body[: protocol.MAX_ANSWER_BYTES])),
+            is_whole=len(body) <= protocol.MAX_ANSWER_BYTES,
+        )
+
+
+async def _tls(verify: bool | str) -> ssl.SSLContext | bool:
+    if not isinstance(verify, str):
+        return verify
+    # Reading a CA bundle takes tens of milliseconds, too long for a loop that others wait on.
+    return await asyncio.to_thread(_trust_only, verify)
+
+
+def _trust_only(path: str) -> ssl.SSLContext:
+    is_folder = os.path.isdir(path)
+    return ssl.create_default_context(cafile=None if is_folder else path, capath=path if is_folder else None)
+
+
+def _was_sent(error: Exception) -> bool:
+    """Whether the request may have reached the server; when in doubt, yes."""
+    not_sent = aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aiohttp.ClientHttpProxyError
+    return not isinstance(error, not_sent)

@@ -1,0 +1,175 @@
+"""Send calls over requests. Import lazily: requests costs every DAG parse about 0.1 s."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable
+from http.cookiejar import DefaultCookiePolicy
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import requests
+import tenacity
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from urllib3.exceptions import NewConnectionError, SSLError
+
+from airflow_provider_stably.api import protocol
+from airflow_provider_stably.api.endpoint import Endpoint
+from airflow_provider_stably.api.replay import replay_policy
+from airflow_provider_stably.exceptions import StablyError, StablyUnreachableError
+
+T = TypeVar("T")
+
+MAX_CONNECTIONS = 8
+"""How many calls of one session may be under way at once before connections are thrown away."""
+
+_CHUNK_BYTES = 64 * 1024
+
+
+class StablySession(requests.Session):
+    """A ``requests.Session`` that is authenticated for one endpoint and closes what requests leaves open.
+
+    The key goes to the endpoint's origin only and ``~/.netrc`` does not replace it; redirects are not
+    followed; there is always a timeout; the connection's own proxy and CA bundle win over the environment's
+    (requests has it the other way round); cookies are not kept, so that threads may share it.
+
+    :param endpoint: The API and how to reach it.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        super().__init__()
+        self.endpoint = endpoint
+        # Set on the session, this also keeps requests from asking ~/.netrc.
+        self.auth = _OriginBoundKey(endpoint)
+        self.headers["User-Agent"] = endpoint.user_agent
+        self.trust_env = endpoint.trust_env
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        adapter = HTTPAdapter(pool_maxsize=MAX_CONNECTIONS)
+        self.mount("https://", adapter)
+        self.mount("http://", adapter)
+
+    def merge_environment_settings(
+        self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
+    ) -> dict[str, Any]:
+        """Put the endpoint's proxy and CA bundle before the environment's."""
+        if verify is None:
+            verify = self.endpoint.effective_verify()
+        if self.endpoint.proxy:
+            proxies = {
+                "http": self.endpoint.proxy,
+                "https": self.endpoint.proxy,
+                **(proxies or {}),
+            }
+        return super().merge_environment_settings(url, proxies, stream, verify, cert)
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """Send with a timeout and without following redirects."""
+        if kwargs.get("timeout") is None:
+            kwargs["timeout"] = self.endpoint.timeout
+        kwargs["allow_redirects"] = False
+        return super().send(request, **kwargs)
+
+
+class StablyClient:
+    """Send calls and read their answers, synchronously. Threads may share one.
+
+    :param endpoint: The API and how to reach it.
+    :param max_attempts: How often a call is sent at most.
+    :param sleep: Waits the given seconds between attempts.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        max_attempts: int = protocol.MAX_ATTEMPTS,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.session = StablySession(endpoint)
+        self._endpoint = endpoint
+        self._max_attempts = max_attempts
+        self._sleep = sleep
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.session.close()
+
+    def send(self, call: protocol.Call[T]) -> T:
+        """Send a call, again where that is allowed and may help, and return what it reads.
+
+        :raises StablyError: see :func:`~airflow_provider_stably.api.protocol.read_answer`, and
+            StablyUnreachableError if no answer came, StablyAmbiguousStartError if that was a start's.
+        """
+        retrying = tenacity.Retrying(sleep=self._sleep, **replay_policy(call, self._max_attempts))
+        try:
+            result: T = retrying(self._send_once, call)
+        except StablyError as error:
+            meaning = protocol.final_error(call, error)
+            if meaning is error:
+                raise
+            raise meaning from error
+        return result
+
+    def _send_once(self, call: protocol.Call[T]) -> T:
+        url = self._endpoint.base_url + call.path
+        try:
+            with self.session.request(call.route.method, url, json=call.body, stream=True) as response:
+                answer = self._receive(response)
+        except (requests.RequestException, OSError) as error:
+            raise self._unreachable(call, error) from error
+        return protocol.read_answer(call, answer, label=self._endpoint.label)
+
+    def _receive(self, response: requests.Response) -> protocol.Answer:
+        # The session's timeout restarts with every byte; a body that trickles is given up on here.
+        deadline = time.monotonic() + self._endpoint.timeout
+        body = bytearray()
+        for chunk in response.iter_content(_CHUNK_BYTES):
+            body += chunk
+            if len(body) > protocol.MAX_ANSWER_BYTES:
+                break
+            if time.monotonic() > deadline:
+                raise requests.ReadTimeout(f"the body was not complete after {self._endpoint.timeout:g} s")
+        return protocol.Answer(
+            status=response.status_code,
+            headers={name.lower(): value for name, value in response.headers.items()},
+            body=self._endpoint.scrub(bytes(body[: protocol.MAX_ANSWER_BYTES])),
+            is_whole=len(body) <= protocol.MAX_ANSWER_BYTES,
+        )
+
+    def _unreachable(self, call: protocol.Call[Any], error: Exception) -> StablyUnreachableError:
+        return protocol.unreachable(call, error, self._endpoint, request_sent=_was_sent(error))
+
+
+class _OriginBoundKey(AuthBase):
+    """Adds the key to requests to the endpoint's own origin."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if request.url and self._endpoint.owns(request.url):
+            request.headers["Authorization"] = f"Bearer {self._endpoint.api_key}"
+        return request
+
+
+def _was_sent(error: Exception) -> bool:
+    """Whether the request may have reached the server; when in doubt, yes."""
+    if isinstance(error, requests.exceptions.ConnectTimeout | requests.exceptions.ProxyError):
+        return False
+    reason = getattr(error.args[0] if error.args else None, "reason", None)
+    if isinstance(error, requests.exceptions.SSLError):
+        return not _is_certificate_error(reason)
+    return not isinstance(reason, NewConnectionError)
+
+
+def _is_certificate_error(reason: object) -> bool:
+    return isinstance(reason, SSLError) and isinstance(reason.args[0], ssl.SSLCertVerificationError)

@@ -1,0 +1,175 @@
+"""Runs and test results as the API gives them.
+
+Source: the vendor's documentation and open-source clients, November 2026. Only ``status`` carries a verdict,
+so only ``status`` is required; any other field that is absent or unreadable becomes None, so that a change
+the vendor makes to a detail cannot keep a finished run from being seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, ClassVar, TypeVar
+
+_E = TypeVar("_E", bound=StrEnum)
+
+
+class RunStatus(StrEnum):
+    """A run's status, in the API's spelling."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    PASSED = "PASSED"
+    FAILED = "FAILED"
+    TIMEDOUT = "TIMEDOUT"
+    CANCELLED = "CANCELLED"
+    INTERRUPTED = "INTERRUPTED"
+
+
+LIVE_STATUSES = frozenset({RunStatus.QUEUED, RunStatus.RUNNING})
+
+
+class TestStatus(StrEnum):
+    """A test case's status, in the API's spelling."""
+
+    __test__ = False  # pytest would collect the name
+
+    RUNNING = "RUNNING"
+    PASSED = "PASSED"
+    FAILED = "FAILED"
+    TIMEDOUT = "TIMEDOUT"
+    SKIPPED = "SKIPPED"
+    INTERRUPTED = "INTERRUPTED"
+
+
+@dataclass(frozen=True, slots=True)
+class TestResult:
+    """One test case of a finished run.
+
+    :param title: The test's title; ``(no title)`` where the answer has none.
+    :param status: A :class:`TestStatus`, or the API's own word where this version does not know it.
+    :param duration_ms: How long it took, in milliseconds; None if not told.
+    """
+
+    __test__: ClassVar[bool] = False
+
+    title: str
+    status: TestStatus | str
+    duration_ms: int | None = None
+
+    @classmethod
+    def from_json(cls, answer: Mapping[str, Any]) -> TestResult:
+        """Read one entry of ``results.testCases``."""
+        return cls(
+            title=_text(answer.get("title")) or "(no title)",
+            status=_known(TestStatus, _text(answer.get("status")) or "UNKNOWN"),
+            duration_ms=_milliseconds(answer.get("durationMs")),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Write the entry as the API would."""
+        entry: dict[str, Any] = {"title": self.title, "status": str(self.status)}
+        return entry if self.duration_ms is None else {**entry, "durationMs": self.duration_ms}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A test run as one status answer describes it.
+
+    :param run_id: The run's id; the answer does not repeat it.
+    :param status: A :class:`RunStatus`, or the API's own word where this version does not know it.
+    :param started_at: Aware UTC; None while queued or if not told.
+    :param finished_at: Aware UTC; None while live or if not told.
+    :param branch_name: Git branch the run is associated with; None if not told.
+    :param test_results: One per test case; None if the answer has no results.
+    """
+
+    run_id: str
+    status: RunStatus | str
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    branch_name: str | None = None
+    test_results: tuple[TestResult, ...] | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run is over.
+
+        A status that this version does not know is final only if the answer has a finish time or results.
+        """
+        if isinstance(self.status, RunStatus):
+            return self.status not in LIVE_STATUSES
+        return self.finished_at is not None or self.test_results is not None
+
+    @property
+    def is_passed(self) -> bool:
+        """Whether the run succeeded: only PASSED does."""
+        return self.status is RunStatus.PASSED
+
+    @classmethod
+    def from_json(cls, run_id: str, answer: object) -> Run:
+        """Read a status answer.
+
+        :raises ValueError: if it is not an object with a ``status``.
+        """
+        if not isinstance(answer, Mapping):
+            raise ValueError(f"expected an object, got {type(answer).__name__}")
+        status = answer.get("status")
+        if not isinstance(status, str) or not status:
+            raise ValueError(f"expected 'status' to be a non-empty string, got {status!r}")
+        return cls(
+            run_id=run_id,
+            status=_known(RunStatus, status),
+            started_at=_time(answer.get("startedAt")),
+            finished_at=_time(answer.get("finishedAt")),
+            branch_name=_text(answer.get("branchName")),
+            test_results=_test_results(answer.get("results")),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Write the run as a status answer would; what is None is left out."""
+        answer: dict[str, Any] = {"status": str(self.status)}
+        if self.started_at is not None:
+            answer["startedAt"] = self.started_at.isoformat()
+        if self.finished_at is not None:
+            answer["finishedAt"] = self.finished_at.isoformat()
+        if self.branch_name is not None:
+            answer["branchName"] = self.branch_name
+        if self.test_results is not None:
+            answer["results"] = {"testCases": [result.to_json() for result in self.test_results]}
+        return answer
+
+
+def _known(enum: type[_E], word: str) -> _E | str:
+    return enum(word) if word in enum.__members__ else word
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _milliseconds(value: object) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return round(value)
+
+
+def _time(value: object) -> datetime | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        time = datetime.fromisoformat(value)
+        # Assumed: a time without a zone is UTC (the vendor's examples all end in "Z").
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _test_results(results: object) -> tuple[TestResult, ...] | None:
+    cases = results.get("testCases") if isinstance(results, Mapping) else None
+    if not isinstance(cases, list):
+        return None
+    return tuple(TestResult.from_json(case) for case in cases if isinstance(case, Mapping))

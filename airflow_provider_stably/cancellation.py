@@ -1,0 +1,205 @@
+"""Cancel runs and know what became of them.
+
+One cancellation is a conversation of several calls. It is written down once, as a generator that yields what
+to do next and is sent the answers, so that the decisions need no I/O and whoever waits - a thread or an event
+loop - only carries them out.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_stably.api import protocol
+from airflow_provider_stably.api.models import RunStatus
+from airflow_provider_stably.exceptions import StablyAuthError, StablyError, StablyNotFoundError
+from airflow_provider_stably.run_reference import RunReference
+
+if TYPE_CHECKING:
+    from airflow_provider_stably.api.client import StablyClient
+
+log = logging.getLogger(__name__)
+
+MAX_CANCEL_ATTEMPTS = 3
+"""How often a run is asked to stop that the API reports as live after it was asked."""
+
+SECONDS_BETWEEN_ATTEMPTS = 1.0
+
+CONCURRENCY = 8
+"""How many runs are dealt with at once."""
+
+
+class Outcome(StrEnum):
+    """What became of a run that was to be cancelled."""
+
+    CANCELLED = "cancelled"
+    ALREADY_FINISHED = "already_finished"
+    STILL_LIVE = "still_live"
+    NOT_FOUND = "not_found"
+    DENIED = "denied"
+    UNKNOWN = "unknown"
+    NOT_ATTEMPTED = "not_attempted"
+    MALFORMED = "malformed"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of one run.
+
+    :param status: The run's status as last read or, for ``cancelled``, as the answer implies; None if not known.
+    :param detail: What happened, for people.
+    """
+
+    outcome: Outcome
+    status: str | None = None
+    detail: str = ""
+
+    def to_json(self) -> dict[str, str | None]:
+        """Write the verdict as the XCom ``outcomes`` has it."""
+        return {"outcome": str(self.outcome), "status": None if self.status is None else str(self.status)}
+
+
+Step = protocol.Call[Any] | float
+"""A call to send, or seconds to wait."""
+
+Conversation = Generator[Step, Any, Verdict]
+
+
+def cancellation(run: RunReference) -> Conversation:
+    """Cancel a run; where the answer does not settle it, look at the run.
+
+    A 400 says nothing by itself (its text is unpublished), a lost answer neither: one status read decides.
+    """
+    verdict = Verdict(Outcome.UNKNOWN)
+    for attempt in range(MAX_CANCEL_ATTEMPTS):
+        if attempt:
+            yield SECONDS_BETWEEN_ATTEMPTS
+        try:
+            cancelled = yield protocol.cancel_run(run.project_id, run.run_id)
+        except StablyAuthError as error:
+            return Verdict(Outcome.DENIED, detail=str(error))
+        except StablyError as error:
+            log.info("Run %s: %s; reading its status", run.run_id, error)
+        else:
+            if run.run_id in cancelled:
+                return Verdict(Outcome.CANCELLED, RunStatus.CANCELLED)
+        verdict = yield from reading(run)
+        if verdict.outcome is not Outcome.STILL_LIVE:
+            return verdict
+    return replace(verdict, detail=f"the API did not cancel it in {MAX_CANCEL_ATTEMPTS} attempts")
+
+
+def reading(run: RunReference) -> Conversation:
+    """Read a run's status as a verdict."""
+    try:
+        answer = yield protocol.get_run(run.project_id, run.run_id)
+    except StablyAuthError as error:
+        return Verdict(Outcome.DENIED, detail=str(error))
+    except StablyNotFoundError:
+        return Verdict(Outcome.NOT_FOUND, detail=f"project {run.project_id} has no such run")
+    except StablyError as error:
+        return Verdict(Outcome.UNKNOWN, detail=str(error))
+    if not answer.is_finished:
+        return Verdict(Outcome.STILL_LIVE, answer.status)
+    is_cancelled = answer.status is RunStatus.CANCELLED
+    return Verdict(Outcome.CANCELLED if is_cancelled else Outcome.ALREADY_FINISHED, answer.status)
+
+
+def conduct(
+    conversation: Conversation, client: StablyClient, sleep: Callable[[float], None] = time.sleep
+) -> Verdict:
+    """Carry a conversation out in this thread."""
+    try:
+        step = next(conversation)
+        while True:
+            step = _carry_out(step, conversation, client, sleep)
+    except StopIteration as end:
+        verdict: Verdict = end.value
+        return verdict
+
+
+def cancel_all(runs: Iterable[RunReference], client: StablyClient) -> dict[RunReference, Verdict]:
+    """Cancel runs side by side, each with its own verdict; a refused key stops those not begun yet."""
+    denied = Event()
+
+    def cancel(run: RunReference) -> Verdict:
+        if denied.is_set():
+            return Verdict(Outcome.NOT_ATTEMPTED, detail="the API key had been refused")
+        verdict = conduct(cancellation(run), client)
+        if verdict.outcome is Outcome.DENIED:
+            denied.set()
+        log.info(
+            "Run %s: %s%s", run.run_id, verdict.outcome, f" ({verdict.status})" if verdict.status else ""
+        )
+        return verdict
+
+    return _side_by_side(cancel, runs)
+
+
+def wait_until_over(
+    verdicts: Mapping[RunReference, Verdict],
+    client: StablyClient,
+    *,
+    timeout: float,
+    poll_interval: float,
+) -> dict[RunReference, Verdict]:
+    """Wait until the runs whose cancellation was accepted are over, and return all verdicts.
+
+    :param timeout: Seconds for all of them together; those still live then are ``still_live``.
+    :param poll_interval: Seconds between two looks.
+    """
+    deadline = time.monotonic() + timeout
+    settled = dict(verdicts)
+    waiting = [run for run, verdict in verdicts.items() if verdict.outcome is Outcome.CANCELLED]
+    while waiting:
+        seen = _side_by_side(lambda run: conduct(reading(run), client), waiting)
+        settled.update({run: _after_acceptance(verdict, timeout) for run, verdict in seen.items()})
+        waiting = [run for run in waiting if settled[run].outcome in {Outcome.STILL_LIVE, Outcome.UNKNOWN}]
+        left = deadline - time.monotonic()
+        if left <= 0:
+            break
+        if waiting:
+            time.sleep(min(poll_interval, left))
+    return settled
+
+
+def _after_acceptance(verdict: Verdict, timeout: float) -> Verdict:
+    """Read a verdict on a run that the API said it had cancelled."""
+    if verdict.outcome is Outcome.ALREADY_FINISHED:
+        return replace(verdict, outcome=Outcome.CANCELLED)
+    if verdict.outcome is Outcome.STILL_LIVE:
+        return replace(
+            verdict, detail=f"cancellation accepted but still {verdict.status} after {timeout:g} s"
+        )
+    return verdict
+
+
+def _carry_out(
+    step: Step, conversation: Conversation, client: StablyClient, sleep: Callable[[float], None]
+) -> Step:
+    if isinstance(step, float):
+        sleep(step)
+        return next(conversation)
+    try:
+        answer = client.send(step)
+    except StablyError as error:
+        return conversation.throw(error)
+    return conversation.send(answer)
+
+
+def _side_by_side(
+    work: Callable[[RunReference], Verdict], runs: Iterable[RunReference]
+) -> dict[RunReference, Verdict]:
+    executor = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="stably")
+    try:
+        futures = {run: executor.submit(work, run) for run in runs}
+        return {run: future.result() for run, future in futures.items()}
+    finally:
+        # After an execution_timeout nothing new is begun; what is under way ends by its own time limits.
+        executor.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,133 @@
+"""Every error that this package raises; none has an Airflow base, none leaks an HTTP library.
+
+Operators convert what no retry can cure into ``AirflowFailException`` with the error here as its cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class StablyError(Exception):
+    """Base of all errors of this package.
+
+    The first argument is the message; facts are keyword arguments, kept as attributes, and survive pickling
+    (Airflow's executors carry errors across processes).
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuild from message and facts: the default would call ``__init__`` without its keywords."""
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(cls: type[StablyError], args: tuple[Any, ...], facts: dict[str, Any]) -> StablyError:
+    error = cls.__new__(cls, *args)
+    error.__dict__.update(facts)
+    return error
+
+
+class StablyConfigError(StablyError):
+    """The Airflow connection cannot be used as it is.
+
+    :param conn_id: The connection's id.
+    :param field: The field at fault, e.g. ``password`` or ``extra.timeout``.
+    """
+
+    def __init__(self, message: str, *, conn_id: str, field: str) -> None:
+        super().__init__(message)
+        self.conn_id = conn_id
+        self.field = field
+
+
+class StablyInvalidIdError(StablyError, ValueError):
+    """An id that must not be put into a URL; nothing was sent.
+
+    :param kind: What the id was for: ``run`` or ``project``.
+    :param value: The id as it came.
+    """
+
+    def __init__(self, message: str, *, kind: str, value: object) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.value = value
+
+
+class StablyUnreachableError(StablyError):
+    """No whole answer came: refused, dropped, timed out.
+
+    :param request_sent: False only if the request provably never left, e.g. the connection was refused.
+    """
+
+    def __init__(self, message: str, *, request_sent: bool) -> None:
+        super().__init__(message)
+        self.request_sent = request_sent
+
+
+class StablyHTTPError(StablyError):
+    """The API answered, and the answer was no.
+
+    :param status: HTTP status code, 300 to 599.
+    :param detail: First 500 characters of the body, for the log.
+    :param retry_after: Seconds that the answer asked to wait; None if it did not.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        detail: str,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.detail = detail
+        self.retry_after = retry_after
+
+
+class StablyAuthError(StablyHTTPError):
+    """The API refused the key: 401 or 403."""
+
+
+class StablyNotFoundError(StablyHTTPError):
+    """The API knows no such project or run: 404."""
+
+
+class StablyResponseError(StablyError):
+    """The API said yes in a form that the contract does not have.
+
+    :param status: HTTP status code, 200 to 299.
+    :param content_type: The answer's content type, empty if it had none.
+    :param detail: First 500 characters of the body, for the log.
+    """
+
+    def __init__(self, message: str, *, status: int, content_type: str, detail: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.content_type = content_type
+        self.detail = detail
+
+
+class StablyAmbiguousStartError(StablyError):
+    """A run was asked for and the answer was lost: an untracked run may exist.
+
+    Never retried, by us or by the task: a second start would be a second run.
+
+    :param project_id: The project in which to look for the run.
+    """
+
+    def __init__(self, message: str, *, project_id: str) -> None:
+        super().__init__(message)
+        self.project_id = project_id
+
+
+class StablyCancelError(StablyError):
+    """Not every run could be shown to be over.
+
+    :param outcomes: Run id to ``{"outcome": ..., "status": ...}``, as in the XCom ``outcomes``.
+    """
+
+    def __init__(self, message: str, *, outcomes: Mapping[str, Mapping[str, str | None]]) -> None:
+        super().__init__(message)
+        self.outcomes = outcomes

@@ -1,0 +1,218 @@
+"""The hook: from an Airflow connection to authenticated calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+
+from airflow_provider_stably.api import protocol
+from airflow_provider_stably.connection import config_error, endpoint_from
+from airflow_provider_stably.exceptions import (
+    StablyConfigError,
+    StablyError,
+    StablyHTTPError,
+)
+from airflow_provider_stably.get_provider_info import get_provider_info
+
+if TYPE_CHECKING:
+    import requests
+    from airflow.providers.common.compat.sdk import Connection
+
+    from airflow_provider_stably.api.async_client import AsyncStablyClient
+    from airflow_provider_stably.api.client import StablyClient
+    from airflow_provider_stably.api.models import Run
+
+
+class StablyHook(BaseHook):
+    """Calls Stably's API with the key of an Airflow connection.
+
+    The connection is looked up at the first call and then kept: looking it up again inside a signal handler
+    or a poll loop would hang on Airflow 3.
+
+    :param stably_conn_id: Id of a connection of type ``stably``.
+    :param timeout: Seconds to connect, and seconds to read; None leaves it to the connection.
+    """
+
+    conn_name_attr = "stably_conn_id"
+    default_conn_name = "stably_default"
+    conn_type = "stably"
+    hook_name = "Stably"
+
+    def __init__(self, stably_conn_id: str = default_conn_name, *, timeout: float | None = None) -> None:
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"timeout is a number of seconds above 0, not {timeout!r}")
+        super().__init__()
+        self.stably_conn_id = stably_conn_id
+        self.timeout = timeout
+
+    def get_conn(self) -> requests.Session:
+        """Return an authenticated session, for calls that this hook has no method for.
+
+        The key goes to the connection's host only, redirects are not followed and there is always a timeout.
+
+        :raises StablyConfigError: if the connection cannot be used.
+        """
+        return self.client.session
+
+    @cached_property
+    def client(self) -> StablyClient:
+        """The client that all synchronous calls of this hook share; threads may use it at once."""
+        from airflow_provider_stably.api.client import StablyClient
+
+        return StablyClient(endpoint_from(self._connection, timeout=self.timeout))
+
+    async def get_async_client(self) -> AsyncStablyClient:
+        """Look the connection up without blocking the event loop and return a client for ``async with``.
+
+        :raises StablyConfigError: if the connection cannot be used.
+        """
+        from airflow.providers.common.compat.connection import get_async_connection
+
+        from airflow_provider_stably.api.async_client import AsyncStablyClient
+
+        try:
+            connection = await get_async_connection(self.stably_conn_id, hook=self)
+        except AirflowNotFoundException as error:
+            raise self._not_defined() from error
+        return AsyncStablyClient(endpoint_from(connection, timeout=self.timeout))
+
+    def start_run(
+        self,
+        *,
+        project_id: str | None = None,
+        playwright_project_name: str | None = None,
+        branch: str | None = None,
+        environment: str | None = None,
+        env_overrides: Mapping[str, str] | None = None,
+    ) -> str:
+        """Start a run; each call that is accepted is a new run.
+
+        :param project_id: The project; None takes the connection's.
+        :param playwright_project_name: Playwright project (``--project``) to run; None runs all.
+        :param branch: Git branch to associate with the run.
+        :param environment: Name of a Stably environment.
+        :param env_overrides: Environment variable name to value; never logged.
+        :returns: The run's id.
+        :raises StablyAmbiguousStartError: if the answer was lost: an untracked run may exist.
+        :raises StablyError: on any other failure; then no run was started.
+        """
+        call = protocol.start_run(
+            self.resolve_project_id(project_id),
+            playwright_project_name=playwright_project_name,
+            branch=branch,
+            environment=environment,
+            env_overrides=env_overrides,
+        )
+        return self.client.send(call)
+
+    def get_run(self, run_id: str, *, project_id: str | None = None) -> Run:
+        """Read a run's status and results.
+
+        :param project_id: The run's project; None takes the connection's.
+        :raises StablyNotFoundError: if the project has no such run.
+        :raises StablyError: on any other failure.
+        """
+        return self.client.send(protocol.get_run(self.resolve_project_id(project_id), run_id))
+
+    def cancel_run(self, run_id: str, *, project_id: str | None = None) -> tuple[str, ...]:
+        """Ask the API to cancel a run.
+
+        :param project_id: The run's project; None takes the connection's.
+        :returns: The ids that the API says it cancelled.
+        :raises StablyHTTPError: with status 400 if the run is unknown or over (assumed: the error text is
+            unpublished); :meth:`get_run` tells which.
+        :raises StablyError: on any other failure.
+        """
+        return self.client.send(protocol.cancel_run(self.resolve_project_id(project_id), run_id))
+
+    def run_url(self, run_id: str, *, project_id: str | None = None) -> str:
+        """Return the address of a run's page in Stably's dashboard.
+
+        :param project_id: The run's project; None takes the connection's.
+        """
+        return protocol.run_url(self.resolve_project_id(project_id), run_id)
+
+    def resolve_project_id(self, project_id: str | None = None) -> str:
+        """Return the given project id, or the connection's if None.
+
+        :raises StablyConfigError: if there is neither.
+        """
+        project_id = project_id or self._default_project_id
+        if not project_id:
+            raise self._config_error(
+                "login",
+                "no project id: pass project_id, or set the default project here",
+            )
+        return project_id
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Check the key without starting anything: read a run that cannot exist.
+
+        :returns: Whether the key was accepted, and what that does and does not show.
+        """
+        from airflow_provider_stably.api.client import StablyClient
+
+        try:
+            call = protocol.get_run(self._default_project_id or "connection-test", "connection-test")
+            with StablyClient(
+                endpoint_from(self._connection, timeout=self.timeout), max_attempts=1
+            ) as client:
+                client.send(call)
+        except StablyError as error:
+            key_accepted = isinstance(error, StablyHTTPError) and error.status in {400, 404}
+            if not key_accepted:
+                return False, str(error)
+        return True, (
+            "Stably answered and accepted the API key. "
+            "Not checked: that the project exists, and that the key may start and cancel its runs."
+        )
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Describe the form's standard fields for Airflow before 3.2. Delete with 3.1 (so does the next)."""
+        behaviour = _connection_type()["ui-field-behaviour"]
+        return {name.replace("-", "_"): value for name, value in behaviour.items()}
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Describe the form's own fields for Airflow before 3.2.
+
+        All are text: a check box of those forms cannot be left unset, and saving one would set it to false.
+        """
+        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+        from flask_babel import lazy_gettext
+        from wtforms import StringField
+
+        return {
+            name: StringField(
+                lazy_gettext(field["label"]),
+                description=field["description"],
+                widget=BS3TextFieldWidget(),
+            )
+            for name, field in _connection_type()["conn-fields"].items()
+        }
+
+    @cached_property
+    def _connection(self) -> Connection:
+        try:
+            return self.get_connection(self.stably_conn_id)
+        except AirflowNotFoundException as error:
+            raise self._not_defined() from error
+
+    @property
+    def _default_project_id(self) -> str:
+        return (self._connection.login or "").strip()
+
+    def _not_defined(self) -> StablyConfigError:
+        return self._config_error("conn_id", "not defined: add a connection of type 'stably' with this id")
+
+    def _config_error(self, field: str, problem: str) -> StablyConfigError:
+        return config_error(self.stably_conn_id, field, problem)
+
+
+def _connection_type() -> dict[str, Any]:
+    connection_type: dict[str, Any] = get_provider_info()["connection-types"][0]
+    return connection_type

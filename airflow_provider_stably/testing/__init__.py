@@ -1,0 +1,9 @@
+"""A local emulator of Stably's API, for the tests of this package and of your DAGs.
+
+Run it alone with ``python -m airflow_provider_stably.testing``.
+"""
+
+from airflow_provider_stably.testing.emulator import SCRIPTS, Emulator
+from airflow_provider_stably.testing.server import Fault, StablyEmulator
+
+__all__ = ["SCRIPTS", "Emulator", "Fault", "StablyEmulator"]

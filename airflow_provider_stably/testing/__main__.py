@@ -1,0 +1,63 @@
+"""Serve the emulator until Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from threading import Event
+
+from airflow_provider_stably.testing.emulator import DEFAULT_RUN_SECONDS, SCRIPTS
+from airflow_provider_stably.testing.server import StablyEmulator
+
+
+def main() -> int:
+    """Serve until told to stop.
+
+    :returns: Exit code: 0 after a signal, 1 if the port is taken.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m airflow_provider_stably.testing",
+        description="Emulate Stably's API on 127.0.0.1. The Playwright project name decides how a run goes: "
+        + ", ".join(SCRIPTS)
+        + "; any other name passes.",
+    )
+    parser.add_argument("--port", type=int, default=8484, help="default %(default)s; 0 takes a free one")
+    parser.add_argument(
+        "--api-key",
+        default="emulator-key",
+        help="the key it accepts, default %(default)s",
+    )
+    parser.add_argument(
+        "--run-seconds",
+        type=float,
+        default=DEFAULT_RUN_SECONDS,
+        help="how long a run takes, default %(default)g",
+    )
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
+
+    stopped = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    emulator = StablyEmulator(port=options.port, api_key=options.api_key, run_seconds=options.run_seconds)
+    try:
+        with emulator:
+            print(
+                f"Stably emulator at {emulator.url}, Ctrl-C stops it. An Airflow connection to it:",
+                flush=True,
+            )
+            print(
+                f"  export AIRFLOW_CONN_STABLY_DEFAULT='{emulator.connection()}'",
+                flush=True,
+            )
+            stopped.wait()
+    except OSError as error:
+        print(f"Cannot serve on port {options.port}: {error.strerror}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

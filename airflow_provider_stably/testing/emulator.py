@@ -1,0 +1,349 @@
+"""The emulator's rules: what Stably's API answers, kept strictly to the contract. No I/O.
+
+How a run goes is told by the Playwright project name that it is started with, see :data:`SCRIPTS`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from threading import RLock
+from typing import Any
+from urllib.parse import unquote
+
+from airflow_provider_stably.api import protocol
+from airflow_provider_stably.api.models import (
+    LIVE_STATUSES,
+    Run,
+    RunStatus,
+    TestResult,
+    TestStatus,
+)
+from airflow_provider_stably.exceptions import StablyInvalidIdError
+
+DEFAULT_RUN_SECONDS = 20.0
+
+SCRIPTS: Mapping[str, tuple[str, str | None]] = {
+    "passes": ("RUNNING", "PASSED"),
+    "fails": ("RUNNING", "FAILED"),
+    "times-out": ("RUNNING", "TIMEDOUT"),
+    "is-interrupted": ("RUNNING", "INTERRUPTED"),
+    "is-cancelled": ("RUNNING", "CANCELLED"),  # as if by a person, in the dashboard
+    "hangs": ("RUNNING", None),
+    "stays-queued": ("QUEUED", None),
+    "pauses": ("PAUSED", "PASSED"),  # a live status that no client knows yet
+    "ends-unknown": ("RUNNING", "ABANDONED"),  # a final one
+}
+"""Playwright project name to the status while the run goes on and the one it ends with (None: never)."""
+
+_START_FIELDS = {
+    "playwrightProjectName",
+    "runGroupName",
+    "branch",
+    "environment",
+    "envOverrides",
+}
+_BAD_CASE = {
+    "FAILED": TestStatus.FAILED,
+    "TIMEDOUT": TestStatus.TIMEDOUT,
+    "INTERRUPTED": TestStatus.INTERRUPTED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request as the emulator saw it.
+
+    :param at: Seconds since the emulator was made.
+    :param call: ``start``, ``get`` or ``cancel``; None for any other address.
+    :param path: As sent, without the query.
+    :param run_id: The run it names; None if it names none.
+    :param headers: Names in lower case.
+    :param body: As sent.
+    """
+
+    at: float
+    method: str
+    path: str
+    call: str | None
+    project_id: str | None
+    run_id: str | None
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """Read the body as JSON."""
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What the emulator answers."""
+
+    status: int
+    json: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class EmulatedRun:
+    """A run in the emulator.
+
+    :param statuses: If given, each status read moves on to the next, the last one stays; else time decides.
+    :param cancelled_at: Aware UTC; None unless cancelled by a call.
+    """
+
+    run_id: str
+    project_id: str
+    script: str
+    run_seconds: float
+    created_at: datetime
+    started_with: Mapping[str, Any] = field(default_factory=dict)
+    statuses: Sequence[str] = ()
+    reads: int = 0
+    cancelled_at: datetime | None = None
+
+    def status(self, now: datetime) -> str:
+        """Return the status at a time."""
+        if self.cancelled_at is not None:
+            return "CANCELLED"
+        if self.statuses:
+            return self.statuses[min(self.reads, len(self.statuses) - 1)]
+        meanwhile, final = SCRIPTS.get(self.script, SCRIPTS["passes"])
+        age = (now - self.created_at).total_seconds()
+        if final is not None and age >= self.run_seconds:
+            return final
+        return "QUEUED" if age < min(1.0, self.run_seconds / 10) else meanwhile
+
+    def is_live(self, now: datetime) -> bool:
+        """Whether the run can be cancelled at a time."""
+        status = self.status(now)
+        return status in LIVE_STATUSES or status == "PAUSED"
+
+    def describe(self, now: datetime) -> Run:
+        """Return what a status answer says at a time."""
+        status = self.status(now)
+        over = status != "QUEUED" and not self.is_live(now)
+        return Run(
+            run_id=self.run_id,
+            status=status,
+            started_at=None if status == "QUEUED" else self.created_at,
+            finished_at=self._finished_at(now) if over else None,
+            branch_name=self.started_with.get("branch"),
+            test_results=_test_results(status, self.run_seconds) if over else None,
+        )
+
+    def _finished_at(self, now: datetime) -> datetime:
+        planned = self.created_at + timedelta(seconds=self.run_seconds)
+        return self.cancelled_at or min(planned, now)
+
+
+class Emulator:
+    """Stably's API in memory.
+
+    :param api_key: The key it accepts.
+    :param run_seconds: How long a run takes.
+    :param clock: Gives the present as aware UTC.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str = "emulator-key",
+        run_seconds: float = DEFAULT_RUN_SECONDS,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.api_key = api_key
+        self.run_seconds = run_seconds
+        self.runs: dict[str, EmulatedRun] = {}
+        self.journal: list[Request] = []
+        self._clock = clock
+        self._made_at = time.monotonic()
+        self._lock = RLock()
+
+    def add_run(
+        self,
+        *,
+        project_id: str = "project-1",
+        script: str = "hangs",
+        statuses: Sequence[str] = (),
+        run_id: str | None = None,
+    ) -> str:
+        """Add a run without a request and return its id.
+
+        :param script: A name from :data:`SCRIPTS`.
+        :param statuses: What each status read gives in turn, the last one for good; overrides the script.
+        :param run_id: None makes one up.
+        """
+        run_id = run_id or _new_id()
+        self._add(run_id, project_id, script=script, statuses=statuses)
+        return run_id
+
+    def status(self, run_id: str) -> str:
+        """Return a run's status now; not a read for ``statuses``."""
+        return self.runs[run_id].status(self._clock())
+
+    def live_runs(self) -> list[str]:
+        """Return the ids of the runs that are queued or running now."""
+        with self._lock:
+            now = self._clock()
+            return [run.run_id for run in self.runs.values() if run.is_live(now)]
+
+    def requests(self, call: str | None = None, *, run_id: str | None = None) -> list[Request]:
+        """Return the journal's requests, of one call and about one run if named."""
+        return [
+            request
+            for request in list(self.journal)
+            if (call is None or request.call == call) and (run_id is None or request.run_id == run_id)
+        ]
+
+    def receive(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Request:
+        """Note a request in the journal."""
+        call, ids = _match(method, path)
+        run_id = ids.get("run_id") or (_run_id_in(body) if call == "cancel" else None)
+        request = Request(
+            at=time.monotonic() - self._made_at,
+            method=method,
+            path=path,
+            call=call,
+            project_id=ids.get("project_id"),
+            run_id=run_id,
+            headers={name.lower(): value for name, value in headers.items()},
+            body=body,
+        )
+        self.journal.append(request)
+        return request
+
+    def respond(self, request: Request) -> Response:
+        """Do what a request asks and answer it."""
+        if request.headers.get("authorization") != f"Bearer {self.api_key}":
+            return _error(401, "Invalid API key")
+        if request.call is None:
+            known_path = any(_match(route.method, request.path)[0] for route in _ROUTES.values())
+            return _error(405, "Method not allowed") if known_path else _error(404, "Not found")
+        with self._lock:
+            return _HANDLERS[request.call](self, request)
+
+    def _start(self, request: Request) -> Response:
+        try:
+            project_id = protocol.check_id("project", request.project_id)
+            body = _start_body(request.body)
+        except StablyInvalidIdError:
+            return _error(404, "Project not found")
+        except ValueError as error:
+            return _error(400, str(error))
+        run_id = _new_id()
+        script = body.get("playwrightProjectName", body.get("runGroupName", "passes"))
+        self._add(run_id, project_id, script=script, started_with=body)
+        return Response(200, {"runId": run_id})
+
+    def _get(self, request: Request) -> Response:
+        run = self._find(request)
+        if run is None:
+            return _error(404, "Run not found")
+        description = run.describe(self._clock())
+        run.reads += 1
+        return Response(200, description.to_json())
+
+    def _cancel(self, request: Request) -> Response:
+        if request.run_id is None:
+            return _error(400, "Expected {where: {runId: string}}")
+        run = self._find(request)
+        now = self._clock()
+        if run is None or not run.is_live(now):
+            return _error(400, "No such run in QUEUED or RUNNING status")
+        run.cancelled_at = now
+        return Response(200, {"cancelled": [{"runId": run.run_id}]})
+
+    def _find(self, request: Request) -> EmulatedRun | None:
+        run = self.runs.get(request.run_id or "")
+        return run if run is not None and run.project_id == request.project_id else None
+
+    def _add(
+        self,
+        run_id: str,
+        project_id: str,
+        *,
+        script: str,
+        statuses: Sequence[str] = (),
+        started_with: Mapping[str, Any] | None = None,
+    ) -> None:
+        with self._lock:
+            self.runs[run_id] = EmulatedRun(
+                run_id=run_id,
+                project_id=project_id,
+                script=script,
+                run_seconds=self.run_seconds,
+                created_at=self._clock(),
+                started_with=started_with or {},
+                statuses=statuses,
+            )
+
+
+_ROUTES = {
+    "start": protocol.START_RUN,
+    "get": protocol.GET_RUN,
+    "cancel": protocol.CANCEL_RUN,
+}
+_HANDLERS: Mapping[str, Callable[[Emulator, Request], Response]] = {
+    "start": Emulator._start,
+    "get": Emulator._get,
+    "cancel": Emulator._cancel,
+}
+_PATTERNS = {
+    call: re.compile(route.template.replace("{", "(?P<").replace("}", ">[^/]+)"))
+    for call, route in _ROUTES.items()
+}
+
+
+def _match(method: str, path: str) -> tuple[str | None, dict[str, str]]:
+    for call, route in _ROUTES.items():
+        found = _PATTERNS[call].fullmatch(path)
+        if method == route.method and found:
+            return call, {name: unquote(value) for name, value in found.groupdict().items()}
+    return None, {}
+
+
+def _start_body(body: bytes) -> dict[str, Any]:
+    fields = json.loads(body or b"{}")
+    if not isinstance(fields, dict):
+        raise ValueError("Expected an object")
+    for name, value in fields.items():
+        if name not in _START_FIELDS:
+            raise ValueError(f"Unknown field {name}")
+        if name == "envOverrides":
+            if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+                raise ValueError("Expected envOverrides to map names to strings")
+        elif not isinstance(value, str):
+            raise ValueError(f"Expected {name} to be a string")
+    return fields
+
+
+def _run_id_in(body: bytes) -> str | None:
+    try:
+        run_id = json.loads(body)["where"]["runId"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return run_id if isinstance(run_id, str) else None
+
+
+def _error(status: int, text: str) -> Response:
+    return Response(status, {"error": text})
+
+
+def _new_id() -> str:
+    return "c" + secrets.token_hex(12)
+
+
+def _test_results(status: str, run_seconds: float) -> tuple[TestResult, ...]:
+    each = round(run_seconds * 1000 / 3)
+    last = _BAD_CASE.get(status, TestStatus.PASSED if status == RunStatus.PASSED else TestStatus.SKIPPED)
+    return (
+        TestResult("sign in", TestStatus.PASSED, each),
+        TestResult("search the catalogue", TestStatus.SKIPPED),
+        TestResult("check out a basket", last, each),
+    )

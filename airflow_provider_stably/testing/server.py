@@ -1,0 +1,193 @@
+"""Serve the emulator on loopback, and break the service on request."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from threading import Event, Thread
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import web
+
+from airflow_provider_stably.testing.emulator import Emulator, Request, Response
+
+log = logging.getLogger(__name__)
+
+_TRICKLE_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What goes wrong with a request.
+
+    :param status: Answer with this status instead of the real one; None keeps the real answer.
+    :param body: Answer with this body; a mapping is sent as JSON. None keeps the real one.
+    :param headers: Headers to add or replace.
+    :param drop: Close the connection instead of answering.
+    :param processed: Whether the request takes effect all the same.
+    :param delay: Seconds to wait before answering; infinity never answers.
+    :param trickle: Send the body byte by byte, slowly.
+    """
+
+    status: int | None = None
+    body: bytes | str | Mapping[str, Any] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    drop: bool = False
+    processed: bool = False
+    delay: float = 0.0
+    trickle: bool = False
+
+
+@dataclass(slots=True)
+class _Planned:
+    fault: Fault
+    call: str | None
+    run_id: str | None
+    left: float
+
+    def applies_to(self, request: Request) -> bool:
+        return self.left > 0 and self.call in {None, request.call} and self.run_id in {None, request.run_id}
+
+
+class StablyEmulator(Emulator):
+    """Stably's API on a loopback port, from a thread of its own. Use as a context manager.
+
+    :param port: Port to serve on; 0 takes a free one.
+    :param options: As for :class:`~airflow_provider_stably.testing.emulator.Emulator`.
+    """
+
+    def __init__(self, *, port: int = 0, **options: Any) -> None:
+        super().__init__(**options)
+        self.port = port
+        self._planned: list[_Planned] = []
+        self._ready = Event()
+        self._failure: BaseException | None = None
+
+    @property
+    def url(self) -> str:
+        """The address to give a connection as its host."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def connection(self, **fields: Any) -> str:
+        """Return an Airflow connection to this emulator, as the JSON that ``AIRFLOW_CONN_...`` takes.
+
+        :param fields: Connection fields to add or replace.
+        """
+        return json.dumps(
+            {
+                "conn_type": "stably",
+                "host": self.url,
+                "password": self.api_key,
+                **fields,
+            }
+        )
+
+    def inject(
+        self,
+        fault: Fault,
+        *,
+        call: str | None = None,
+        run_id: str | None = None,
+        times: float = 1,
+    ) -> None:
+        """Let the next requests go wrong.
+
+        :param call: Only ``start``, ``get`` or ``cancel`` requests; None means any.
+        :param run_id: Only requests about this run; None means any.
+        :param times: How many requests; infinity means all.
+        """
+        self._planned.append(_Planned(fault, call, run_id, times))
+
+    def heal(self) -> None:
+        """Forget all faults that are still to come."""
+        self._planned.clear()
+
+    def __enter__(self) -> Self:
+        self._thread = Thread(
+            target=lambda: asyncio.run(self._serve()),
+            name="stably-emulator",
+            daemon=True,
+        )
+        self._thread.start()
+        self._ready.wait()
+        if self._failure is not None:
+            self._thread.join()
+            raise self._failure
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        runner = web.ServerRunner(web.Server(self._handle, access_log=None), shutdown_timeout=0.1)
+        try:
+            await runner.setup()
+            site = web.TCPSite(runner, "127.0.0.1", self.port)
+            await site.start()
+            self.port = runner.addresses[0][1]
+            self._ready.set()
+            await self._stop.wait()
+        except OSError as error:
+            self._failure = error
+            self._ready.set()
+        finally:
+            await runner.cleanup()
+
+    async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
+        body = await http.read()
+        path = http.raw_path.partition("?")[0]
+        request = self.receive(http.method, path, dict(http.headers), body)
+        fault = self._next_fault(request)
+        response = self.respond(request) if fault.processed or _leaves_answer(fault) else Response(500, {})
+        log.info("%s %s -> %s", request.method, request.path, fault.status or response.status)
+        await self._wait(fault.delay)
+        if fault.drop:
+            if http.transport is not None:
+                http.transport.abort()
+            return web.Response()
+        return await _send(http, fault, response)
+
+    def _next_fault(self, request: Request) -> Fault:
+        for planned in list(self._planned):
+            if planned.applies_to(request):
+                planned.left -= 1
+                return planned.fault
+        return Fault()
+
+    async def _wait(self, seconds: float) -> None:
+        if math.isinf(seconds):
+            await self._stop.wait()
+        elif seconds:
+            await asyncio.sleep(seconds)
+
+
+def _leaves_answer(fault: Fault) -> bool:
+    return not fault.drop and fault.status is None and fault.body is None
+
+
+async def _send(http: web.BaseRequest, fault: Fault, response: Response) -> web.StreamResponse:
+    body = response.json if fault.body is None else fault.body
+    content = json.dumps(body) if isinstance(body, Mapping) else body
+    headers = {"Content-Type": "application/json", **fault.headers}
+    status = fault.status or (200 if fault.body is not None else response.status)
+    raw = content.encode() if isinstance(content, str) else content
+    if not fault.trickle:
+        return web.Response(status=status, body=raw, headers=headers)
+    stream = web.StreamResponse(status=status, headers=headers)
+    await stream.prepare(http)
+    for index in range(len(raw)):
+        await stream.write(raw[index : index + 1])
+        await asyncio.sleep(_TRICKLE_SECONDS)
+    return stream
