@@ -52,7 +52,7 @@ class Outcome(StrEnum):
 class Verdict:
     """What became of one run.
 
-    :param status: The run's status as last read or, for ``cancelled``, as the answer implies; None if not known.
+    :param status: As last read or, for ``cancelled``, as the answer implies; None if not known.
     :param detail: What happened, for people.
     """
 
@@ -151,6 +151,7 @@ def wait_until_over(
 ) -> dict[RunReference, Verdict]:
     """Wait until the runs whose cancellation was accepted are over, and return all verdicts.
 
+    :param client: Should send each call once: the next look is the retry.
     :param timeout: Seconds for all of them together; those still live then are ``still_live``.
     :param poll_interval: Seconds between two looks.
     """

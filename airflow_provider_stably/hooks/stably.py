@@ -60,9 +60,17 @@ class StablyHook(BaseHook):
     @cached_property
     def client(self) -> StablyClient:
         """The client that all synchronous calls of this hook share; threads may use it at once."""
+        return self.make_client()
+
+    def make_client(self, *, max_attempts: int = protocol.MAX_ATTEMPTS) -> StablyClient:
+        """Return a client with a session of its own.
+
+        :param max_attempts: How often a call is sent at most.
+        :raises StablyConfigError: if the connection cannot be used.
+        """
         from airflow_provider_stably.api.client import StablyClient
 
-        return StablyClient(endpoint_from(self._connection, timeout=self.timeout))
+        return StablyClient(endpoint_from(self._connection, timeout=self.timeout), max_attempts=max_attempts)
 
     async def get_async_client(self) -> AsyncStablyClient:
         """Look the connection up without blocking the event loop and return a client for ``async with``.
@@ -153,13 +161,9 @@ class StablyHook(BaseHook):
 
         :returns: Whether the key was accepted, and what that does and does not show.
         """
-        from airflow_provider_stably.api.client import StablyClient
-
         try:
             call = protocol.get_run(self._default_project_id or "connection-test", "connection-test")
-            with StablyClient(
-                endpoint_from(self._connection, timeout=self.timeout), max_attempts=1
-            ) as client:
+            with self.make_client(max_attempts=1) as client:
                 client.send(call)
         except StablyError as error:
             key_accepted = isinstance(error, StablyHTTPError) and error.status in {400, 404}

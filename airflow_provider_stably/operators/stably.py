@@ -36,8 +36,8 @@ _NEXT_STEPS = {
 class StablyCancelRunOperator(BaseOperator):
     """Cancel Stably runs and push the cancelled ids to XCom.
 
-    The goal is that nothing is left running: a run that is over already is a success, though not listed. Every
-    run is tried before the task fails, and both XComs are pushed before it fails:
+    The goal is that nothing is left running: a run that is over already is a success, though not listed.
+    Every run is tried before the task fails, and both XComs are pushed before it fails:
 
     - ``return_value``: ids of the runs that are cancelled, in input order;
     - ``outcomes``: run id to ``{"outcome": ..., "status": ...}``, the outcome one of ``cancelled``,
@@ -45,8 +45,8 @@ class StablyCancelRunOperator(BaseOperator):
       ``malformed``.
 
     The task fails, and Airflow retries it if it has retries, where a run is still live or could not be read.
-    It fails for good where no retry can help: a refused key, an unknown run, a malformed id, a connection that
-    cannot be used.
+    It fails for good where no retry can help: a refused key, an unknown run, a malformed id, a connection
+    that cannot be used.
 
     :param run_ids: One run id or several (templated). A rendered list is read as the list that it is; None,
         an empty text or list, and a rendered ``'None'`` name no run.
@@ -128,8 +128,8 @@ class StablyCancelRunOperator(BaseOperator):
         named = read_run_ids(self.run_ids)
         if named.missing:
             self.log.warning(
-                "run_ids has %d rendered nothing(s) ('None', 'null' or blanks), left out. A task that was skipped "
-                "or failed has no XCom; task_ids=... names tasks instead and copes with that.",
+                "run_ids has %d rendered nothing(s) ('None', 'null' or blanks), left out. A task that was "
+                "skipped or failed has no XCom; task_ids=... names tasks instead and copes with that.",
                 named.missing,
             )
         malformed = {entry: Verdict(Outcome.MALFORMED) for entry in named.malformed}
@@ -162,11 +162,10 @@ class StablyCancelRunOperator(BaseOperator):
 
     def _cancel(self, hook: StablyHook, runs: Sequence[RunReference]) -> dict[RunReference, Verdict]:
         verdicts = cancel_all(runs, hook.client)
-        if self.wait_for_termination:
-            return wait_until_over(
-                verdicts, hook.client, timeout=self.timeout, poll_interval=self.poll_interval
-            )
-        return verdicts
+        if not self.wait_for_termination:
+            return verdicts
+        with hook.make_client(max_attempts=1) as client:
+            return wait_until_over(verdicts, client, timeout=self.timeout, poll_interval=self.poll_interval)
 
     def _meet_emptiness(self, context: Context) -> None:
         message = (

@@ -1,0 +1,67 @@
+"""What every test stands on: an Airflow of its own, an emulator, and a connection between them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# Airflow reads these when it is first imported, so they are set before any test module is.
+_HOME = tempfile.TemporaryDirectory(prefix="stably-airflow-")
+_DAGS = Path(_HOME.name, "dags")
+_DAGS.mkdir()
+for _folder in ("example_dags", "tests/dags"):
+    (_DAGS / _folder.replace("/", "_")).symlink_to(ROOT / _folder)
+os.environ.update(
+    AIRFLOW_HOME=_HOME.name,
+    AIRFLOW__CORE__DAGS_FOLDER=str(_DAGS),
+    AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    AIRFLOW__CORE__UNIT_TEST_MODE="False",
+    AIRFLOW__LOGGING__LOGGING_LEVEL="WARNING",
+)
+for _name in ("NETRC", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+    os.environ.pop(_name, None)
+    os.environ.pop(_name.lower(), None)
+
+KEY = "sk-stably-0123456789abcdef"
+PROJECT = "project-1"
+
+
+@pytest.fixture
+def emulator(monkeypatch):
+    """A fresh emulator, and the connection ``stably_default`` to it."""
+    from airflow_provider_stably.testing import StablyEmulator
+
+    with StablyEmulator(api_key=KEY) as emulator:
+        monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", emulator.connection(login=PROJECT))
+        yield emulator
+
+
+@pytest.fixture
+def hook(emulator):
+    from airflow_provider_stably.hooks.stably import StablyHook
+
+    return StablyHook(timeout=5)
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    """Let replays and second attempts follow at once; the waits themselves are tested as values."""
+    from airflow_provider_stably import cancellation
+    from airflow_provider_stably.api import protocol
+
+    monkeypatch.setattr(protocol, "FIRST_DELAY_SECONDS", 0.001)
+    monkeypatch.setattr(cancellation, "SECONDS_BETWEEN_ATTEMPTS", 0.001)
+
+
+@pytest.fixture(scope="session")
+def airflow_db():
+    """The metadata database of this test session's Airflow, migrated."""
+    airflow = Path(sys.executable).with_name("airflow")
+    subprocess.run([airflow, "db", "migrate"], check=True, capture_output=True)
