@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.constants import KEY, PROJECT, ROOT
 
 # Airflow reads these when it is first imported, so they are set before any test module is.
 _HOME = tempfile.TemporaryDirectory(prefix="stably-airflow-")
@@ -29,9 +29,6 @@ for _name in ("NETRC", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "REQUESTS_CA_BU
     os.environ.pop(_name, None)
     os.environ.pop(_name.lower(), None)
 
-KEY = "sk-stably-0123456789abcdef"
-PROJECT = "project-1"
-
 
 @pytest.fixture
 def emulator(monkeypatch):
@@ -45,6 +42,7 @@ def emulator(monkeypatch):
 
 @pytest.fixture
 def hook(emulator):
+    """A hook on the connection to the emulator."""
     from airflow_provider_stably.hooks.stably import StablyHook
 
     return StablyHook(timeout=5)
