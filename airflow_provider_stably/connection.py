@@ -1,4 +1,4 @@
-"""Read an Airflow connection of type ``stably`` as an endpoint.
+"""Read an Airflow connection of type ``stably``.
 
 No look-up happens here: the caller has the connection already. ``extra`` is read as the raw text that it is,
 because ``extra_dejson`` talks to Airflow's supervisor, which hangs inside a signal handler.
@@ -35,8 +35,20 @@ EXTRA_KEYS = frozenset({"timeout", "proxy", "verify", "trust_env", "allow_http"}
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 
 
-def endpoint_from(connection: Connection, *, timeout: float | None = None) -> Endpoint:
-    """Read where the API is and how to reach it.
+@dataclass(frozen=True, slots=True)
+class ConnectionSettings:
+    """What a connection says. Kept in place of it, because a connection's repr shows its password.
+
+    :param endpoint: Where the API is and how to reach it.
+    :param project_id: The default project; empty if the connection has none.
+    """
+
+    endpoint: Endpoint
+    project_id: str
+
+
+def read_connection(connection: Connection, *, timeout: float | None = None) -> ConnectionSettings:
+    """Read where the API is, how to reach it and the default project.
 
     :param connection: An Airflow connection; the conn type is not looked at.
     :param timeout: Seconds, before the connection's ``extra.timeout``; None leaves it to that.
@@ -44,7 +56,7 @@ def endpoint_from(connection: Connection, *, timeout: float | None = None) -> En
     """
     reader = _Reader(connection.conn_id)
     extra = reader.extra(connection.extra)
-    return Endpoint(
+    endpoint = Endpoint(
         base_url=reader.base_url(
             connection.host, connection.port, reader.boolean(extra, "allow_http", False)
         ),
@@ -56,6 +68,7 @@ def endpoint_from(connection: Connection, *, timeout: float | None = None) -> En
         trust_env=reader.boolean(extra, "trust_env", True),
         user_agent=f"airflow-provider-stably/{__version__} apache-airflow/{_airflow_version()}",
     )
+    return ConnectionSettings(endpoint, project_id=(connection.login or "").strip())
 
 
 def config_error(conn_id: str, field: str, problem: str) -> StablyConfigError:

@@ -13,7 +13,7 @@ import requests
 import tenacity
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from urllib3.exceptions import NewConnectionError, SSLError
+from urllib3.exceptions import HTTPError, NewConnectionError, SSLError
 
 from airflow_provider_stably.api import protocol
 from airflow_provider_stably.api.endpoint import Endpoint
@@ -124,15 +124,16 @@ class StablyClient:
         try:
             with self.session.request(call.route.method, url, json=call.body, stream=True) as response:
                 answer = self._receive(response)
-        except (requests.RequestException, OSError) as error:
+        except (requests.RequestException, HTTPError, OSError) as error:
             raise self._unreachable(call, error) from error
         return protocol.read_answer(call, answer, label=self._endpoint.label)
 
     def _receive(self, response: requests.Response) -> protocol.Answer:
-        # The session's timeout restarts with every byte; a body that trickles is given up on here.
+        # The session's timeout restarts with every byte; a body that trickles is given up on here. So that
+        # there is a "here", read1 gives what has come, where iter_content would wait for a whole chunk.
         deadline = time.monotonic() + self._endpoint.timeout
         body = bytearray()
-        for chunk in response.iter_content(_CHUNK_BYTES):
+        while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
             body += chunk
             if len(body) > protocol.MAX_ANSWER_BYTES:
                 break

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
 from airflow_provider_stably.api import protocol
-from airflow_provider_stably.connection import config_error, endpoint_from
+from airflow_provider_stably.connection import ConnectionSettings, config_error, read_connection
 from airflow_provider_stably.exceptions import (
     StablyConfigError,
     StablyError,
@@ -19,7 +19,6 @@ from airflow_provider_stably.get_provider_info import get_provider_info
 
 if TYPE_CHECKING:
     import requests
-    from airflow.providers.common.compat.sdk import Connection
 
     from airflow_provider_stably.api.async_client import AsyncStablyClient
     from airflow_provider_stably.api.client import StablyClient
@@ -70,7 +69,7 @@ class StablyHook(BaseHook):
         """
         from airflow_provider_stably.api.client import StablyClient
 
-        return StablyClient(endpoint_from(self._connection, timeout=self.timeout), max_attempts=max_attempts)
+        return StablyClient(self._settings.endpoint, max_attempts=max_attempts)
 
     async def get_async_client(self) -> AsyncStablyClient:
         """Look the connection up without blocking the event loop and return a client for ``async with``.
@@ -85,7 +84,7 @@ class StablyHook(BaseHook):
             connection = await get_async_connection(self.stably_conn_id, hook=self)
         except AirflowNotFoundException as error:
             raise self._not_defined() from error
-        return AsyncStablyClient(endpoint_from(connection, timeout=self.timeout))
+        return AsyncStablyClient(read_connection(connection, timeout=self.timeout).endpoint)
 
     def start_run(
         self,
@@ -148,7 +147,7 @@ class StablyHook(BaseHook):
 
         :raises StablyConfigError: if there is neither.
         """
-        project_id = project_id or self._default_project_id
+        project_id = project_id or self._settings.project_id
         if not project_id:
             raise self._config_error(
                 "login",
@@ -162,7 +161,7 @@ class StablyHook(BaseHook):
         :returns: Whether the key was accepted, and what that does and does not show.
         """
         try:
-            call = protocol.get_run(self._default_project_id or "connection-test", "connection-test")
+            call = protocol.get_run(self._settings.project_id or "connection-test", "connection-test")
             with self.make_client(max_attempts=1) as client:
                 client.send(call)
         except StablyError as error:
@@ -200,15 +199,12 @@ class StablyHook(BaseHook):
         }
 
     @cached_property
-    def _connection(self) -> Connection:
+    def _settings(self) -> ConnectionSettings:
         try:
-            return self.get_connection(self.stably_conn_id)
+            connection = self.get_connection(self.stably_conn_id)
         except AirflowNotFoundException as error:
             raise self._not_defined() from error
-
-    @property
-    def _default_project_id(self) -> str:
-        return (self._connection.login or "").strip()
+        return read_connection(connection, timeout=self.timeout)
 
     def _not_defined(self) -> StablyConfigError:
         return self._config_error("conn_id", "not defined: add a connection of type 'stably' with this id")

@@ -1,0 +1,391 @@
+"""Both clients, over real sockets, held to the same expectations."""
+
+import gzip
+import inspect
+import json
+import math
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+import requests
+
+from airflow_provider_stably.api import protocol
+from airflow_provider_stably.api.async_client import AsyncStablyClient
+from airflow_provider_stably.api.client import StablyClient
+from airflow_provider_stably.api.endpoint import Endpoint
+from airflow_provider_stably.exceptions import (
+    StablyAmbiguousStartError,
+    StablyAuthError,
+    StablyHTTPError,
+    StablyNotFoundError,
+    StablyResponseError,
+    StablyUnreachableError,
+)
+from airflow_provider_stably.testing import Fault, StablyEmulator
+from tests.constants import KEY, PROJECT
+
+DROP = Fault(drop=True)
+LATER = Fault(status=503, headers={"Retry-After": "1"})
+
+
+@pytest.fixture
+def endpoint(emulator):
+    """The emulator as an endpoint, with a short timeout."""
+    return Endpoint(emulator.url, KEY, timeout=2, user_agent="test-agent/1")
+
+
+@pytest.fixture(params=["requests", "aiohttp"])
+def send(request, endpoint):
+    """Send one call with either client; ``sleeps`` collects what it would have waited."""
+    sleeps = []
+
+    def send_sync(call, endpoint, max_attempts):
+        with StablyClient(endpoint, max_attempts=max_attempts, sleep=sleeps.append) as client:
+            return client.send(call)
+
+    async def send_async(call, endpoint, max_attempts):
+        async def sleep(seconds):
+            sleeps.append(seconds)
+
+        async with AsyncStablyClient(endpoint, max_attempts=max_attempts, sleep=sleep) as client:
+            return await client.send(call)
+
+    async def send(call, endpoint=endpoint, *, max_attempts=protocol.MAX_ATTEMPTS):
+        chosen = send_sync if request.param == "requests" else send_async
+        result = chosen(call, endpoint, max_attempts)
+        return await result if inspect.isawaitable(result) else result
+
+    send.sleeps = sleeps
+    return send
+
+
+@pytest.fixture
+def closed_port():
+    """A port on which nothing listens; kept bound, so that nobody else starts to."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+async def test_the_three_calls_work(emulator, send):
+    """A run is started, read and cancelled."""
+    run_id = await send(
+        protocol.start_run(PROJECT, playwright_project_name="hangs", env_overrides={"A": "ü"})
+    )
+    before = await send(protocol.get_run(PROJECT, run_id))
+    cancelled = await send(protocol.cancel_run(PROJECT, run_id))
+    after = await send(protocol.get_run(PROJECT, run_id))
+
+    assert cancelled == (run_id,)
+    assert (before.is_finished, after.status) == (False, "CANCELLED")
+    assert emulator.requests("start")[0].json()["envOverrides"] == {"A": "ü"}
+
+
+async def test_requests_are_authenticated_and_say_who_asks(emulator, send):
+    """Every request carries the key as a bearer token, and the User-Agent."""
+    with pytest.raises(StablyNotFoundError):
+        await send(protocol.get_run(PROJECT, "nope"))
+
+    headers = emulator.requests()[0].headers
+    assert headers["authorization"] == f"Bearer {KEY}"
+    assert headers["user-agent"] == "test-agent/1"
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments"),
+    [
+        pytest.param(protocol.get_run, ("r",), id="get"),
+        pytest.param(protocol.cancel_run, ("r",), id="cancel"),
+        pytest.param(protocol.start_run, (), id="start"),
+    ],
+)
+async def test_a_refused_key_is_an_auth_error_at_once(emulator, endpoint, send, call, arguments):
+    """A 401 is not replayed."""
+    with pytest.raises(StablyAuthError):
+        await send(call(PROJECT, *arguments), replace(endpoint, api_key="wrong-key"))
+
+    assert len(emulator.requests()) == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(DROP, id="dropped"),
+        pytest.param(Fault(drop=True, processed=True), id="dropped after processing"),
+        *[pytest.param(Fault(status=status), id=str(status)) for status in (429, 500, 502, 503, 504)],
+        pytest.param(LATER, id="503 later"),
+    ],
+)
+async def test_reads_and_cancels_outlast_passing_failures(emulator, send, fault):
+    """Reads and cancels are sent again after what may pass."""
+    run_id = emulator.add_run(project_id=PROJECT)
+    emulator.inject(fault, call="get", times=3)
+
+    run = await send(protocol.get_run(PROJECT, run_id))
+
+    assert run.status in {"QUEUED", "RUNNING"}
+    assert len(emulator.requests("get")) == 4
+    assert send.sleeps  # not three for each: aiohttp repeats a dropped GET once by itself
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 409, 422, 501])
+async def test_a_definite_no_is_not_replayed(emulator, send, status):
+    """An answer that repeating cannot change is raised at once."""
+    emulator.inject(Fault(status=status), times=math.inf)
+
+    with pytest.raises(StablyHTTPError) as caught:
+        await send(protocol.cancel_run(PROJECT, "r"))
+
+    assert caught.value.status == status
+    assert len(emulator.requests()) == 1
+
+
+async def test_replays_are_bounded_in_number(emulator, send):
+    """An API that stays down is asked five times, then the last failure is raised."""
+    emulator.inject(Fault(status=502), times=math.inf)
+
+    with pytest.raises(StablyHTTPError, match="502"):
+        await send(protocol.get_run(PROJECT, "r"))
+
+    assert len(emulator.requests()) == protocol.MAX_ATTEMPTS == 5
+
+
+async def test_replays_are_bounded_in_time(emulator, send, monkeypatch):
+    """A wait that would end after the total time is not begun."""
+    monkeypatch.setattr(protocol, "MAX_REPLAY_SECONDS", 50)
+    emulator.inject(Fault(status=429, headers={"Retry-After": "60"}), times=math.inf)
+
+    with pytest.raises(StablyHTTPError, match="429"):
+        await send(protocol.get_run(PROJECT, "r"))
+
+    assert send.sleeps == []
+
+
+async def test_the_apis_wish_to_wait_is_honoured(emulator, send):
+    """Retry-After decides how long is waited before the next attempt."""
+    run_id = emulator.add_run(project_id=PROJECT)
+    emulator.inject(Fault(status=429, headers={"Retry-After": "7"}))
+    emulator.inject(Fault(status=503, headers={"Retry-After": "9999"}))
+
+    await send(protocol.get_run(PROJECT, run_id))
+
+    assert send.sleeps == [7, 60]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(Fault(drop=True, processed=True), id="dropped after processing"),
+        pytest.param(DROP, id="dropped before"),
+        pytest.param(Fault(delay=math.inf, processed=True), id="no answer"),
+        pytest.param(Fault(status=500, processed=True), id="500"),
+        pytest.param(Fault(status=502, processed=True), id="502"),
+        pytest.param(Fault(status=503, processed=True), id="503"),
+        pytest.param(Fault(status=504, processed=True), id="504"),
+        pytest.param(Fault(body="<html>", processed=True), id="HTML"),
+        pytest.param(Fault(body={}, processed=True), id="no id"),
+        pytest.param(Fault(status=302, headers={"Location": "/elsewhere"}), id="redirect"),
+    ],
+)
+async def test_a_start_whose_answer_is_lost_is_sent_once(emulator, endpoint, send, fault):
+    """One request, and an error that says that an untracked run may exist."""
+    emulator.inject(fault, times=math.inf)
+
+    with pytest.raises(StablyAmbiguousStartError, match="untracked run may exist"):
+        await send(protocol.start_run(PROJECT), replace(endpoint, timeout=0.3))
+
+    assert len(emulator.requests("start")) == 1
+
+
+@pytest.mark.parametrize("fault", [LATER, Fault(status=429)], ids=["503 later", "429"])
+async def test_a_start_that_was_turned_away_is_sent_again(emulator, send, fault):
+    """A start that provably was not accepted is replayed, and one run comes of it."""
+    emulator.inject(fault, times=2)
+
+    run_id = await send(protocol.start_run(PROJECT))
+
+    assert list(emulator.runs) == [run_id]
+    assert len(emulator.requests("start")) == 3
+
+
+async def test_a_start_that_never_left_is_not_ambiguous(endpoint, send, closed_port):
+    """A refused connection is tried again and then is an ordinary, retryable error."""
+    with pytest.raises(StablyUnreachableError, match="ConnectionRefusedError") as caught:
+        await send(protocol.start_run(PROJECT), replace(endpoint, base_url=f"http://127.0.0.1:{closed_port}"))
+
+    assert not caught.value.request_sent
+    assert len(send.sleeps) == 4
+
+
+@pytest.mark.parametrize("proxied", [False, True], ids=["direct", "through a proxy that is down"])
+async def test_a_host_without_address_is_unreachable(endpoint, send, closed_port, proxied):
+    """Neither a name that does not resolve nor a dead proxy leaks the library's error."""
+    proxy = f"http://user:pw@127.0.0.1:{closed_port}" if proxied else None
+    nowhere = replace(endpoint, base_url="https://stably.invalid", proxy=proxy)
+
+    with pytest.raises(StablyUnreachableError, match=r"stably\.invalid") as caught:
+        await send(protocol.get_run(PROJECT, "r"), nowhere, max_attempts=1)
+
+    assert not caught.value.request_sent
+    assert "pw" not in str(caught.value)
+
+
+async def test_a_silent_server_is_given_up_on(emulator, endpoint, send):
+    """No answer within the timeout is an error that says the request was sent."""
+    emulator.inject(Fault(delay=math.inf))
+
+    with pytest.raises(StablyUnreachableError) as caught:
+        await send(protocol.get_run(PROJECT, "r"), replace(endpoint, timeout=0.2), max_attempts=1)
+
+    assert caught.value.request_sent
+
+
+async def test_a_trickling_body_is_given_up_on(emulator, endpoint, send):
+    """A body that comes byte by byte does not outlast the timeout."""
+    emulator.inject(Fault(body=b" " * 2000, trickle=True))  # 40 s at the emulator's pace
+
+    with pytest.raises(StablyUnreachableError):
+        await send(protocol.get_run(PROJECT, "r"), replace(endpoint, timeout=0.2), max_attempts=1)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        pytest.param(b"x" * (protocol.MAX_ANSWER_BYTES + 1), {}, id="plain"),
+        pytest.param(
+            gzip.compress(b"x" * (4 * protocol.MAX_ANSWER_BYTES)),
+            {"Content-Encoding": "gzip"},
+            id="gzip bomb",
+        ),
+    ],
+)
+async def test_a_huge_body_is_not_read_to_its_end(emulator, send, body, headers):
+    """A body beyond the bound is an error, compressed or not."""
+    emulator.inject(Fault(body=body, headers=headers))
+
+    with pytest.raises(StablyResponseError, match="longer than"):
+        await send(protocol.get_run(PROJECT, "r"))
+
+
+async def test_a_compressed_answer_is_read(emulator, send):
+    """An answer may come compressed."""
+    body = gzip.compress(json.dumps({"status": "PASSED"}).encode())
+    emulator.inject(Fault(body=body, headers={"Content-Encoding": "gzip"}))
+
+    assert (await send(protocol.get_run(PROJECT, "r"))).is_passed
+
+
+async def test_a_proxys_web_page_is_an_error_with_its_facts(emulator, send):
+    """HTML with status 200 is an error that shows content type and the page's start."""
+    emulator.inject(Fault(body="<html>Please log in</html>", headers={"Content-Type": "text/html"}))
+
+    with pytest.raises(StablyResponseError, match="Please log in") as caught:
+        await send(protocol.get_run(PROJECT, "r"))
+
+    assert caught.value.content_type == "text/html"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_refused(emulator, send, status):
+    """The key is not carried along a redirect, whatever its kind."""
+    with StablyEmulator(api_key=KEY) as other:
+        emulator.inject(Fault(status=status, headers={"Location": f"{other.url}/v1/projects/p/runs/r"}))
+
+        with pytest.raises(StablyHTTPError, match="redirect"):
+            await send(protocol.get_run(PROJECT, "r"))
+
+        assert other.requests() == []
+
+
+async def test_netrc_does_not_replace_the_key(emulator, send, tmp_path, monkeypatch):
+    """An entry for the host in ~/.netrc changes nothing."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password else\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    run_id = emulator.add_run(project_id=PROJECT)
+
+    await send(protocol.get_run(PROJECT, run_id))
+
+    assert emulator.requests()[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+async def test_a_server_that_echoes_the_key_does_not_get_it_shown(emulator, send):
+    """The key is taken out of what an error shows of an answer."""
+    emulator.inject(Fault(status=400, body={"error": f"bad header: Bearer {KEY}"}))
+
+    with pytest.raises(StablyHTTPError, match=r"bad header: Bearer \*\*\*") as caught:
+        await send(protocol.get_run(PROJECT, "r"))
+
+    assert KEY not in str(caught.value) + caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("own", "environment", "no_proxy", "trust_env", "used"),
+    [
+        pytest.param(False, False, "", True, None, id="none"),
+        pytest.param(True, False, "", True, "own", id="own"),
+        pytest.param(False, True, "", True, "environment", id="environment"),
+        pytest.param(True, True, "", True, "own", id="own before environment"),
+        pytest.param(False, True, "", False, None, id="environment not trusted"),
+        pytest.param(True, True, "", False, "own", id="own, environment not trusted"),
+        pytest.param(False, True, "127.0.0.1", True, None, id="no_proxy"),
+    ],
+)
+async def test_the_connections_proxy_comes_before_the_environments(  # noqa: PLR0917
+    emulator, endpoint, send, monkeypatch, own, environment, no_proxy, trust_env, used
+):
+    """Which way a request takes is the same for both clients."""
+    with StablyEmulator(api_key=KEY) as own_proxy, StablyEmulator(api_key=KEY) as environments_proxy:
+        monkeypatch.setenv("no_proxy", no_proxy)
+        if environment:
+            monkeypatch.setenv("http_proxy", environments_proxy.url)
+        proxied = replace(endpoint, proxy=own_proxy.url if own else None, trust_env=trust_env)
+
+        with pytest.raises(StablyNotFoundError):
+            await send(protocol.get_run(PROJECT, "r"), proxied)
+
+        asked = {None: emulator, "own": own_proxy, "environment": environments_proxy}
+        assert [name for name, server in asked.items() if server.requests()] == [used]
+
+
+def test_a_session_used_by_hand_is_safe(emulator, endpoint):
+    """The session gives the key to its own host only, follows no redirect and never waits for ever."""
+    run_id = emulator.add_run(project_id=PROJECT)
+    with StablyEmulator(api_key=KEY) as other, StablyClient(replace(endpoint, timeout=0.2)) as client:
+        url = f"{emulator.url}/v1/projects/{PROJECT}/runs/{run_id}"
+
+        own = client.session.get(url)
+        foreign = client.session.get(f"{other.url}/v1/projects/p/runs/r")
+        emulator.inject(Fault(status=302, headers={"Location": other.url}))
+        redirected = client.session.get(url, allow_redirects=True)
+        emulator.inject(Fault(delay=math.inf))
+        with pytest.raises(requests.Timeout):
+            client.session.get(url)
+
+        assert own.json()["status"] in {"QUEUED", "RUNNING"}
+        assert "authorization" not in other.requests()[0].headers
+        assert (foreign.status_code, redirected.status_code, len(other.requests())) == (401, 302, 1)
+
+
+def test_threads_share_a_client(emulator, endpoint):
+    """Many threads at once each get their own answer."""
+    run_ids = [emulator.add_run(project_id=PROJECT) for _ in range(40)]
+
+    with StablyClient(endpoint) as client, ThreadPoolExecutor(8) as pool:
+        cancelled = list(pool.map(lambda run_id: client.send(protocol.cancel_run(PROJECT, run_id)), run_ids))
+
+    assert cancelled == [(run_id,) for run_id in run_ids]
+
+
+def test_cookies_are_not_kept(emulator, endpoint):
+    """A cookie that the server sets is not sent back: sessions are shared between threads."""
+    emulator.inject(Fault(headers={"Set-Cookie": "a=b; Path=/"}), times=math.inf)
+    with StablyClient(endpoint) as client:
+        for _ in range(2):
+            with pytest.raises(StablyNotFoundError):
+                client.send(protocol.get_run(PROJECT, "r"))
+
+    assert all("cookie" not in request.headers for request in emulator.requests())

@@ -1,0 +1,294 @@
+import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from airflow_provider_stably.api import protocol
+from airflow_provider_stably.api.endpoint import Endpoint
+from airflow_provider_stably.api.protocol import Answer
+from airflow_provider_stably.exceptions import (
+    StablyAmbiguousStartError,
+    StablyAuthError,
+    StablyHTTPError,
+    StablyInvalidIdError,
+    StablyNotFoundError,
+    StablyResponseError,
+    StablyUnreachableError,
+)
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+START = protocol.start_run("p1")
+GET = protocol.get_run("p1", "r1")
+CANCEL = protocol.cancel_run("p1", "r1")
+
+REFUSED = StablyUnreachableError("refused", request_sent=False)
+DROPPED = StablyUnreachableError("dropped", request_sent=True)
+
+
+def _http(status, retry_after=None):
+    return StablyHTTPError(str(status), status=status, detail="", retry_after=retry_after)
+
+
+def _answer(status, body=b"{}", **headers):
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, raw)
+
+
+def _read(call, answer):
+    return protocol.read_answer(call, answer, label="connection 'c'", now=NOW)
+
+
+def test_calls_are_as_documented():
+    """Method, path and body of the three calls are those of the documentation."""
+    start = protocol.start_run(
+        "p1", playwright_project_name="smoke", branch="main", environment="staging", env_overrides={"A": "1"}
+    )
+
+    assert (str(START), START.body) == ("POST /v1/projects/p1/runs", {})
+    assert start.body == {
+        "playwrightProjectName": "smoke",
+        "branch": "main",
+        "environment": "staging",
+        "envOverrides": {"A": "1"},
+    }
+    assert (str(GET), GET.body) == ("GET /v1/projects/p1/runs/r1", None)
+    assert (str(CANCEL), CANCEL.body) == ("POST /v1/projects/p1/runs/cancel", {"where": {"runId": "r1"}})
+
+
+def test_a_call_does_not_show_its_body():
+    """Environment overrides may be secret, so neither str nor repr of a call shows them."""
+    call = protocol.start_run("p1", env_overrides={"TOKEN": "very-secret"})
+
+    assert "very-secret" not in repr(call) + str(call)
+
+
+@pytest.mark.parametrize(
+    "value", ["", ".", "..", "a/b", "a b", "a?b", "a%2Fb", "ä", "a\n", "a,b", None, 7, ["a"]], ids=repr
+)
+def test_a_malformed_id_never_gets_into_a_url(value):
+    """Every builder of a URL refuses an id that is not one, saying which kind."""
+    for build in (
+        protocol.start_run,
+        lambda bad: protocol.get_run(bad, "r"),
+        lambda bad: protocol.run_url(bad, "r"),
+    ):
+        with pytest.raises(StablyInvalidIdError, match="project id") as caught:
+            build(value)
+        assert (caught.value.kind, caught.value.value) == ("project", value)
+    for build in (protocol.get_run, protocol.cancel_run, protocol.run_url):
+        with pytest.raises(StablyInvalidIdError, match="run id"):
+            build("p", value)
+
+
+@pytest.mark.parametrize("value", ["abc123", "cm4x9k2q80001abcdefghijkl", "a.b_c~d-e", "...", "None"])
+def test_a_wellformed_id_is_left_as_it_is(value):
+    """Ids are opaque: anything that is safe in a path is sent unchanged."""
+    assert protocol.get_run(value, value).path == f"/v1/projects/{value}/runs/{value}"
+
+
+def test_the_run_page_has_the_dashboards_address():
+    """The run's address is the one that the vendor's clients print."""
+    url = protocol.run_url("p1", "r1")
+
+    assert url == "https://app.stably.ai/project/p1/playwright/history/r1?tab=specs"
+
+
+def test_good_answers_are_read():
+    """Each call reads its own answer; fields added later are ignored."""
+    assert _read(START, _answer(200, {"runId": "r1", "new": 1})) == "r1"
+    assert _read(START, _answer(201, {"runId": "r1"})) == "r1"
+    assert _read(GET, _answer(200, {"status": "PASSED"})).is_passed
+    assert _read(CANCEL, _answer(200, {"cancelled": [{"runId": "r1"}, {"runId": 3}, "x"]})) == ("r1",)
+    assert _read(CANCEL, _answer(200, {"cancelled": []})) == ()
+
+
+@pytest.mark.parametrize(
+    ("call", "body"),
+    [
+        pytest.param(START, b"", id="start, empty"),
+        pytest.param(START, b"<html>", id="start, HTML"),
+        pytest.param(START, b"[" * 100_000, id="start, nested"),
+        pytest.param(START, b"\xff\xfe", id="start, not UTF-8"),
+        pytest.param(START, {}, id="start, no id"),
+        pytest.param(START, {"runId": 3}, id="start, id a number"),
+        pytest.param(START, {"runId": "../x"}, id="start, id not usable"),
+        pytest.param(START, ["r1"], id="start, a list"),
+        pytest.param(GET, {}, id="get, no status"),
+        pytest.param(CANCEL, {}, id="cancel, no list"),
+        pytest.param(CANCEL, None, id="cancel, null"),
+        pytest.param(CANCEL, {"cancelled": "r1"}, id="cancel, text"),
+    ],
+)
+def test_a_yes_that_is_not_the_contracts_is_an_error_with_its_facts(call, body):
+    """An unexpected body raises an error with status, content type and the body's start."""
+    with pytest.raises(StablyResponseError, match=r"\(connection 'c'\)") as caught:
+        _read(call, _answer(200, body, content_type="text/html"))
+
+    assert (caught.value.status, caught.value.content_type) == (200, "text/html")
+    assert len(caught.value.detail) <= 500
+
+
+def test_a_body_that_was_cut_is_an_error():
+    """A body longer than the bound is refused, even if its start is JSON."""
+    answer = Answer(200, {}, b'{"runId": "r1"}', is_whole=False)
+
+    with pytest.raises(StablyResponseError, match="longer than"):
+        _read(START, answer)
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(s, StablyHTTPError) for s in (100, 301, 302, 307, 400, 409, 422, 429, 500, 502, 503, 504, 599, 999)]
+    + [(401, StablyAuthError), (403, StablyAuthError), (404, StablyNotFoundError)],
+)
+def test_any_status_but_2xx_is_an_error_of_its_kind(status, error):
+    """A no from the API raises the error for its status and names call, connection and detail."""
+    with pytest.raises(StablyHTTPError) as caught:
+        _read(GET, _answer(status, {"error": "because"}))
+
+    assert type(caught.value) is error
+    assert (caught.value.status, caught.value.detail) == (status, "because")
+    assert f"GET /v1/projects/p1/runs/r1 answered {status}" in str(caught.value)
+    assert "connection 'c'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b"x" * 10_000, "x" * 500),
+        (b'{"error": {"code": 1}}', '{"error": {"code": 1}}'),
+        (b'{"error": "' + b"y" * 10_000 + b'"}', ('{"error": "' + "y" * 10_000)[:500]),
+        (b"\xff\xfe", "��"),
+        (b"", ""),
+    ],
+    ids=["long", "other error", "long error", "not UTF-8", "empty"],
+)
+def test_an_error_shows_the_start_of_any_body(body, detail):
+    """The detail of an error is the body's first 500 characters, whatever the body is."""
+    with pytest.raises(StablyHTTPError) as caught:
+        _read(GET, _answer(502, body))
+
+    assert caught.value.detail == detail
+
+
+def test_a_redirect_names_the_host_but_not_what_may_be_secret():
+    """A refused redirect says where it led, without credentials, path or query."""
+    answer = _answer(302, b"", location="https://user:pw@evil.example/login?token=t")
+
+    with pytest.raises(StablyHTTPError, match=r"redirect to evil\.example") as caught:
+        _read(GET, answer)
+
+    assert not any(secret in str(caught.value) for secret in ("pw", "token", "login"))
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, None),
+        ("0", 0.0),
+        ("120", 120.0),
+        (" 7 ", 7.0),
+        ("-3", None),
+        ("1.5", None),
+        ("soon", None),
+        ("", None),
+        (format_datetime(NOW + timedelta(seconds=90)), 90.0),
+        ("Sun, 22 Nov 2026 12:01:30 GMT", 90.0),
+        ("Sun, 22 Nov 2026 12:01:30 -0000", 90.0),
+        ("Sun, 22 Nov 2026 11:00:00 GMT", 0.0),
+    ],
+)
+def test_retry_after_is_read_in_seconds_and_as_a_date(header, seconds):
+    """Retry-After gives seconds, never negative; what cannot be read is as if absent."""
+    assert protocol.retry_after_seconds(header, NOW) == seconds
+
+
+def test_an_error_carries_retry_after():
+    """The API's wish reaches the replay policy."""
+    with pytest.raises(StablyHTTPError) as caught:
+        _read(GET, _answer(429, retry_after="7"))
+
+    assert caught.value.retry_after == 7
+
+
+@pytest.mark.parametrize(
+    ("error", "get_and_cancel", "start", "ambiguous"),
+    [
+        pytest.param(REFUSED, True, True, False, id="refused"),
+        pytest.param(DROPPED, True, False, True, id="dropped"),
+        pytest.param(_http(429), True, True, False, id="429"),
+        pytest.param(_http(429, 3.0), True, True, False, id="429, later"),
+        pytest.param(_http(503, 3.0), True, True, False, id="503, later"),
+        pytest.param(_http(503), True, False, True, id="503"),
+        pytest.param(_http(500), True, False, True, id="500"),
+        pytest.param(_http(502), True, False, True, id="502"),
+        pytest.param(_http(504), True, False, True, id="504"),
+        pytest.param(_http(501), False, False, True, id="501"),
+        pytest.param(_http(302), False, False, True, id="302"),
+        pytest.param(_http(400), False, False, False, id="400"),
+        pytest.param(_http(401), False, False, False, id="401"),
+        pytest.param(_http(404), False, False, False, id="404"),
+        pytest.param(_http(408), False, False, True, id="408"),
+        pytest.param(_http(409), False, False, False, id="409"),
+        pytest.param(_http(422), False, False, False, id="422"),
+        pytest.param(
+            StablyResponseError("html", status=200, content_type="", detail=""),
+            False,
+            False,
+            True,
+            id="not JSON",
+        ),
+    ],
+)
+def test_what_may_be_replayed_and_what_leaves_a_start_in_doubt(error, get_and_cancel, start, ambiguous):
+    """Reads and cancels are replayed after anything passing, a start only if it provably was not accepted."""
+    assert protocol.may_replay(GET, error) is get_and_cancel
+    assert protocol.may_replay(CANCEL, error) is get_and_cancel
+    assert protocol.may_replay(START, error) is start
+    assert isinstance(protocol.final_error(START, error), StablyAmbiguousStartError) is ambiguous
+    assert protocol.final_error(CANCEL, error) is error
+
+
+def test_a_bug_is_not_replayed():
+    """An error that is not about the API is not taken for a passing one."""
+    assert not protocol.may_replay(GET, ZeroDivisionError())
+
+
+def test_an_ambiguous_start_says_what_may_exist_and_where_to_look():
+    """The message names the project, the possible run, the page to look at and the cause."""
+    error = protocol.final_error(START, DROPPED)
+
+    assert "untracked run may exist" in str(error)
+    assert "https://app.stably.ai/project/p1" in str(error)
+    assert "dropped" in str(error)
+
+
+def test_delays_grow_are_jittered_and_bounded(monkeypatch):
+    """Without a wish of the API the delay doubles, with up to half taken off, and stays below its cap."""
+    monkeypatch.setattr(protocol, "FIRST_DELAY_SECONDS", 0.5)
+
+    delays = [
+        [protocol.delay_before_replay(DROPPED, attempt) for _ in range(200)] for attempt in (1, 2, 3, 9)
+    ]
+
+    for longest, drawn in zip((0.5, 1, 2, 8), delays, strict=True):
+        assert longest / 2 <= min(drawn) <= max(drawn) <= longest
+        assert max(drawn) - min(drawn) > longest / 4
+
+
+@pytest.mark.parametrize(("asked", "waited"), [(0.0, 0.0), (7.0, 7.0), (3600.0, 60.0)])
+def test_the_apis_wish_is_honoured_up_to_a_minute(asked, waited):
+    """Retry-After decides the delay, capped."""
+    assert protocol.delay_before_replay(_http(503, asked), 1) == waited
+
+
+def test_an_unreachable_error_tells_the_kind_at_the_root_but_no_text_of_a_library():
+    """What a library says may hold a proxy's password, so only the root error's kind is told."""
+    outer = OSError("https://user:pw@proxy")
+    outer.__cause__ = ConnectionRefusedError("https://user:pw@proxy")
+
+    error = protocol.unreachable(GET, outer, Endpoint("https://api", "key"), request_sent=False)
+
+    assert str(error).endswith("(the Stably API): ConnectionRefusedError")
+    assert "pw" not in str(error)

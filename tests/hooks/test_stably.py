@@ -1,0 +1,228 @@
+import importlib
+import json
+import sys
+from types import ModuleType
+
+import pytest
+import requests
+
+from airflow_provider_stably.api.endpoint import Endpoint
+from airflow_provider_stably.exceptions import StablyConfigError, StablyInvalidIdError
+from airflow_provider_stably.get_provider_info import get_provider_info
+from airflow_provider_stably.hooks.stably import StablyHook
+from airflow_provider_stably.testing import Fault
+from tests.constants import KEY, PROJECT
+
+
+def test_a_run_is_started_read_and_cancelled(emulator, hook):
+    """The hook's calls use the connection's key and default project."""
+    run_id = hook.start_run(
+        playwright_project_name="hangs", branch="main", environment="staging", env_overrides={"A": "1"}
+    )
+    before = hook.get_run(run_id)
+    cancelled = hook.cancel_run(run_id)
+
+    assert not before.is_finished
+    assert cancelled == (run_id,)
+    assert emulator.status(run_id) == "CANCELLED"
+    assert emulator.runs[run_id].project_id == PROJECT
+    assert emulator.requests("start")[0].json() == {
+        "playwrightProjectName": "hangs",
+        "branch": "main",
+        "environment": "staging",
+        "envOverrides": {"A": "1"},
+    }
+
+
+def test_a_call_may_name_another_project(emulator, hook):
+    """A project id given to a call wins over the connection's."""
+    run_id = hook.start_run(project_id="other")
+
+    assert hook.get_run(run_id, project_id="other").run_id == run_id
+    assert hook.cancel_run(run_id, project_id="other") == (run_id,)
+    assert hook.run_url(run_id, project_id="other").startswith("https://app.stably.ai/project/other/")
+    assert f"/project/{PROJECT}/" in hook.run_url(run_id)
+
+
+def test_get_conn_gives_a_session_that_works_by_hand(emulator, hook):
+    """The session is a requests.Session with the key on it."""
+    run_id = emulator.add_run(project_id=PROJECT)
+
+    session = hook.get_conn()
+
+    assert isinstance(session, requests.Session)
+    assert session.get(f"{emulator.url}/v1/projects/{PROJECT}/runs/{run_id}").ok
+
+
+async def test_triggers_get_an_async_client(emulator):
+    """The connection is looked up asynchronously and the client speaks to the same API."""
+    from airflow_provider_stably.api import protocol
+
+    run_id = emulator.add_run(project_id=PROJECT)
+
+    async with await StablyHook().get_async_client() as client:
+        run = await client.send(protocol.get_run(PROJECT, run_id))
+
+    assert run.run_id == run_id
+
+
+async def test_a_missing_connection_is_one_clear_error():
+    """Both ways to a connection name its id and say what to do."""
+    hook = StablyHook("nope")
+
+    with pytest.raises(StablyConfigError, match=r"'nope'.*add a connection of type 'stably'"):
+        hook.get_conn()
+    with pytest.raises(StablyConfigError, match="'nope'"):
+        await hook.get_async_client()
+    assert hook.test_connection() == (False, str(hook._not_defined()))
+
+
+def test_a_missing_project_is_one_clear_error(emulator, monkeypatch):
+    """Without a project the error names the connection and its field, and nothing is sent."""
+    monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", emulator.connection())
+
+    with pytest.raises(StablyConfigError, match=r"'stably_default', field 'login'.*project_id"):
+        StablyHook().get_run("run-1")
+    with pytest.raises(StablyInvalidIdError, match="project id"):
+        StablyHook().get_run("run-1", project_id="a/b")
+
+    assert emulator.requests() == []
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+def test_a_timeout_must_be_positive(timeout):
+    """A hook does not accept a timeout that requests would choke on later."""
+    with pytest.raises(ValueError, match="above 0"):
+        StablyHook(timeout=timeout)
+
+
+def test_the_connection_is_looked_up_once(emulator, monkeypatch):
+    """After the first call no other look-up follows: it would hang in a signal handler."""
+    hook = StablyHook()
+    hook.start_run()
+    monkeypatch.delenv("AIRFLOW_CONN_STABLY_DEFAULT")
+
+    assert hook.start_run()
+
+
+def test_connection_test_starts_nothing(emulator, hook):
+    """A good key is accepted, by reading a run that cannot exist."""
+    accepted, message = hook.test_connection()
+
+    assert accepted
+    assert "accepted the API key" in message
+    assert "Not checked" in message
+    assert [request.call for request in emulator.requests()] == ["get"]
+    assert emulator.runs == {}
+
+
+def test_connection_test_needs_no_project(emulator, monkeypatch):
+    """Without a default project a placeholder stands in."""
+    monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", emulator.connection())
+
+    assert StablyHook().test_connection()[0]
+
+
+@pytest.mark.parametrize(
+    ("fault", "accepted"),
+    [
+        pytest.param(Fault(status=400), True, id="400"),
+        pytest.param(Fault(status=200, body={"status": "PASSED"}), True, id="200"),
+        pytest.param(Fault(status=401), False, id="401"),
+        pytest.param(Fault(status=403), False, id="403"),
+        pytest.param(Fault(status=500), False, id="500"),
+        pytest.param(Fault(body="<html>"), False, id="HTML"),
+        pytest.param(Fault(drop=True), False, id="dropped"),
+    ],
+)
+def test_connection_test_says_what_it_saw(emulator, hook, fault, accepted):
+    """Only an answer that shows the key accepted is a success, and it is asked for once."""
+    emulator.inject(fault)
+
+    assert hook.test_connection()[0] is accepted
+    assert len(emulator.requests()) == 1
+
+
+def test_airflow_finds_the_hook_and_its_form():
+    """Airflow's own providers manager accepts the connection type and its form."""
+    from airflow.providers_manager import ProvidersManager
+
+    manager = ProvidersManager()
+    info = manager.hooks["stably"]
+
+    assert info.hook_name == "Stably"
+    assert info.connection_id_attribute_name == "stably_conn_id"
+    assert manager.field_behaviours["stably"]["relabeling"]["password"] == "API key"
+    assert {"extra__stably__timeout", "extra__stably__verify"} <= set(manager.connection_form_widgets)
+
+
+def test_the_provider_info_fits_airflows_schema():
+    """The form keys are checked by the schema that knows them, not by the one that accepts typos."""
+    from pathlib import Path
+
+    import airflow
+    import jsonschema
+
+    schema = json.loads(Path(airflow.__path__[0], "provider.yaml.schema.json").read_text())
+    info = get_provider_info()
+    parts = {key: schema["properties"][key] for key in info if key in schema["properties"]}
+
+    jsonschema.validate(info, {"type": "object", "properties": parts, "$defs": schema.get("$defs", {})})
+    assert "connection-types" in parts
+    typo = {"connection-types": [{**info["connection-types"][0], "conn-fields": {"timeout": {"labl": "x"}}}]}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(typo, {"type": "object", "properties": parts})
+
+
+def test_everything_named_in_the_provider_info_exists():
+    """Every module and class that Airflow is told of can be imported."""
+    info = get_provider_info()
+    modules = [
+        name for kind in ("hooks", "operators") for entry in info[kind] for name in entry["python-modules"]
+    ]
+
+    for name in modules:
+        importlib.import_module(name)
+    module, _, hook_class = info["connection-types"][0]["hook-class-name"].rpartition(".")
+    assert getattr(importlib.import_module(module), hook_class) is StablyHook
+
+
+def test_earlier_airflows_get_the_same_form(monkeypatch):
+    """The classmethods that Airflow before 3.2 calls tell the same fields as the provider info."""
+    fields = get_provider_info()["connection-types"][0]["conn-fields"]
+    for name in ("flask_appbuilder", "flask_appbuilder.fieldwidgets", "flask_babel", "wtforms"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    sys.modules["flask_appbuilder.fieldwidgets"].BS3TextFieldWidget = lambda: "widget"
+    sys.modules["flask_babel"].lazy_gettext = str.upper
+    sys.modules["wtforms"].StringField = lambda label, **options: (label, options)
+
+    widgets = StablyHook.get_connection_form_widgets()
+    behaviour = StablyHook.get_ui_field_behaviour()
+
+    assert list(widgets) == list(fields)
+    assert widgets["timeout"] == (
+        fields["timeout"]["label"].upper(),
+        {"description": fields["timeout"]["description"], "widget": "widget"},
+    )
+    assert set(behaviour) == {"hidden_fields", "relabeling", "placeholders"}
+    assert behaviour["relabeling"]["login"] == "Default project id"
+
+
+def test_the_key_shows_up_nowhere(emulator, caplog):
+    """No repr, log line or error of the hook has the key in it."""
+    hook = StablyHook()
+    emulator.inject(Fault(status=500), times=5)
+
+    with caplog.at_level("DEBUG"), pytest.raises(Exception, match="500") as caught:
+        hook.get_run("run-1")
+
+    shown = [
+        repr(hook),
+        repr(hook.client),
+        repr(hook.get_conn()),
+        repr(vars(hook)),
+        caplog.text,
+        repr(caught.value),
+    ]
+    assert not any(KEY in text for text in shown)
+    assert KEY not in repr(Endpoint("https://api", KEY))

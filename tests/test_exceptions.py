@@ -1,0 +1,52 @@
+import copy
+import inspect
+import pickle
+
+import pytest
+
+from airflow_provider_stably import exceptions
+from airflow_provider_stably.exceptions import (
+    StablyAmbiguousStartError,
+    StablyAuthError,
+    StablyCancelError,
+    StablyConfigError,
+    StablyError,
+    StablyHTTPError,
+    StablyInvalidIdError,
+    StablyNotFoundError,
+    StablyResponseError,
+    StablyUnreachableError,
+)
+
+ERRORS = [
+    StablyError("m"),
+    StablyConfigError("m", conn_id="c", field="password"),
+    StablyInvalidIdError("m", kind="run", value=None),
+    StablyUnreachableError("m", request_sent=True),
+    StablyHTTPError("m", status=500, detail="d", retry_after=3.0),
+    StablyAuthError("m", status=401, detail="d"),
+    StablyNotFoundError("m", status=404, detail="d"),
+    StablyResponseError("m", status=200, content_type="text/html", detail="d"),
+    StablyAmbiguousStartError("m", project_id="p"),
+    StablyCancelError("m", outcomes={"r": {"outcome": "unknown", "status": None}}),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_an_error_crosses_processes_with_its_facts(error):
+    """Pickled and copied errors keep type, message and facts."""
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):  # noqa: S301 - our own pickle
+        assert type(again) is type(error)
+        assert (str(again), vars(again)) == (str(error), vars(error))
+
+
+def test_the_list_above_is_complete():
+    """Every error class of the package is tested."""
+    classes = {
+        kind
+        for _, kind in inspect.getmembers(exceptions, inspect.isclass)
+        if kind.__module__ == exceptions.__name__
+    }
+
+    assert {type(error) for error in ERRORS} == classes
+    assert all(issubclass(kind, StablyError) for kind in classes)
