@@ -1,0 +1,405 @@
+"""The cancel operator's semantics table, row by row, against the emulator."""
+
+import math
+import signal
+import threading
+from contextlib import contextmanager
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+
+from airflow_provider_stably import cancellation
+from airflow_provider_stably.api.client import StablyClient
+from airflow_provider_stably.exceptions import StablyCancelError
+from airflow_provider_stably.operators.stably import StablyCancelRunOperator
+from airflow_provider_stably.testing import Fault
+from tests.constants import KEY, PROJECT
+
+
+def _cancel(context, run_ids=None, **arguments):
+    operator = StablyCancelRunOperator(task_id="cancel", run_ids=run_ids, **arguments)
+    return operator.execute(context)
+
+
+def _outcomes(context):
+    return {run_id: entry["outcome"] for run_id, entry in context["xcom"]["outcomes"].items()}
+
+
+@pytest.fixture
+def run_id(emulator):
+    """A run that never ends by itself."""
+    return emulator.add_run(project_id=PROJECT)
+
+
+def test_a_live_run_is_cancelled_and_listed(emulator, context, run_id):
+    """The answer lists the run, so it is cancelled; no further request is needed."""
+    cancelled = _cancel(context, run_id)
+
+    assert cancelled == [run_id]
+    assert emulator.status(run_id) == "CANCELLED"
+    assert context["xcom"]["outcomes"] == {run_id: {"outcome": "cancelled", "status": "CANCELLED"}}
+    assert [request.call for request in emulator.requests()] == ["cancel"]
+
+
+def test_a_200_without_the_id_is_settled_by_one_look(emulator, context, run_id):
+    """An empty list in the answer says nothing by itself."""
+    emulator.inject(Fault(body={"cancelled": []}, processed=True))
+
+    assert _cancel(context, run_id) == [run_id]
+    assert [request.call for request in emulator.requests()] == ["cancel", "get"]
+
+
+def test_a_second_try_converges_to_the_same_ids(emulator, context):
+    """A run that is cancelled already is listed again: a task's retry clears XCom."""
+    run_ids = [emulator.add_run(project_id=PROJECT) for _ in range(3)]
+
+    assert _cancel(context, run_ids) == _cancel(context, run_ids) == run_ids
+
+
+@pytest.mark.parametrize("status", ["PASSED", "FAILED", "TIMEDOUT", "INTERRUPTED"])
+def test_a_run_that_is_over_is_a_success_but_not_listed(emulator, context, status):
+    """Losing a race with the run's end is normal."""
+    run_id = emulator.add_run(project_id=PROJECT, statuses=[status])
+
+    assert _cancel(context, run_id) == []
+    assert context["xcom"]["outcomes"] == {run_id: {"outcome": "already_finished", "status": status}}
+
+
+def test_a_run_that_stays_live_is_asked_again_and_then_fails_retryably(emulator, context, run_id):
+    """An API that does not cancel is asked three times; then the error says so and a retry may help."""
+    emulator.inject(Fault(body={"cancelled": []}), call="cancel", times=math.inf)
+
+    with pytest.raises(StablyCancelError, match=f"{run_id}: still_live .*3 attempts"):
+        _cancel(context, run_id)
+
+    assert len(emulator.requests("cancel")) == 3
+    assert (context["xcom"]["return_value"], _outcomes(context)) == ([], {run_id: "still_live"})
+
+
+def test_an_unknown_run_fails_for_good_after_all_others_were_tried(emulator, context):
+    """A wrong project looks the same as a run that is gone, so success would leave a run burning."""
+    first, last = (emulator.add_run(project_id=PROJECT) for _ in range(2))
+
+    with pytest.raises(AirflowFailException, match=r"nope: not_found.*check project_id"):
+        _cancel(context, [first, "nope", last])
+
+    assert context["xcom"]["return_value"] == [first, last]
+    assert _outcomes(context) == {first: "cancelled", "nope": "not_found", last: "cancelled"}
+
+
+def test_an_unknown_run_can_be_accepted(emulator, context, run_id):
+    """ignore_missing takes a run that does not exist for one that is over."""
+    assert _cancel(context, ["nope", run_id], ignore_missing=True) == [run_id]
+    assert _outcomes(context) == {"nope": "not_found", run_id: "cancelled"}
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_key_stops_early_and_fails_for_good(emulator, context, status, monkeypatch):
+    """One key for all: what has not begun is not attempted."""
+    monkeypatch.setattr(cancellation, "CONCURRENCY", 1)
+    run_ids = [emulator.add_run(project_id=PROJECT) for _ in range(5)]
+    emulator.inject(Fault(status=status), run_id=run_ids[1])
+
+    with pytest.raises(AirflowFailException, match=r"denied.*API key"):
+        _cancel(context, run_ids)
+
+    assert list(_outcomes(context).values()) == ["cancelled", "denied"] + ["not_attempted"] * 3
+    assert context["xcom"]["return_value"] == run_ids[:1]
+    assert len(emulator.requests()) == 2
+
+
+def test_many_runs_are_cancelled_eight_at_a_time_each_once(emulator, context, monkeypatch):
+    """Duplicates are left out, order is kept, and no more than eight requests are under way at once."""
+    run_ids = [emulator.add_run(project_id=PROJECT) for _ in range(30)]
+    emulator.inject(Fault(delay=0.02), times=math.inf)
+    threads = set()
+    monkeypatch.setattr(StablyClient, "send", _noting_the_thread(StablyClient.send, threads))
+
+    assert _cancel(context, run_ids + run_ids[:5]) == run_ids
+    assert len(emulator.requests()) == 30
+    assert len(threads) == 8
+
+
+def _noting_the_thread(send, threads):
+    def noting(client, call):
+        threads.add(threading.current_thread().name)
+        return send(client, call)
+
+    return noting
+
+
+def test_the_first_bad_run_does_not_leave_the_others_running(emulator, context):
+    """Each run gets its own verdict, and one error lists the failures."""
+    lost, good, gone = emulator.add_run(project_id=PROJECT), emulator.add_run(project_id=PROJECT), "nope"
+    emulator.inject(Fault(status=500), run_id=lost, times=math.inf)
+
+    with pytest.raises(StablyCancelError, match="2 of 3 Stably runs") as caught:
+        _cancel(context, [lost, good, gone])
+
+    assert _outcomes(context) == {lost: "unknown", good: "cancelled", gone: "not_found"}
+    assert caught.value.outcomes == context["xcom"]["outcomes"]
+    assert f"- {lost}: unknown" in str(caught.value)
+    assert "connection 'stably_default'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(Fault(drop=True, processed=True), id="answer lost"),
+        pytest.param(Fault(drop=True), id="request lost"),
+        pytest.param(Fault(status=500), id="500"),
+        pytest.param(Fault(status=503, processed=True), id="503 after processing"),
+    ],
+)
+def test_a_lost_cancel_is_sent_again_and_settled_by_a_look(emulator, context, run_id, fault):
+    """Cancelling is safe to repeat."""
+    emulator.inject(fault, call="cancel")
+
+    assert _cancel(context, run_id) == [run_id]
+    assert len(emulator.requests("cancel")) == 2
+
+
+def test_an_api_that_answers_nothing_is_unknown_and_retryable(emulator, context, run_id):
+    """If neither cancel nor status can be read the task fails, and may be retried."""
+    emulator.inject(Fault(status=502), times=math.inf)
+
+    with pytest.raises(StablyCancelError, match="may still be running"):
+        _cancel(context, run_id)
+
+    assert context["xcom"]["outcomes"] == {run_id: {"outcome": "unknown", "status": None}}
+
+
+@pytest.mark.parametrize(
+    "nothing", [None, "", [], "[]", "None", "null", "  ", ["None", None], "[None]"], ids=repr
+)
+@pytest.mark.parametrize(
+    ("on_empty", "end"), [("skip", AirflowSkipException), ("fail", AirflowFailException), ("success", None)]
+)
+def test_nothing_to_cancel_ends_as_on_empty_says(emulator, context, nothing, on_empty, end):
+    """XCom has an empty list, no request is made, and the task is skipped unless told otherwise."""
+    if end is None:
+        assert _cancel(context, nothing, on_empty=on_empty) == []
+    else:
+        with pytest.raises(end, match="No Stably run to cancel"):
+            _cancel(context, nothing, on_empty=on_empty)
+        assert context["xcom"]["return_value"] == []
+
+    assert context["xcom"]["outcomes"] == {}
+    assert emulator.requests() == []
+
+
+def test_nothing_to_cancel_needs_no_connection(context, monkeypatch):
+    """A skipped upstream does not turn into a failure about the connection."""
+    monkeypatch.delenv("AIRFLOW_CONN_STABLY_DEFAULT", raising=False)
+
+    with pytest.raises(AirflowSkipException):
+        _cancel(context, "None", stably_conn_id="no_such_connection")
+
+
+def test_a_rendered_none_is_left_out_with_a_warning_that_names_task_ids(context, run_id, caplog, capsys):
+    """Jinja renders a missing XCom as 'None'; the warning points to the argument that copes with that."""
+    assert _cancel(context, [run_id, "None"]) == [run_id]
+    logged = caplog.text + capsys.readouterr().out  # Airflow 3 logs tasks past the logging module
+    assert "rendered nothing" in logged
+    assert "task_ids=... names tasks instead" in logged
+
+
+@pytest.mark.parametrize("text", ["['{}', '{}']", '["{}", "{}"]', "('{}', '{}')"])
+def test_a_rendered_list_is_read_as_the_list_that_it_is(emulator, context, text):
+    """A template renders a list as text."""
+    run_ids = [emulator.add_run(project_id=PROJECT) for _ in range(2)]
+
+    assert _cancel(context, text.format(*run_ids)) == run_ids
+
+
+def test_malformed_ids_are_never_sent_and_fail_after_the_valid_ones(emulator, context, run_id):
+    """The valid ids are cancelled first, then one clear error that no retry repeats."""
+    with pytest.raises(AirflowFailException, match=r"\.\./x: malformed; not a run id"):
+        _cancel(context, ["../x", run_id, "a b"])
+
+    assert context["xcom"]["return_value"] == [run_id]
+    assert _outcomes(context) == {run_id: "cancelled", "../x": "malformed", "a b": "malformed"}
+    assert len(emulator.requests()) == 1
+
+
+@pytest.mark.parametrize("run_ids", ["a,b", "LazySelectSequence([2 items])", [7], {"a": 1}], ids=repr)
+def test_if_all_ids_are_malformed_nothing_is_sent(emulator, context, run_ids):
+    """No request goes out for what is not an id."""
+    with pytest.raises(AirflowFailException, match="malformed"):
+        _cancel(context, run_ids)
+
+    assert emulator.requests() == []
+
+
+def test_waiting_returns_only_when_every_run_is_over(emulator, context):
+    """A run whose container takes a while to stop is waited for."""
+    slow = emulator.add_run(project_id=PROJECT, statuses=["RUNNING", "RUNNING", "RUNNING", "CANCELLED"])
+    over = emulator.add_run(project_id=PROJECT, statuses=["PASSED"])
+    emulator.inject(Fault(body={"cancelled": [{"runId": slow}]}), call="cancel", run_id=slow)
+    emulator.inject(Fault(status=503), call="get", run_id=slow)
+
+    cancelled = _cancel(context, [slow, over], wait_for_termination=True, poll_interval=0.01)
+
+    assert cancelled == [slow]
+    assert context["xcom"]["outcomes"][slow] == {"outcome": "cancelled", "status": "CANCELLED"}
+    assert len(emulator.requests("get", run_id=slow)) == 5
+    assert len(emulator.requests("get", run_id=over)) == 1
+
+
+def test_waiting_ends_at_the_timeout_with_an_error(emulator, context):
+    """A run that goes on in spite of an accepted cancellation fails the task."""
+    run_id = emulator.add_run(project_id=PROJECT, statuses=["RUNNING"])
+    emulator.inject(Fault(body={"cancelled": [{"runId": run_id}]}), call="cancel", times=math.inf)
+
+    with pytest.raises(StablyCancelError, match=r"accepted but still RUNNING after 0\.05 s"):
+        _cancel(context, run_id, wait_for_termination=True, timeout=0.05, poll_interval=0.01)
+
+    assert (context["xcom"]["return_value"], _outcomes(context)) == ([], {run_id: "still_live"})
+
+
+def test_waiting_survives_a_run_that_passed_meanwhile(emulator, context):
+    """The answer said cancelled; that the run shows as PASSED afterwards leaves nothing running."""
+    run_id = emulator.add_run(project_id=PROJECT, statuses=["PASSED"])
+    emulator.inject(Fault(body={"cancelled": [{"runId": run_id}]}), call="cancel")
+
+    assert _cancel(context, run_id, wait_for_termination=True) == [run_id]
+    assert context["xcom"]["outcomes"] == {run_id: {"outcome": "cancelled", "status": "PASSED"}}
+
+
+def test_an_execution_timeout_is_not_held_up_by_slow_requests(emulator, context, run_id, monkeypatch):
+    """What interrupts the waiting thread gets out at once; no further run is begun."""
+    monkeypatch.setattr(cancellation, "CONCURRENCY", 1)
+    others = [emulator.add_run(project_id=PROJECT) for _ in range(3)]
+    emulator.inject(Fault(delay=1), run_id=run_id)
+
+    with _alarm_after(0.2), pytest.raises(TimeoutError):
+        _cancel(context, [run_id, *others])
+
+    under_way = [thread for thread in threading.enumerate() if thread.name.startswith("stably_")]
+    assert len(under_way) == 1  # its answer is still to come
+    under_way[0].join()
+    assert [request.run_id for request in emulator.requests()] == [run_id]
+
+
+@contextmanager
+def _alarm_after(seconds):
+    """Interrupt the main thread, as Airflow does at the execution_timeout."""
+
+    def interrupt(*_):
+        raise TimeoutError("execution_timeout")
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+@pytest.mark.parametrize(
+    ("connection", "problem"),
+    [
+        pytest.param(None, r"'stably_default', field 'conn_id': not defined", id="no connection"),
+        pytest.param({"password": ""}, r"'stably_default', field 'password'", id="no key"),
+        pytest.param({"host": "http://stably.example"}, r"'stably_default', field 'host'", id="http"),
+        pytest.param({"extra": {"timeout": "x"}}, r"'stably_default', field 'extra.timeout'", id="extra"),
+        pytest.param({"login": ""}, r"'stably_default', field 'login'.*project_id", id="no project"),
+        pytest.param({"login": "a/b"}, "'a/b' is not a Stably project id", id="bad project"),
+    ],
+)
+def test_bad_input_is_one_clear_error_that_no_retry_repeats(
+    emulator, context, monkeypatch, connection, problem
+):
+    """The error names the connection and the field, and shows no key."""
+    if connection is None:
+        monkeypatch.delenv("AIRFLOW_CONN_STABLY_DEFAULT")
+    else:
+        fields = {"login": PROJECT, **connection}
+        monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", emulator.connection(**fields))
+
+    with pytest.raises(AirflowFailException, match=problem) as caught:
+        _cancel(context, "run-1")
+
+    assert emulator.requests() == []
+    assert KEY not in repr(caught.value) + repr(caught.value.__cause__)
+
+
+@pytest.mark.parametrize("project_id", [None, "", "None", " "], ids=repr)
+def test_a_rendered_nothing_as_project_means_the_connections(context, run_id, project_id):
+    """A template that renders to nothing does not make a project called 'None'."""
+    assert _cancel(context, run_id, project_id=project_id) == [run_id]
+
+
+def test_the_project_may_be_named(emulator, context):
+    """A project id of the task wins over the connection's."""
+    run_id = emulator.add_run(project_id="other")
+
+    assert _cancel(context, run_id, project_id="other") == [run_id]
+
+
+def test_runs_of_tasks_are_cancelled_each_in_its_own_project(emulator, context):
+    """task_ids reads the XCom stably_run: one for a plain task, several for a mapped one."""
+    runs = [{"run_id": emulator.add_run(project_id=p), "project_id": p} for p in ("p1", "p2", "p3")]
+    context["xcom"]["start", "stably_run"] = runs[0]
+    context["xcom"]["start_many", "stably_run"] = [runs[1], None, runs[2], runs[1]]
+
+    cancelled = _cancel(context, task_ids=["start", "start_many"])
+
+    assert cancelled == [run["run_id"] for run in runs]
+    assert emulator.live_runs() == []
+
+
+def test_a_task_that_started_no_run_is_nothing_to_cancel(emulator, context):
+    """A task that was skipped or failed early has no XCom, and that is not an error."""
+    with pytest.raises(AirflowSkipException, match="task_ids named none"):
+        _cancel(context, task_ids="start")
+
+    assert emulator.requests() == []
+
+
+def test_a_mistyped_task_id_is_an_error(context):
+    """A skip would hide it; the error names the nearest task."""
+    with pytest.raises(AirflowFailException, match=r"no task 'strat'; did you mean 'start'"):
+        _cancel(context, task_ids=["strat"])
+    with pytest.raises(AirflowFailException, match="no task 'xyz'$"):
+        _cancel(context, task_ids="xyz")
+
+
+@pytest.mark.parametrize(
+    "value", ["run-1", {"run_id": "run-1"}, {"run_id": "a/b", "project_id": "p"}, [7]], ids=repr
+)
+def test_an_xcom_that_is_not_ours_is_an_error(emulator, context, value):
+    """Something else pushed under our key is not taken for a run."""
+    context["xcom"]["start", "stably_run"] = value
+
+    with pytest.raises(
+        AirflowFailException, match="'stably_run' of task 'start' is not one of this provider's"
+    ):
+        _cancel(context, task_ids="start")
+
+    assert emulator.requests() == []
+
+
+def test_without_xcom_push_nothing_is_pushed(context, run_id):
+    """do_xcom_push=False is respected."""
+    assert _cancel(context, [run_id], do_xcom_push=False) == [run_id]
+    with pytest.raises(AirflowFailException):
+        _cancel(context, ["nope"], do_xcom_push=False)
+
+    assert context["xcom"] == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"run_ids": "a", "task_ids": "b"}, "exclude each other"),
+        ({"on_empty": "panic"}, "on_empty is one of skip, success, fail"),
+        ({"timeout": -1}, "timeout"),
+        ({"poll_interval": 0}, "poll_interval"),
+    ],
+)
+def test_arguments_that_make_no_sense_fail_the_dags_parse(arguments, problem):
+    """What is not templated is checked when the DAG is parsed."""
+    with pytest.raises(ValueError, match=problem):
+        StablyCancelRunOperator(task_id="cancel", **arguments)

@@ -1,0 +1,108 @@
+"""The cancellation as a conversation: decisions only, no I/O."""
+
+import pytest
+
+from airflow_provider_stably import cancellation as cancellation_module
+from airflow_provider_stably.api.models import Run
+from airflow_provider_stably.cancellation import (
+    MAX_CANCEL_ATTEMPTS,
+    Outcome,
+    cancellation,
+)
+from airflow_provider_stably.exceptions import (
+    StablyAuthError,
+    StablyHTTPError,
+    StablyNotFoundError,
+    StablyResponseError,
+    StablyUnreachableError,
+)
+from airflow_provider_stably.run_reference import RunReference
+
+RUN = RunReference("r1", "p1")
+YES, OTHER, NONE = ("r1",), ("r2",), ()
+BAD_REQUEST = StablyHTTPError("400", status=400, detail="")
+GONE = StablyNotFoundError("404", status=404, detail="")
+REFUSED = StablyAuthError("401", status=401, detail="")
+LOST = StablyUnreachableError("dropped", request_sent=True)
+HTML = StablyResponseError("html", status=200, content_type="text/html", detail="")
+
+
+def _run(status, **fields):
+    return Run.from_json("r1", {"status": status, **fields})
+
+
+def _converse(replies):
+    """Lead a cancellation with the given replies; return what it asked for and its verdict."""
+    conversation, asked = cancellation(RUN), []
+    step, left = next(conversation), list(replies)
+    while True:
+        asked.append(step if isinstance(step, float) else step.route.method + step.path.rpartition("/")[2])
+        try:
+            if isinstance(step, float):
+                step = next(conversation)
+            else:
+                reply = left.pop(0)
+                step = conversation.throw(reply) if isinstance(reply, Exception) else conversation.send(reply)
+        except StopIteration as end:
+            assert left == []
+            return asked, end.value
+
+
+@pytest.mark.parametrize(
+    ("replies", "outcome", "status"),
+    [
+        pytest.param([YES], Outcome.CANCELLED, "CANCELLED", id="listed"),
+        pytest.param([("r2", "r1")], Outcome.CANCELLED, "CANCELLED", id="listed among others"),
+        pytest.param(
+            [BAD_REQUEST, _run("CANCELLED")], Outcome.CANCELLED, "CANCELLED", id="400, cancelled already"
+        ),
+        pytest.param(
+            [NONE, _run("CANCELLED")], Outcome.CANCELLED, "CANCELLED", id="not listed, cancelled already"
+        ),
+        *[
+            pytest.param([BAD_REQUEST, _run(status)], Outcome.ALREADY_FINISHED, status, id=f"400, {status}")
+            for status in ("PASSED", "FAILED", "TIMEDOUT", "INTERRUPTED")
+        ],
+        pytest.param(
+            [OTHER, _run("PASSED")], Outcome.ALREADY_FINISHED, "PASSED", id="another listed, passed"
+        ),
+        pytest.param(
+            [BAD_REQUEST, _run("MELTED", results={"testCases": []})],
+            Outcome.ALREADY_FINISHED,
+            "MELTED",
+            id="400, unknown but final",
+        ),
+        pytest.param([BAD_REQUEST, GONE], Outcome.NOT_FOUND, None, id="400, unknown run"),
+        pytest.param([GONE, GONE], Outcome.NOT_FOUND, None, id="404 twice"),
+        pytest.param([GONE, _run("PASSED")], Outcome.ALREADY_FINISHED, "PASSED", id="404, then found"),
+        pytest.param([REFUSED], Outcome.DENIED, None, id="key refused"),
+        pytest.param([BAD_REQUEST, REFUSED], Outcome.DENIED, None, id="key refused at the look"),
+        pytest.param([LOST, _run("CANCELLED")], Outcome.CANCELLED, "CANCELLED", id="answer lost, cancelled"),
+        pytest.param([HTML, _run("CANCELLED")], Outcome.CANCELLED, "CANCELLED", id="answer HTML, cancelled"),
+        pytest.param([LOST, LOST], Outcome.UNKNOWN, None, id="nothing readable"),
+        pytest.param([BAD_REQUEST, HTML], Outcome.UNKNOWN, None, id="look unreadable"),
+        pytest.param(
+            [BAD_REQUEST, _run("QUEUED"), YES], Outcome.CANCELLED, "CANCELLED", id="live, then listed"
+        ),
+        pytest.param([LOST, _run("RUNNING"), YES], Outcome.CANCELLED, "CANCELLED", id="lost, live, listed"),
+        pytest.param([NONE, _run("RUNNING")] * 3, Outcome.STILL_LIVE, "RUNNING", id="live for good"),
+        pytest.param(
+            [NONE, _run("PAUSED")] * 3, Outcome.STILL_LIVE, "PAUSED", id="unknown and live for good"
+        ),
+    ],
+)
+def test_every_answer_leads_to_its_verdict(replies, outcome, status):
+    """Whatever the API answers, the verdict is the one of the semantics table."""
+    _, verdict = _converse(replies)
+
+    assert (verdict.outcome, verdict.status) == (outcome, status)
+
+
+def test_a_run_that_stays_live_is_asked_again_with_a_pause_and_a_bound():
+    """Cancel, look, pause - three times, then it is given up."""
+    pause = cancellation_module.SECONDS_BETWEEN_ATTEMPTS
+    asked, verdict = _converse([NONE, _run("RUNNING")] * MAX_CANCEL_ATTEMPTS)
+
+    once = ["POSTcancel", "GETr1"]
+    assert asked == [*once, pause, *once, pause, *once]
+    assert "3 attempts" in verdict.detail
