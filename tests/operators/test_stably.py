@@ -362,7 +362,7 @@ def test_a_mistyped_task_id_is_an_error(context):
     """A skip would hide it; the error names the nearest task."""
     with pytest.raises(AirflowFailException, match=r"no task 'strat'; did you mean 'start'"):
         _cancel(context, task_ids=["strat"])
-    with pytest.raises(AirflowFailException, match="no task 'xyz'$"):
+    with pytest.raises(AirflowFailException, match=r"no task 'xyz'$"):
         _cancel(context, task_ids="xyz")
 
 
