@@ -14,15 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_provider_stably.api import protocol
 from airflow_provider_stably.api.models import RunStatus
 from airflow_provider_stably.exceptions import StablyAuthError, StablyError, StablyNotFoundError
 from airflow_provider_stably.run_reference import RunReference
-
-if TYPE_CHECKING:
-    from airflow_provider_stably.api.client import StablyClient
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +67,9 @@ Step = protocol.Call[Any] | float
 
 Conversation = Generator[Step, Any, Verdict]
 
+Send = Callable[[protocol.Call[Any]], Any]
+"""A client's ``send`` or ``send_once``."""
+
 
 def cancellation(run: RunReference) -> Conversation:
     """Cancel a run; where the answer does not settle it, look at the run.
@@ -111,27 +111,25 @@ def reading(run: RunReference) -> Conversation:
     return Verdict(Outcome.CANCELLED if is_cancelled else Outcome.ALREADY_FINISHED, answer.status)
 
 
-def conduct(
-    conversation: Conversation, client: StablyClient, sleep: Callable[[float], None] = time.sleep
-) -> Verdict:
+def conduct(conversation: Conversation, send: Send, sleep: Callable[[float], None] = time.sleep) -> Verdict:
     """Carry a conversation out in this thread."""
     try:
         step = next(conversation)
         while True:
-            step = _carry_out(step, conversation, client, sleep)
+            step = _carry_out(step, conversation, send, sleep)
     except StopIteration as end:
         verdict: Verdict = end.value
         return verdict
 
 
-def cancel_all(runs: Iterable[RunReference], client: StablyClient) -> dict[RunReference, Verdict]:
+def cancel_all(runs: Iterable[RunReference], send: Send) -> dict[RunReference, Verdict]:
     """Cancel runs side by side, each with its own verdict; a refused key stops those not begun yet."""
     denied = Event()
 
     def cancel(run: RunReference) -> Verdict:
         if denied.is_set():
             return Verdict(Outcome.NOT_ATTEMPTED, detail="the API key had been refused")
-        verdict = conduct(cancellation(run), client)
+        verdict = conduct(cancellation(run), send)
         if verdict.outcome is Outcome.DENIED:
             denied.set()
         log.info(
@@ -144,14 +142,14 @@ def cancel_all(runs: Iterable[RunReference], client: StablyClient) -> dict[RunRe
 
 def wait_until_over(
     verdicts: Mapping[RunReference, Verdict],
-    client: StablyClient,
+    send_once: Send,
     *,
     timeout: float,
     poll_interval: float,
 ) -> dict[RunReference, Verdict]:
     """Wait until the runs whose cancellation was accepted are over, and return all verdicts.
 
-    :param client: Should send each call once: the next look is the retry.
+    :param send_once: Sends a call a single time: the next look is the retry.
     :param timeout: Seconds for all of them together; those still live then are ``still_live``.
     :param poll_interval: Seconds between two looks.
     """
@@ -159,7 +157,7 @@ def wait_until_over(
     settled = dict(verdicts)
     waiting = [run for run, verdict in verdicts.items() if verdict.outcome is Outcome.CANCELLED]
     while waiting:
-        seen = _side_by_side(lambda run: conduct(reading(run), client), waiting)
+        seen = _side_by_side(lambda run: conduct(reading(run), send_once), waiting)
         settled.update({run: _after_acceptance(verdict, timeout) for run, verdict in seen.items()})
         waiting = [run for run in waiting if settled[run].outcome in {Outcome.STILL_LIVE, Outcome.UNKNOWN}]
         left = deadline - time.monotonic()
@@ -181,14 +179,12 @@ def _after_acceptance(verdict: Verdict, timeout: float) -> Verdict:
     return verdict
 
 
-def _carry_out(
-    step: Step, conversation: Conversation, client: StablyClient, sleep: Callable[[float], None]
-) -> Step:
+def _carry_out(step: Step, conversation: Conversation, send: Send, sleep: Callable[[float], None]) -> Step:
     if isinstance(step, float):
         sleep(step)
         return next(conversation)
     try:
-        answer = client.send(step)
+        answer = send(step)
     except StablyError as error:
         return conversation.throw(error)
     return conversation.send(answer)

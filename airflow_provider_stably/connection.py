@@ -56,13 +56,15 @@ def read_connection(connection: Connection, *, timeout: float | None = None) -> 
     """
     reader = _Reader(connection.conn_id)
     extra = reader.extra(connection.extra)
+    seconds = reader.seconds(extra, "timeout", DEFAULT_TIMEOUT) if timeout is None else timeout
     endpoint = Endpoint(
         base_url=reader.base_url(
             connection.host, connection.port, reader.boolean(extra, "allow_http", False)
         ),
         api_key=reader.api_key(connection.password),
         label=f"connection {connection.conn_id!r}",
-        timeout=timeout if timeout is not None else reader.seconds(extra, "timeout", DEFAULT_TIMEOUT),
+        connect_timeout=seconds,
+        read_timeout=seconds,
         proxy=reader.proxy(extra),
         verify=reader.verify(extra),
         trust_env=reader.boolean(extra, "trust_env", True),

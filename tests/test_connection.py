@@ -26,7 +26,7 @@ def test_a_connection_with_a_key_only_reaches_the_public_api():
     """Everything but the key has a default."""
     endpoint = _endpoint_from(_connection())
 
-    expected = Endpoint("https://api.stably.ai", KEY, label="connection 'my_conn'", timeout=30)
+    expected = Endpoint("https://api.stably.ai", KEY, label="connection 'my_conn'")
     assert replace(endpoint, user_agent=expected.user_agent) == expected
     assert endpoint.user_agent.startswith("airflow-provider-stably/0.")
     assert " apache-airflow/" in endpoint.user_agent
@@ -118,14 +118,19 @@ def test_what_is_empty_or_null_in_extra_counts_as_unset(nothing):
     """Forms send unset fields as empty text or null."""
     endpoint = _endpoint_from(_connection(extra=nothing))
 
-    assert (endpoint.timeout, endpoint.proxy, endpoint.verify, endpoint.trust_env) == (30, None, True, True)
+    assert (endpoint.read_timeout, endpoint.proxy, endpoint.verify, endpoint.trust_env) == (
+        30,
+        None,
+        True,
+        True,
+    )
 
 
 @pytest.mark.parametrize(
     ("extra", "attribute", "value"),
     [
-        ({"timeout": 5}, "timeout", 5),
-        ({"timeout": "2.5"}, "timeout", 2.5),
+        ({"timeout": 5}, "read_timeout", 5),
+        ({"timeout": "2.5"}, "connect_timeout", 2.5),
         ({"proxy": "http://p.example:3128"}, "proxy", "http://p.example:3128"),
         ({"verify": False}, "verify", False),
         ({"verify": "False"}, "verify", False),
@@ -196,7 +201,7 @@ def test_unknown_extras_are_ignored_with_one_warning(caplog):
 
 def test_an_argument_comes_before_the_extra():
     """A timeout given in code wins over the connection's."""
-    assert _endpoint_from(_connection(extra={"timeout": 5}), timeout=1).timeout == 1
+    assert _endpoint_from(_connection(extra={"timeout": 5}), timeout=1).read_timeout == 1
 
 
 @pytest.mark.parametrize(("login", "project_id"), [(None, ""), ("  ", ""), (" p1 ", "p1")])

@@ -6,8 +6,10 @@ import asyncio
 import os
 import ssl
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
+from weakref import WeakKeyDictionary
 
 import aiohttp
 import tenacity
@@ -19,77 +21,59 @@ from airflow_provider_stably.exceptions import StablyError
 
 T = TypeVar("T")
 
+KEEPALIVE_SECONDS = 300.0
+"""How long an idle connection is kept: longer than triggers pause, or each poll would need a handshake."""
+
 
 class AsyncStablyClient:
     """Send calls and read their answers on an event loop. Use as an async context manager.
 
+    All clients of one endpoint on one event loop share one session, which lives from the first to enter to
+    the last to leave: a triggerer polls thousands of runs over a handful of connections.
+
     :param endpoint: The API and how to reach it.
-    :param max_attempts: How often a call is sent at most.
     :param sleep: Waits the given seconds between attempts.
     """
 
     def __init__(
-        self,
-        endpoint: Endpoint,
-        *,
-        max_attempts: int = protocol.MAX_ATTEMPTS,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        self, endpoint: Endpoint, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     ) -> None:
         self._endpoint = endpoint
-        self._max_attempts = max_attempts
         self._sleep = sleep
 
     async def __aenter__(self) -> Self:
-        endpoint = self._endpoint
-        self._proxy = endpoint.effective_proxy()
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=await _tls(endpoint.effective_verify())),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={
-                "Authorization": f"Bearer {endpoint.api_key}",
-                "User-Agent": endpoint.user_agent,
-            },
-            timeout=aiohttp.ClientTimeout(
-                total=2 * endpoint.timeout,
-                sock_connect=endpoint.timeout,
-                sock_read=endpoint.timeout,
-            ),
-            # With trust_env, aiohttp would let ~/.netrc replace the Authorization header.
-            trust_env=False,
-        )
+        self._proxy = self._endpoint.effective_proxy()
+        self._session = await _enter_session(self._endpoint)
         return self
 
     async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._session.close()
+        await _leave_session(self._endpoint)
 
     async def send(self, call: protocol.Call[T]) -> T:
         """Send a call, again where that is allowed and may help, and return what it reads.
 
         :raises StablyError: as :meth:`airflow_provider_stably.api.client.StablyClient.send`.
         """
-        retrying = tenacity.AsyncRetrying(sleep=self._sleep, **replay_policy(call, self._max_attempts))
+        retrying = tenacity.AsyncRetrying(sleep=self._sleep, **replay_policy(call))
         try:
-            return await retrying(self._send_once, call)
+            return await retrying(self.send_once, call)
         except StablyError as error:
             meaning = protocol.final_error(call, error)
             if meaning is error:
                 raise
             raise meaning from error
 
-    async def _send_once(self, call: protocol.Call[T]) -> T:
+    async def send_once(self, call: protocol.Call[T]) -> T:
+        """Send a call a single time (a read that is dropped, aiohttp itself repeats once).
+
+        :raises StablyError: as :meth:`airflow_provider_stably.api.client.StablyClient.send_once`.
+        """
         url = self._endpoint.base_url + call.path
         try:
             async with self._session.request(
-                call.route.method,
-                url,
-                json=call.body,
-                proxy=self._proxy,
-                allow_redirects=False,
+                call.route.method, url, json=call.body, proxy=self._proxy, allow_redirects=False
             ) as response:
                 answer = await self._receive(response)
         except (aiohttp.ClientError, OSError) as error:
@@ -108,6 +92,52 @@ class AsyncStablyClient:
             body=self._endpoint.scrub(bytes(body[: protocol.MAX_ANSWER_BYTES])),
             is_whole=len(body) <= protocol.MAX_ANSWER_BYTES,
         )
+
+
+@dataclass(slots=True)
+class _SharedSession:
+    session: aiohttp.ClientSession
+    users: int = 0
+
+
+_shared_sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Endpoint, _SharedSession]] = (
+    WeakKeyDictionary()
+)
+
+
+async def _enter_session(endpoint: Endpoint) -> aiohttp.ClientSession:
+    sessions = _shared_sessions.setdefault(asyncio.get_running_loop(), {})
+    if endpoint not in sessions:
+        tls = await _tls(endpoint.effective_verify())
+        # Another task may have come first during the await.
+        sessions.setdefault(endpoint, _SharedSession(_new_session(endpoint, tls)))
+    shared = sessions[endpoint]
+    shared.users += 1
+    return shared.session
+
+
+async def _leave_session(endpoint: Endpoint) -> None:
+    sessions = _shared_sessions[asyncio.get_running_loop()]
+    shared = sessions[endpoint]
+    shared.users -= 1
+    if not shared.users:
+        del sessions[endpoint]
+        await shared.session.close()
+
+
+def _new_session(endpoint: Endpoint, tls: ssl.SSLContext | bool) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=tls, keepalive_timeout=KEEPALIVE_SECONDS),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"Authorization": f"Bearer {endpoint.api_key}", "User-Agent": endpoint.user_agent},
+        timeout=aiohttp.ClientTimeout(
+            total=endpoint.connect_timeout + 2 * endpoint.read_timeout,
+            sock_connect=endpoint.connect_timeout,
+            sock_read=endpoint.read_timeout,
+        ),
+        # With trust_env, aiohttp would let ~/.netrc replace the Authorization header.
+        trust_env=False,
+    )
 
 
 async def _tls(verify: bool | str) -> ssl.SSLContext | bool:

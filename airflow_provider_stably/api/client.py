@@ -18,7 +18,7 @@ from urllib3.exceptions import HTTPError, NewConnectionError, SSLError
 from airflow_provider_stably.api import protocol
 from airflow_provider_stably.api.endpoint import Endpoint
 from airflow_provider_stably.api.replay import replay_policy
-from airflow_provider_stably.exceptions import StablyError, StablyUnreachableError
+from airflow_provider_stably.exceptions import StablyError
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ class StablySession(requests.Session):
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send with a timeout and without following redirects."""
         if kwargs.get("timeout") is None:
-            kwargs["timeout"] = self.endpoint.timeout
+            kwargs["timeout"] = (self.endpoint.connect_timeout, self.endpoint.read_timeout)
         kwargs["allow_redirects"] = False
         return super().send(request, **kwargs)
 
@@ -76,20 +76,12 @@ class StablyClient:
     """Send calls and read their answers, synchronously. Threads may share one.
 
     :param endpoint: The API and how to reach it.
-    :param max_attempts: How often a call is sent at most.
     :param sleep: Waits the given seconds between attempts.
     """
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        *,
-        max_attempts: int = protocol.MAX_ATTEMPTS,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self.session = StablySession(endpoint)
         self._endpoint = endpoint
-        self._max_attempts = max_attempts
         self._sleep = sleep
 
     def __enter__(self) -> Self:
@@ -109,9 +101,9 @@ class StablyClient:
         :raises StablyError: see :func:`~airflow_provider_stably.api.protocol.read_answer`, and
             StablyUnreachableError if no answer came, StablyAmbiguousStartError if that was a start's.
         """
-        retrying = tenacity.Retrying(sleep=self._sleep, **replay_policy(call, self._max_attempts))
+        retrying = tenacity.Retrying(sleep=self._sleep, **replay_policy(call))
         try:
-            result: T = retrying(self._send_once, call)
+            result: T = retrying(self.send_once, call)
         except StablyError as error:
             meaning = protocol.final_error(call, error)
             if meaning is error:
@@ -119,35 +111,38 @@ class StablyClient:
             raise meaning from error
         return result
 
-    def _send_once(self, call: protocol.Call[T]) -> T:
+    def send_once(self, call: protocol.Call[T]) -> T:
+        """Send a call a single time, for those who repeat it themselves or have no time to.
+
+        :raises StablyError: as :meth:`send`, but for a start StablyUnreachableError and the like as they are.
+        """
         url = self._endpoint.base_url + call.path
         try:
             with self.session.request(call.route.method, url, json=call.body, stream=True) as response:
                 answer = self._receive(response)
         except (requests.RequestException, HTTPError, OSError) as error:
-            raise self._unreachable(call, error) from error
+            raise protocol.unreachable(call, error, self._endpoint, request_sent=_was_sent(error)) from error
         return protocol.read_answer(call, answer, label=self._endpoint.label)
 
     def _receive(self, response: requests.Response) -> protocol.Answer:
         # The session's timeout restarts with every byte; a body that trickles is given up on here. So that
         # there is a "here", read1 gives what has come, where iter_content would wait for a whole chunk.
-        deadline = time.monotonic() + self._endpoint.timeout
+        deadline = time.monotonic() + self._endpoint.read_timeout
         body = bytearray()
         while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
             body += chunk
             if len(body) > protocol.MAX_ANSWER_BYTES:
                 break
             if time.monotonic() > deadline:
-                raise requests.ReadTimeout(f"the body was not complete after {self._endpoint.timeout:g} s")
+                raise requests.ReadTimeout(
+                    f"the body was not complete after {self._endpoint.read_timeout:g} s"
+                )
         return protocol.Answer(
             status=response.status_code,
             headers={name.lower(): value for name, value in response.headers.items()},
             body=self._endpoint.scrub(bytes(body[: protocol.MAX_ANSWER_BYTES])),
             is_whole=len(body) <= protocol.MAX_ANSWER_BYTES,
         )
-
-    def _unreachable(self, call: protocol.Call[Any], error: Exception) -> StablyUnreachableError:
-        return protocol.unreachable(call, error, self._endpoint, request_sent=_was_sent(error))
 
 
 class _OriginBoundKey(AuthBase):

@@ -14,7 +14,7 @@ DASHBOARD_URL = "https://app.stably.ai"
 """Documented: where people look at runs."""
 
 DEFAULT_TIMEOUT = 30.0
-"""Seconds to wait for a connection, and again for each part of an answer."""
+"""Seconds, for a connection and for an answer."""
 
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 _KEY = re.compile(r"[!-~]+")
@@ -28,7 +28,8 @@ class Endpoint:
         slash at the end.
     :param api_key: Printable ASCII without blanks. It goes to this endpoint's origin and nowhere else.
     :param label: What to call this endpoint in messages, e.g. ``connection 'stably_default'``.
-    :param timeout: Seconds to connect, and seconds to read.
+    :param connect_timeout: Seconds to wait for a connection.
+    :param read_timeout: Seconds to wait for an answer to begin, and again for its body.
     :param proxy: Proxy URL; None means the environment's, if ``trust_env``. May hold a password.
     :param verify: True, False, or the path of a CA bundle.
     :param trust_env: Whether ``HTTPS_PROXY``, ``NO_PROXY``, ``REQUESTS_CA_BUNDLE`` and the like count.
@@ -38,7 +39,8 @@ class Endpoint:
     base_url: str
     api_key: str = field(repr=False)
     label: str = "the Stably API"
-    timeout: float = DEFAULT_TIMEOUT
+    connect_timeout: float = DEFAULT_TIMEOUT
+    read_timeout: float = DEFAULT_TIMEOUT
     proxy: str | None = field(default=None, repr=False)
     verify: bool | str = True
     trust_env: bool = True

@@ -18,15 +18,14 @@ from airflow_provider_stably.api import protocol
 log = logging.getLogger(__name__)
 
 
-def replay_policy(call: protocol.Call[Any], max_attempts: int) -> dict[str, Any]:
+def replay_policy(call: protocol.Call[Any]) -> dict[str, Any]:
     """Keyword arguments for ``tenacity.Retrying`` and ``tenacity.AsyncRetrying``.
 
     :param call: The call that is sent.
-    :param max_attempts: How often it is sent at most.
     """
     return {
         "retry": retry_if_exception(partial(protocol.may_replay, call)),
-        "stop": stop_after_attempt(max_attempts) | stop_before_delay(protocol.MAX_REPLAY_SECONDS),
+        "stop": stop_after_attempt(protocol.MAX_ATTEMPTS) | stop_before_delay(protocol.MAX_REPLAY_SECONDS),
         "wait": _wait,
         "before_sleep": _log_replay,
         "reraise": True,

@@ -59,17 +59,9 @@ class StablyHook(BaseHook):
     @cached_property
     def client(self) -> StablyClient:
         """The client that all synchronous calls of this hook share; threads may use it at once."""
-        return self.make_client()
-
-    def make_client(self, *, max_attempts: int = protocol.MAX_ATTEMPTS) -> StablyClient:
-        """Return a client with a session of its own.
-
-        :param max_attempts: How often a call is sent at most.
-        :raises StablyConfigError: if the connection cannot be used.
-        """
         from airflow_provider_stably.api.client import StablyClient
 
-        return StablyClient(self._settings.endpoint, max_attempts=max_attempts)
+        return StablyClient(self._settings.endpoint)
 
     async def get_async_client(self) -> AsyncStablyClient:
         """Look the connection up without blocking the event loop and return a client for ``async with``.
@@ -162,8 +154,7 @@ class StablyHook(BaseHook):
         """
         try:
             call = protocol.get_run(self._settings.project_id or "connection-test", "connection-test")
-            with self.make_client(max_attempts=1) as client:
-                client.send(call)
+            self.client.send_once(call)
         except StablyError as error:
             key_accepted = isinstance(error, StablyHTTPError) and error.status in {400, 404}
             if not key_accepted:

@@ -161,11 +161,12 @@ class StablyCancelRunOperator(BaseOperator):
             raise AirflowFailException(f"task_ids: this DAG has no task {task_id!r}{hint}")
 
     def _cancel(self, hook: StablyHook, runs: Sequence[RunReference]) -> dict[RunReference, Verdict]:
-        verdicts = cancel_all(runs, hook.client)
+        verdicts = cancel_all(runs, hook.client.send)
         if not self.wait_for_termination:
             return verdicts
-        with hook.make_client(max_attempts=1) as client:
-            return wait_until_over(verdicts, client, timeout=self.timeout, poll_interval=self.poll_interval)
+        return wait_until_over(
+            verdicts, hook.client.send_once, timeout=self.timeout, poll_interval=self.poll_interval
+        )
 
     def _meet_emptiness(self, context: Context) -> None:
         message = (

@@ -1,5 +1,6 @@
 """Both clients, over real sockets, held to the same expectations."""
 
+import asyncio
 import gzip
 import inspect
 import json
@@ -8,6 +9,7 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import certifi
 import pytest
 import requests
 
@@ -33,7 +35,7 @@ LATER = Fault(status=503, headers={"Retry-After": "1"})
 @pytest.fixture
 def endpoint(emulator):
     """The emulator as an endpoint, with a short timeout."""
-    return Endpoint(emulator.url, KEY, timeout=2, user_agent="test-agent/1")
+    return Endpoint(emulator.url, KEY, read_timeout=2, user_agent="test-agent/1")
 
 
 @pytest.fixture(params=["requests", "aiohttp"])
@@ -41,20 +43,20 @@ def send(request, endpoint):
     """Send one call with either client; ``sleeps`` collects what it would have waited."""
     sleeps = []
 
-    def send_sync(call, endpoint, max_attempts):
-        with StablyClient(endpoint, max_attempts=max_attempts, sleep=sleeps.append) as client:
-            return client.send(call)
+    def send_sync(call, endpoint, method):
+        with StablyClient(endpoint, sleep=sleeps.append) as client:
+            return getattr(client, method)(call)
 
-    async def send_async(call, endpoint, max_attempts):
+    async def send_async(call, endpoint, method):
         async def sleep(seconds):
             sleeps.append(seconds)
 
-        async with AsyncStablyClient(endpoint, max_attempts=max_attempts, sleep=sleep) as client:
-            return await client.send(call)
+        async with AsyncStablyClient(endpoint, sleep=sleep) as client:
+            return await getattr(client, method)(call)
 
-    async def send(call, endpoint=endpoint, *, max_attempts=protocol.MAX_ATTEMPTS):
+    async def send(call, endpoint=endpoint, *, once=False):
         chosen = send_sync if request.param == "requests" else send_async
-        result = chosen(call, endpoint, max_attempts)
+        result = chosen(call, endpoint, "send_once" if once else "send")
         return await result if inspect.isawaitable(result) else result
 
     send.sleeps = sleeps
@@ -194,7 +196,7 @@ async def test_a_start_whose_answer_is_lost_is_sent_once(emulator, endpoint, sen
     emulator.inject(fault, times=math.inf)
 
     with pytest.raises(StablyAmbiguousStartError, match="untracked run may exist"):
-        await send(protocol.start_run(PROJECT), replace(endpoint, timeout=0.3))
+        await send(protocol.start_run(PROJECT), replace(endpoint, read_timeout=0.3))
 
     assert len(emulator.requests("start")) == 1
 
@@ -226,7 +228,7 @@ async def test_a_host_without_address_is_unreachable(endpoint, send, closed_port
     nowhere = replace(endpoint, base_url="https://stably.invalid", proxy=proxy)
 
     with pytest.raises(StablyUnreachableError, match=r"stably\.invalid") as caught:
-        await send(protocol.get_run(PROJECT, "r"), nowhere, max_attempts=1)
+        await send(protocol.get_run(PROJECT, "r"), nowhere, once=True)
 
     assert not caught.value.request_sent
     assert "pw" not in str(caught.value)
@@ -237,7 +239,7 @@ async def test_a_silent_server_is_given_up_on(emulator, endpoint, send):
     emulator.inject(Fault(delay=math.inf))
 
     with pytest.raises(StablyUnreachableError) as caught:
-        await send(protocol.get_run(PROJECT, "r"), replace(endpoint, timeout=0.2), max_attempts=1)
+        await send(protocol.get_run(PROJECT, "r"), replace(endpoint, read_timeout=0.2), once=True)
 
     assert caught.value.request_sent
 
@@ -247,7 +249,7 @@ async def test_a_trickling_body_is_given_up_on(emulator, endpoint, send):
     emulator.inject(Fault(body=b" " * 2000, trickle=True))  # 40 s at the emulator's pace
 
     with pytest.raises(StablyUnreachableError):
-        await send(protocol.get_run(PROJECT, "r"), replace(endpoint, timeout=0.2), max_attempts=1)
+        await send(protocol.get_run(PROJECT, "r"), replace(endpoint, read_timeout=0.2), once=True)
 
 
 @pytest.mark.parametrize(
@@ -334,7 +336,7 @@ async def test_a_server_that_echoes_the_key_does_not_get_it_shown(emulator, send
         pytest.param(False, True, "127.0.0.1", True, None, id="no_proxy"),
     ],
 )
-async def test_the_connections_proxy_comes_before_the_environments(  # noqa: PLR0917
+async def test_the_connections_proxy_comes_before_the_environments(
     emulator, endpoint, send, monkeypatch, own, environment, no_proxy, trust_env, used
 ):
     """Which way a request takes is the same for both clients."""
@@ -354,7 +356,7 @@ async def test_the_connections_proxy_comes_before_the_environments(  # noqa: PLR
 def test_a_session_used_by_hand_is_safe(emulator, endpoint):
     """The session gives the key to its own host only, follows no redirect and never waits for ever."""
     run_id = emulator.add_run(project_id=PROJECT)
-    with StablyEmulator(api_key=KEY) as other, StablyClient(replace(endpoint, timeout=0.2)) as client:
+    with StablyEmulator(api_key=KEY) as other, StablyClient(replace(endpoint, read_timeout=0.2)) as client:
         url = f"{emulator.url}/v1/projects/{PROJECT}/runs/{run_id}"
 
         own = client.session.get(url)
@@ -389,3 +391,49 @@ def test_cookies_are_not_kept(emulator, endpoint):
                 client.send(protocol.get_run(PROJECT, "r"))
 
     assert all("cookie" not in request.headers for request in emulator.requests())
+
+
+async def test_clients_on_one_loop_share_connections(emulator, endpoint):
+    """Clients that overlap on a loop use one session; the last to leave closes it."""
+    run_id = emulator.add_run(project_id=PROJECT)
+    call = protocol.get_run(PROJECT, run_id)
+
+    async with AsyncStablyClient(endpoint) as first:
+        async with AsyncStablyClient(replace(endpoint)) as second:
+            await first.send(call)
+            await second.send(call)
+        await first.send(call)
+        async with AsyncStablyClient(replace(endpoint, api_key="other")) as stranger:
+            with pytest.raises(StablyAuthError):
+                await stranger.send(call)
+        session = first._session
+
+    assert (second._session, session.closed) == (session, True)
+    assert stranger._session is not session
+    assert emulator.connections == 2
+
+
+async def test_clients_that_enter_at_once_share_too(emulator, endpoint):
+    """A CA bundle that takes time to read does not lead to two sessions."""
+    bundled = replace(endpoint, verify=certifi.where())
+    all_inside = asyncio.Barrier(5)
+
+    async def enter():
+        async with AsyncStablyClient(bundled) as client:
+            await all_inside.wait()
+            return client._session
+
+    sessions = await asyncio.gather(*[enter() for _ in range(5)])
+
+    assert len(set(map(id, sessions))) == 1
+    assert sessions[0].closed
+
+
+def test_a_new_loop_gets_a_new_session(endpoint):
+    """Sessions do not outlive their loop: dag.test() makes a new one for each trigger."""
+
+    async def session():
+        async with AsyncStablyClient(endpoint) as client:
+            return client._session
+
+    assert asyncio.run(session()) is not asyncio.run(session())
