@@ -1,9 +1,4 @@
-"""Cancel runs and know what became of them.
-
-One cancellation is a conversation of several calls. It is written down once, as a generator that yields what
-to do next and is sent the answers, so that the decisions need no I/O and whoever waits - a thread or an event
-loop - only carries them out.
-"""
+"""Cancel runs and know what became of them."""
 
 from __future__ import annotations
 
@@ -14,12 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_stably.api import protocol
 from airflow_provider_stably.api.models import RunStatus
+from airflow_provider_stably.conversation import Once, Step, conduct
 from airflow_provider_stably.exceptions import StablyAuthError, StablyError, StablyNotFoundError
 from airflow_provider_stably.run_reference import RunReference
+
+if TYPE_CHECKING:
+    from airflow_provider_stably.api.client import StablyClient
 
 log = logging.getLogger(__name__)
 
@@ -62,16 +61,10 @@ class Verdict:
         return {"outcome": str(self.outcome), "status": None if self.status is None else str(self.status)}
 
 
-Step = protocol.Call[Any] | float
-"""A call to send, or seconds to wait."""
-
-Conversation = Generator[Step, Any, Verdict]
-
-Send = Callable[[protocol.Call[Any]], Any]
-"""A client's ``send`` or ``send_once``."""
+Cancellation = Generator[Step, Any, Verdict]
 
 
-def cancellation(run: RunReference) -> Conversation:
+def cancellation(run: RunReference) -> Cancellation:
     """Cancel a run; where the answer does not settle it, look at the run.
 
     A 400 says nothing by itself (its text is unpublished), a lost answer neither: one status read decides.
@@ -95,10 +88,14 @@ def cancellation(run: RunReference) -> Conversation:
     return replace(verdict, detail=f"the API did not cancel it in {MAX_CANCEL_ATTEMPTS} attempts")
 
 
-def reading(run: RunReference) -> Conversation:
-    """Read a run's status as a verdict."""
+def reading(run: RunReference, *, once: bool = False) -> Cancellation:
+    """Read a run's status as a verdict.
+
+    :param once: Whether to send the call a single time, because the next look is the retry.
+    """
+    call = protocol.get_run(run.project_id, run.run_id)
     try:
-        answer = yield protocol.get_run(run.project_id, run.run_id)
+        answer = yield Once(call) if once else call
     except StablyAuthError as error:
         return Verdict(Outcome.DENIED, detail=str(error))
     except StablyNotFoundError:
@@ -111,25 +108,14 @@ def reading(run: RunReference) -> Conversation:
     return Verdict(Outcome.CANCELLED if is_cancelled else Outcome.ALREADY_FINISHED, answer.status)
 
 
-def conduct(conversation: Conversation, send: Send, sleep: Callable[[float], None] = time.sleep) -> Verdict:
-    """Carry a conversation out in this thread."""
-    try:
-        step = next(conversation)
-        while True:
-            step = _carry_out(step, conversation, send, sleep)
-    except StopIteration as end:
-        verdict: Verdict = end.value
-        return verdict
-
-
-def cancel_all(runs: Iterable[RunReference], send: Send) -> dict[RunReference, Verdict]:
+def cancel_all(runs: Iterable[RunReference], client: StablyClient) -> dict[RunReference, Verdict]:
     """Cancel runs side by side, each with its own verdict; a refused key stops those not begun yet."""
     denied = Event()
 
     def cancel(run: RunReference) -> Verdict:
         if denied.is_set():
             return Verdict(Outcome.NOT_ATTEMPTED, detail="the API key had been refused")
-        verdict = conduct(cancellation(run), send)
+        verdict = conduct(cancellation(run), client)
         if verdict.outcome is Outcome.DENIED:
             denied.set()
         log.info(
@@ -142,14 +128,13 @@ def cancel_all(runs: Iterable[RunReference], send: Send) -> dict[RunReference, V
 
 def wait_until_over(
     verdicts: Mapping[RunReference, Verdict],
-    send_once: Send,
+    client: StablyClient,
     *,
     timeout: float,
     poll_interval: float,
 ) -> dict[RunReference, Verdict]:
     """Wait until the runs whose cancellation was accepted are over, and return all verdicts.
 
-    :param send_once: Sends a call a single time: the next look is the retry.
     :param timeout: Seconds for all of them together; those still live then are ``still_live``.
     :param poll_interval: Seconds between two looks.
     """
@@ -157,7 +142,7 @@ def wait_until_over(
     settled = dict(verdicts)
     waiting = [run for run, verdict in verdicts.items() if verdict.outcome is Outcome.CANCELLED]
     while waiting:
-        seen = _side_by_side(lambda run: conduct(reading(run), send_once), waiting)
+        seen = _side_by_side(lambda run: conduct(reading(run, once=True), client), waiting)
         settled.update({run: _after_acceptance(verdict, timeout) for run, verdict in seen.items()})
         waiting = [run for run in waiting if settled[run].outcome in {Outcome.STILL_LIVE, Outcome.UNKNOWN}]
         left = deadline - time.monotonic()
@@ -177,17 +162,6 @@ def _after_acceptance(verdict: Verdict, timeout: float) -> Verdict:
             verdict, detail=f"cancellation accepted but still {verdict.status} after {timeout:g} s"
         )
     return verdict
-
-
-def _carry_out(step: Step, conversation: Conversation, send: Send, sleep: Callable[[float], None]) -> Step:
-    if isinstance(step, float):
-        sleep(step)
-        return next(conversation)
-    try:
-        answer = send(step)
-    except StablyError as error:
-        return conversation.throw(error)
-    return conversation.send(answer)
 
 
 def _side_by_side(

@@ -131,3 +131,31 @@ class StablyCancelError(StablyError):
     def __init__(self, message: str, *, outcomes: Mapping[str, Mapping[str, str | None]]) -> None:
         super().__init__(message)
         self.outcomes = outcomes
+
+
+class StablyRunError(StablyError):
+    """A run did not pass.
+
+    :param run: The run's summary: run_id, project_id, run_url, status, total, passed, failed, skipped,
+        duration_ms, failed_tests (titles, capped) and story (lines for people).
+    """
+
+    def __init__(self, message: str, *, run: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.run = run
+
+
+class StablyRunFailedError(StablyRunError):
+    """The run ended otherwise than PASSED or CANCELLED. A retry starts a new run and may pass."""
+
+
+class StablyRunCancelledError(StablyRunError):
+    """The run was cancelled, on purpose, by somebody else: nothing to retry."""
+
+
+class StablyRunTimeoutError(StablyRunError):
+    """The run was not over in time; it was cancelled unless the task says otherwise."""
+
+
+class StablyRunLostError(StablyRunError):
+    """The run could not be watched any longer: the key was refused, or the run is not found."""

@@ -34,6 +34,13 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_provider_stably.operators.stably"],
             },
         ],
+        "sensors": [
+            {"integration-name": "Stably", "python-modules": ["airflow_provider_stably.sensors.stably"]},
+        ],
+        "triggers": [
+            {"integration-name": "Stably", "python-modules": ["airflow_provider_stably.triggers.stably"]},
+        ],
+        "extra-links": ["airflow_provider_stably.links.stably.StablyRunLink"],
         "connection-types": [
             {
                 "connection-type": "stably",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_stably.api.protocol import check_id
+from airflow_provider_stably.api.protocol import check_id, run_url
 
 STABLY_RUN_KEY = "stably_run"
 """Our own key: other providers push ``run_id`` too."""
@@ -18,6 +18,23 @@ class RunReference:
 
     run_id: str
     project_id: str
+
+    @property
+    def run_url(self) -> str:
+        """The run's page in Stably's dashboard."""
+        return run_url(self.project_id, self.run_id)
+
+    def to_xcom(self, try_number: int) -> dict[str, str | int]:
+        """Write the XCom ``stably_run``.
+
+        :param try_number: The task's try that started the run: callbacks of other tries leave it alone.
+        """
+        return {
+            "run_id": self.run_id,
+            "project_id": self.project_id,
+            "run_url": self.run_url,
+            "try_number": try_number,
+        }
 
     @classmethod
     def from_xcom(cls, value: object) -> RunReference:

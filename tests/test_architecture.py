@@ -9,7 +9,18 @@ from tests.constants import ROOT
 PACKAGE = "airflow_provider_stably"
 
 API = {"exceptions", "api.models", "api.endpoint", "api.protocol", "api.client", "api.async_client"}
-RULES = {"connection", "run_ids", "run_reference", "cancellation"}
+RULES = {
+    "cancellation",
+    "conclusion",
+    "connection",
+    "conversation",
+    "deadline",
+    "run_ids",
+    "run_reference",
+    "run_summary",
+    "start_arguments",
+    "watching",
+}
 
 ALLOWED = {
     "": set(),
@@ -25,11 +36,25 @@ ALLOWED = {
     "connection": {"", "exceptions", "api.endpoint"},
     "run_ids": {"exceptions", "api.protocol"},
     "run_reference": {"api.protocol"},
-    "cancellation": API | {"run_reference"},
+    "conversation": {"exceptions", "api.protocol", "api.client", "api.async_client"},
+    "cancellation": API | {"run_reference", "conversation"},
+    "watching": API | {"run_reference", "conversation", "cancellation"},
+    "run_summary": API | {"run_reference"},
+    "conclusion": API | {"run_reference", "run_summary", "watching"},
+    "start_arguments": {"run_ids"},
+    "deadline": set(),
     "hooks": set(),
     "hooks.stably": API | {"connection", "get_provider_info"},
     "operators": set(),
-    "operators.stably": API | RULES | {"hooks.stably"},
+    "links": set(),
+    "links.stably": set(),
+    "triggers": set(),
+    "triggers.stably": API | RULES | {"hooks.stably"},
+    "operators.stably": {"operators.cancel_run", "operators.run_tests"},
+    "operators.cancel_run": API | RULES | {"hooks.stably"},
+    "operators.run_tests": API | RULES | {"hooks.stably", "links.stably", "triggers.stably"},
+    "sensors": set(),
+    "sensors.stably": API | RULES | {"hooks.stably", "links.stably", "triggers.stably"},
     "testing": {"testing.emulator", "testing.server"},
     "testing.emulator": {"exceptions", "api.models", "api.protocol"},
     "testing.server": {"testing.emulator"},
@@ -37,6 +62,11 @@ ALLOWED = {
 }
 
 KNOWS_NO_AIRFLOW = ("api", "testing", "exceptions")
+SAME_IN_EVERY_AIRFLOW = (
+    "airflow.providers.common.compat.",
+    "airflow.triggers.base.",
+    "airflow.__version__",
+)
 
 
 def _modules():
@@ -81,10 +111,6 @@ def test_a_module_imports_only_what_its_place_allows(module, path):
 def test_the_api_and_its_emulator_know_no_airflow(module, path):
     """What knows Stably knows no Airflow, and old Airflow paths are never imported directly."""
     airflow = {name for name in _imports(path) if name == "airflow" or name.startswith("airflow.")}
-    allowed = (
-        ()
-        if module.startswith(KNOWS_NO_AIRFLOW)
-        else ("airflow.providers.common.compat.", "airflow.__version__")
-    )
+    allowed = () if module.startswith(KNOWS_NO_AIRFLOW) else SAME_IN_EVERY_AIRFLOW
 
     assert all(name.startswith(allowed) for name in airflow) if allowed else airflow == set()

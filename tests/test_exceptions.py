@@ -15,6 +15,11 @@ from airflow_provider_stably.exceptions import (
     StablyInvalidIdError,
     StablyNotFoundError,
     StablyResponseError,
+    StablyRunCancelledError,
+    StablyRunError,
+    StablyRunFailedError,
+    StablyRunLostError,
+    StablyRunTimeoutError,
     StablyUnreachableError,
 )
 
@@ -29,6 +34,16 @@ ERRORS = [
     StablyResponseError("m", status=200, content_type="text/html", detail="d"),
     StablyAmbiguousStartError("m", project_id="p"),
     StablyCancelError("m", outcomes={"r": {"outcome": "unknown", "status": None}}),
+    *[
+        kind("m", run={"run_id": "r"})
+        for kind in (
+            StablyRunError,
+            StablyRunFailedError,
+            StablyRunCancelledError,
+            StablyRunTimeoutError,
+            StablyRunLostError,
+        )
+    ],
 ]
 
 

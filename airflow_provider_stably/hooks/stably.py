@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -59,9 +60,26 @@ class StablyHook(BaseHook):
     @cached_property
     def client(self) -> StablyClient:
         """The client that all synchronous calls of this hook share; threads may use it at once."""
+        return self.make_client()
+
+    def make_client(
+        self, *, connect_timeout: float | None = None, read_timeout: float | None = None
+    ) -> StablyClient:
+        """Return a client with a session of its own.
+
+        :param connect_timeout: Seconds; None leaves it to the connection.
+        :param read_timeout: Seconds; None leaves it to the connection.
+        """
         from airflow_provider_stably.api.client import StablyClient
 
-        return StablyClient(self._settings.endpoint)
+        endpoint = self._settings.endpoint
+        return StablyClient(
+            replace(
+                endpoint,
+                connect_timeout=connect_timeout or endpoint.connect_timeout,
+                read_timeout=read_timeout or endpoint.read_timeout,
+            )
+        )
 
     async def get_async_client(self) -> AsyncStablyClient:
         """Look the connection up without blocking the event loop and return a client for ``async with``.

@@ -1,0 +1,98 @@
+"""What the end of watching means for a task: its result or its error, also across a trigger's event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_stably.exceptions import (
+    StablyRunCancelledError,
+    StablyRunError,
+    StablyRunLostError,
+    StablyRunTimeoutError,
+)
+from airflow_provider_stably.run_reference import RunReference
+from airflow_provider_stably.run_summary import RunSummary
+from airflow_provider_stably.watching import End, Watched
+
+NOT_RETRYABLE = (StablyRunCancelledError, StablyRunLostError)
+"""A retry cannot cure these: somebody stopped the run on purpose; key or run are gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """How watching a run ended, in plain values.
+
+    :param end: Why watching ended.
+    :param run: The run as last seen.
+    :param detail: What went wrong, for people.
+    :param cancellation: The outcome of cancelling the run because watching ended before it did; None if that
+        was not tried.
+    """
+
+    end: End
+    run: RunSummary
+    detail: str = ""
+    cancellation: str | None = None
+
+    @classmethod
+    def of(cls, reference: RunReference, watched: Watched) -> Conclusion:
+        """Conclude from what was watched."""
+        verdict = watched.cancellation
+        return cls(
+            end=watched.end,
+            run=RunSummary.of(reference, watched.run),
+            detail=watched.detail,
+            cancellation=None if verdict is None else str(verdict.outcome),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Write a trigger's event: plain JSON, keys are only ever added."""
+        return {
+            "end": str(self.end),
+            "run": self.run.to_json(),
+            "detail": self.detail,
+            "cancellation": self.cancellation,
+        }
+
+    @classmethod
+    def from_json(cls, event: object) -> Conclusion:
+        """Read a trigger's event back; it crossed a database and perhaps an upgrade.
+
+        :raises ValueError: if it is not one of ours.
+        """
+        if not isinstance(event, Mapping):
+            raise ValueError(f"expected an event, got {type(event).__name__}")
+        return cls(
+            end=End(str(event.get("end"))),
+            run=RunSummary.from_json(event.get("run")),
+            detail=str(event.get("detail") or ""),
+            cancellation=event.get("cancellation"),
+        )
+
+    def error(self) -> StablyRunError | None:
+        """Return the error that the task is to end with; None if the run passed."""
+        if self.end is End.FINISHED:
+            return self.run.error()
+        cause = f" ({self.detail})" if self.detail else ""
+        message = (
+            f"Run {self.run.run_id} {_WHY[self.end]}{cause}; {self._aftermath()}; see {self.run.run_url}"
+        )
+        kind = StablyRunTimeoutError if self.end is End.TIMED_OUT else StablyRunLostError
+        return kind(message, run=self.run.to_json())
+
+    def _aftermath(self) -> str:
+        last = f"last seen {self.run.status}" if self.run.status else "its status was never read"
+        if self.cancellation is None:
+            return f"{last}, left alone"
+        if self.cancellation == "cancelled":
+            return f"{last}, now cancelled"
+        return f"{last}, and cancelling it came to '{self.cancellation}': it may still be running"
+
+
+_WHY = {
+    End.TIMED_OUT: "was not over in time",
+    End.DENIED: "cannot be watched: the API key is refused",
+    End.NOT_FOUND: "cannot be watched: it is not found",
+}

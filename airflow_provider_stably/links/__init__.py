@@ -1,0 +1,1 @@
+"""Buttons on Airflow's task page."""

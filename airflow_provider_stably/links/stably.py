@@ -1,0 +1,28 @@
+"""The button that leads from a task to its run in Stably's dashboard."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
+
+RUN_URL_KEY = "run_url"
+"""XCom key of the address, for users; Airflow 3 reads the link's own key, so it is pushed under both."""
+
+
+class StablyRunLink(BaseOperatorLink):
+    """Open the run's page in Stably.
+
+    The address is pushed to XCom as soon as the task knows the run, so the button works while the run goes
+    on, and for tasks that were killed.
+    """
+
+    name = "Open in Stably"
+    xcom_key = "_link_StablyRunLink"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 - Airflow's signature
+        """Return the run's address; empty if the task has not started one."""
+        return XCom.get_value(key=RUN_URL_KEY, ti_key=ti_key) or ""

@@ -1,0 +1,119 @@
+"""The deferred wait for a Stably run."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_stably.api import protocol
+from airflow_provider_stably.conclusion import Conclusion
+from airflow_provider_stably.conversation import aconduct
+from airflow_provider_stably.exceptions import StablyError
+from airflow_provider_stably.hooks.stably import StablyHook
+from airflow_provider_stably.run_reference import RunReference
+from airflow_provider_stably.watching import next_delay, supervision
+
+if TYPE_CHECKING:
+    from airflow_provider_stably.api.async_client import AsyncStablyClient
+
+
+class StablyRunTrigger(BaseTrigger):
+    """Watch a run until it is over or the deadline has passed, then fire one event.
+
+    The event is a :class:`~airflow_provider_stably.conclusion.Conclusion` as JSON: ``end`` (``finished``,
+    ``timed_out``, ``denied``, ``not_found``), ``run`` (the run's summary), ``detail`` and ``cancellation``.
+
+    :param run_id: The run.
+    :param project_id: Its project.
+    :param stably_conn_id: Id of a connection of type ``stably``, looked up in the triggerer.
+    :param started_at: When the run was started, in seconds since the epoch; the pace of polling follows it.
+    :param deadline: When to give up, in seconds since the epoch. Airflow 3 does not enforce a task's
+        ``execution_timeout`` while it is deferred, so it is enforced here.
+    :param poll_interval: Longest pause between two polls, in seconds.
+    :param cancel_on_kill: Whether to cancel the run when watching ends before the run does.
+    """
+
+    def __init__(
+        self,
+        *,
+        run_id: str,
+        project_id: str,
+        stably_conn_id: str,
+        started_at: float,
+        deadline: float,
+        poll_interval: float,
+        cancel_on_kill: bool,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # Airflow's is untyped
+        self.run_id = run_id
+        self.project_id = project_id
+        self.stably_conn_id = stably_conn_id
+        self.started_at = started_at
+        self.deadline = deadline
+        self.poll_interval = poll_interval
+        self.cancel_on_kill = cancel_on_kill
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return class path and arguments: ids, numbers and a boolean; no secret."""
+        return (
+            "airflow_provider_stably.triggers.stably.StablyRunTrigger",
+            {
+                "run_id": self.run_id,
+                "project_id": self.project_id,
+                "stably_conn_id": self.stably_conn_id,
+                "started_at": self.started_at,
+                "deadline": self.deadline,
+                "poll_interval": self.poll_interval,
+                "cancel_on_kill": self.cancel_on_kill,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Watch the run and fire one event."""
+        reference = RunReference(self.run_id, self.project_id)
+        async with AsyncExitStack() as clients:
+            connect = partial(self._connect, clients)
+            watched = await aconduct(
+                supervision(
+                    reference,
+                    started_at=self.started_at,
+                    deadline=self.deadline,
+                    poll_interval=self.poll_interval,
+                    cancel=self.cancel_on_kill,
+                ),
+                await connect(),
+                reconnect=connect,
+            )
+        yield TriggerEvent(Conclusion.of(reference, watched).to_json())  # type: ignore[no-untyped-call] # so is this
+
+    async def on_kill(self) -> None:
+        """Cancel the run when a user marks or clears the deferred task (Airflow 3.3 and later)."""
+        if not self.cancel_on_kill:
+            return
+        try:
+            async with await StablyHook(self.stably_conn_id).get_async_client() as client:
+                await client.send_once(protocol.cancel_run(self.project_id, self.run_id))
+            self.log.info("Run %s: cancelled, as its deferred task was killed", self.run_id)
+        except Exception:
+            self.log.warning("Run %s could not be cancelled", self.run_id, exc_info=True)
+
+    async def _connect(self, clients: AsyncExitStack) -> AsyncStablyClient:
+        """Look the connection up and enter a client, again until the deadline if Airflow cannot tell now."""
+        while True:
+            try:
+                client = await StablyHook(self.stably_conn_id).get_async_client()
+            except StablyError:
+                raise
+            except Exception:
+                if time.time() >= self.deadline:
+                    raise
+                self.log.warning("Connection %s cannot be read now", self.stably_conn_id, exc_info=True)
+                await asyncio.sleep(next_delay(time.time() - self.started_at, self.poll_interval))
+            else:
+                return await clients.enter_async_context(client)

@@ -1,0 +1,32 @@
+import pytest
+
+from airflow_provider_stably.links.stably import StablyRunLink
+from tests.dag_files import load_dag_file
+
+
+@pytest.mark.parametrize("script", ["passes", "fails"])
+def test_the_button_leads_to_the_run(emulator, airflow_db, script):
+    """What the UI reads for the button is the run's page, also for a task that failed."""
+    try:
+        from airflow.serialization.serialized_objects import DagSerialization as Serialization
+    except ImportError:  # before Airflow 3.2
+        from airflow.serialization.serialized_objects import SerializedDAG as Serialization
+
+    emulator.run_seconds = 0.1
+    dag = load_dag_file("tests/dags", "run").run_deferred
+    ti = dag.test(run_conf={"script": script}).get_task_instance("run")
+
+    task = Serialization.from_dict(Serialization.to_dict(dag)).task_dict["run"]
+    [link] = task.operator_extra_links
+    [run_id] = emulator.runs
+    assert link.name == "Open in Stably"
+    assert run_id in link.get_link(task, ti_key=ti.key)
+
+
+def test_the_button_has_no_address_before_the_run(monkeypatch):
+    """A task that has started no run gives no link, and no error."""
+    from airflow_provider_stably.links import stably
+
+    monkeypatch.setattr(stably.XCom, "get_value", lambda **_: None)
+
+    assert StablyRunLink().get_link(None, ti_key=None) == ""

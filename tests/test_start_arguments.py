@@ -1,0 +1,37 @@
+import pytest
+
+from airflow_provider_stably.start_arguments import env_overrides_as_text, optional_text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, None), ("", None), ("None", None), (" ", None), ("main", "main"), (7, "7")]
+)
+def test_a_rendered_nothing_is_no_argument(value, text):
+    """A template that renders to nothing does not run a branch called 'None'."""
+    assert optional_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "text"),
+    [
+        (None, {}),
+        ({}, {}),
+        ("None", {}),
+        ({"A": "x", "B": 1, "C": 1.5, "D": True, "E": False, "F": ""}, None),
+    ],
+    ids=["None", "empty", "rendered None", "scalars"],
+)
+def test_scalars_are_sent_as_text(overrides, text):
+    """Numbers and booleans become text, as JSON spells them."""
+    expected = {"A": "x", "B": "1", "C": "1.5", "D": "true", "E": "false", "F": ""} if text is None else text
+
+    assert env_overrides_as_text(overrides) == expected
+
+
+@pytest.mark.parametrize("overrides", ["{'TOKEN': 'hush'}", ["hush"], {"TOKEN": ["hush"]}, {"TOKEN": None}])
+def test_what_is_not_a_mapping_of_scalars_is_an_error_without_values(overrides):
+    """The error names the argument and the variable, never a value."""
+    with pytest.raises(ValueError, match="env_overrides") as caught:
+        env_overrides_as_text(overrides)
+
+    assert "hush" not in str(caught.value)

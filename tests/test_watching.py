@@ -1,0 +1,171 @@
+"""Watching a run as a conversation: decisions only, no I/O, no clock but a made-up one."""
+
+import pytest
+
+from airflow_provider_stably.api.models import Run
+from airflow_provider_stably.api.protocol import Call
+from airflow_provider_stably.cancellation import Outcome
+from airflow_provider_stably.conversation import Once, Reconnect
+from airflow_provider_stably.exceptions import (
+    StablyAuthError,
+    StablyHTTPError,
+    StablyNotFoundError,
+    StablyUnreachableError,
+)
+from airflow_provider_stably.run_reference import RunReference
+from airflow_provider_stably.watching import End, next_delay, supervision
+
+REFERENCE = RunReference("r1", "p1")
+LOST = StablyUnreachableError("dropped", request_sent=True)
+GONE = StablyNotFoundError("404", status=404, detail="")
+REFUSED = StablyAuthError("401", status=401, detail="")
+BUSY = StablyHTTPError("429", status=429, detail="", retry_after=45.0)
+BAD_REQUEST = StablyHTTPError("400", status=400, detail="")
+
+
+def _run(status, **fields):
+    return Run.from_json("r1", {"status": status, **fields})
+
+
+def _supervise(replies, *, deadline=1e9, poll_interval=30.0, cancel=True):
+    """Lead a supervision with the given replies; return its steps and what it came to."""
+    clock, steps, left = [1000.0], [], list(replies)
+    conversation = supervision(
+        REFERENCE,
+        started_at=1000.0,
+        deadline=1000.0 + deadline,
+        poll_interval=poll_interval,
+        cancel=cancel,
+        now=lambda: clock[0],
+    )
+    reply = None
+    while True:
+        try:
+            step = conversation.throw(reply) if isinstance(reply, Exception) else conversation.send(reply)
+        except StopIteration as end:
+            assert left == [], "fewer requests than expected"
+            return steps, end.value
+        reply = None
+        if isinstance(step, float):
+            clock[0] += step
+            steps.append(step)
+        elif isinstance(step, Reconnect):
+            steps.append("reconnect")
+        else:
+            call = step.call if isinstance(step, Once) else step
+            assert isinstance(call, Call)
+            steps.append(call.path.rpartition("/")[2])
+            reply = left.pop(0)
+
+
+@pytest.mark.parametrize(
+    ("replies", "end", "status"),
+    [
+        pytest.param([_run("PASSED")], End.FINISHED, "PASSED", id="over at the first look"),
+        pytest.param(
+            [_run("QUEUED"), _run("RUNNING"), _run("FAILED")], End.FINISHED, "FAILED", id="in the end"
+        ),
+        pytest.param(
+            [_run("PAUSED"), _run("PASSED")], End.FINISHED, "PASSED", id="unknown status, then over"
+        ),
+        pytest.param(
+            [_run("MELTED", finishedAt="2026-11-22T12:00:00Z")], End.FINISHED, "MELTED", id="unknown and over"
+        ),
+        pytest.param([LOST] * 50 + [_run("PASSED")], End.FINISHED, "PASSED", id="fifty failures, then over"),
+        pytest.param(
+            [GONE, _run("RUNNING"), GONE, _run("PASSED")], End.FINISHED, "PASSED", id="404 not confirmed"
+        ),
+        pytest.param([GONE, LOST, GONE, LOST, _run("PASSED")], End.FINISHED, "PASSED", id="404 and failures"),
+        pytest.param([REFUSED, _run("PASSED")], End.FINISHED, "PASSED", id="key rotated"),
+        pytest.param(
+            [REFUSED, LOST, REFUSED, _run("PASSED")], End.FINISHED, "PASSED", id="401, failure, 401"
+        ),
+    ],
+)
+def test_passing_trouble_does_not_end_the_watching(replies, end, status):
+    """Whatever happens on the way, the run is watched to its end."""
+    _, watched = _supervise(replies)
+
+    assert (watched.end, watched.run.status, watched.cancellation) == (end, status, None)
+
+
+@pytest.mark.parametrize(("error", "end"), [(GONE, End.NOT_FOUND), (REFUSED, End.DENIED)])
+def test_what_a_second_look_confirms_ends_it_and_cancels(error, end):
+    """404 and 401 are believed when seen twice in a row; the run is cancelled as far as possible."""
+    steps, watched = _supervise([_run("RUNNING"), error, error, ("r1",)])
+
+    assert (watched.end, watched.run.status) == (end, "RUNNING")
+    assert watched.cancellation.outcome is Outcome.CANCELLED
+    assert steps[-1] == "cancel"
+
+
+def test_a_refused_key_reconnects_after_a_pause():
+    """The connection is looked up anew between the two looks, and only then."""
+    steps, _ = _supervise([_run("RUNNING"), REFUSED, _run("RUNNING"), _run("PASSED")])
+
+    assert [step for step in steps if not isinstance(step, float)] == ["r1", "r1", "reconnect", "r1", "r1"]
+
+
+def test_the_deadline_brings_a_last_look_and_then_a_cancellation():
+    """The last look is at the deadline, not before and not after."""
+    steps, watched = _supervise([_run("RUNNING")] * 4 + [("r1",)], deadline=5.0)
+
+    assert sum(step for step in steps if isinstance(step, float)) == pytest.approx(5.0)
+    assert [step for step in steps if not isinstance(step, float)] == ["r1"] * 4 + ["cancel"]
+    assert (watched.end, watched.cancellation.outcome) == (End.TIMED_OUT, Outcome.CANCELLED)
+
+
+def test_a_deadline_that_has_passed_still_brings_one_look():
+    """After a long outage of the triggerer the run may have passed meanwhile."""
+    steps, watched = _supervise([_run("PASSED")], deadline=-100.0)
+
+    assert (steps, watched.end) == (["r1"], End.FINISHED)
+
+
+def test_without_cancelling_the_run_is_left_alone():
+    """cancel=False only watches."""
+    steps, watched = _supervise([_run("RUNNING")], deadline=0.0, cancel=False)
+
+    assert (steps, watched.end, watched.cancellation) == (["r1"], End.TIMED_OUT, None)
+
+
+def test_a_run_found_over_while_it_was_to_be_cancelled_counts_as_watched():
+    """No run that passed is shown red because the last look failed."""
+    replies = [LOST, BAD_REQUEST, _run("PASSED"), _run("PASSED", results={"testCases": []})]
+
+    _, watched = _supervise(replies, deadline=0.0)
+
+    assert (watched.end, watched.run.is_passed, watched.run.test_results) == (End.FINISHED, True, ())
+
+
+def test_results_that_cannot_be_read_do_not_hide_the_verdict():
+    """If only the status could be read, the status decides."""
+    _, watched = _supervise([LOST, BAD_REQUEST, _run("PASSED"), LOST], deadline=0.0)
+
+    assert (watched.end, watched.run.is_passed) == (End.FINISHED, True)
+
+
+def test_the_apis_wish_to_wait_is_honoured():
+    """Retry-After may ask for a longer pause than the schedule has."""
+    steps, _ = _supervise([BUSY, _run("PASSED")])
+
+    assert steps[1] == 45.0
+
+
+@pytest.mark.parametrize(
+    ("age", "poll_interval", "shortest", "longest"),
+    [
+        (0, 30, 1.8, 2.2),
+        (10, 30, 1.8, 2.2),
+        (100, 30, 9.0, 11.0),
+        (10_000, 30, 30, 30),
+        (-50, 30, 1.8, 2.2),
+        (100, 0.5, 0.5, 0.5),
+    ],
+)
+def test_the_pace_follows_the_runs_age(age, poll_interval, shortest, longest):
+    """A tenth of the age, at least 2 s, never more than the poll interval, jittered."""
+    delays = {next_delay(age, poll_interval) for _ in range(200)}
+
+    assert shortest <= min(delays) <= max(delays) <= longest
+    assert (len(delays) > 1) is (shortest < longest)
