@@ -50,10 +50,11 @@ def hook(emulator):
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     """Let replays and second attempts follow at once; the waits themselves are tested as values."""
-    from airflow_provider_stably import cancellation
+    from airflow_provider_stably import cancellation, watching
     from airflow_provider_stably.api import protocol
 
     monkeypatch.setattr(protocol, "FIRST_DELAY_SECONDS", 0.001)
+    monkeypatch.setattr(watching, "SHORTEST_DELAY_SECONDS", 0.05)
     monkeypatch.setattr(cancellation, "SECONDS_BETWEEN_ATTEMPTS", 0.001)
 
 

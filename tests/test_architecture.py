@@ -58,6 +58,7 @@ ALLOWED = {
     "testing": {"testing.emulator", "testing.server"},
     "testing.emulator": {"exceptions", "api.models", "api.protocol"},
     "testing.server": {"testing.emulator"},
+    "testing.fixtures": {"testing.emulator", "testing.server"},
     "testing.__main__": {"testing.emulator", "testing.server"},
 }
 

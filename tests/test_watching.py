@@ -2,6 +2,7 @@
 
 import pytest
 
+from airflow_provider_stably import watching
 from airflow_provider_stably.api.models import Run
 from airflow_provider_stably.api.protocol import Call
 from airflow_provider_stably.cancellation import Outcome
@@ -106,8 +107,9 @@ def test_a_refused_key_reconnects_after_a_pause():
     assert [step for step in steps if not isinstance(step, float)] == ["r1", "r1", "reconnect", "r1", "r1"]
 
 
-def test_the_deadline_brings_a_last_look_and_then_a_cancellation():
+def test_the_deadline_brings_a_last_look_and_then_a_cancellation(monkeypatch):
     """The last look is at the deadline, not before and not after."""
+    monkeypatch.setattr(watching, "SHORTEST_DELAY_SECONDS", 2.0)
     steps, watched = _supervise([_run("RUNNING")] * 4 + [("r1",)], deadline=5.0)
 
     assert sum(step for step in steps if isinstance(step, float)) == pytest.approx(5.0)
@@ -163,8 +165,9 @@ def test_the_apis_wish_to_wait_is_honoured():
         (100, 0.5, 0.5, 0.5),
     ],
 )
-def test_the_pace_follows_the_runs_age(age, poll_interval, shortest, longest):
+def test_the_pace_follows_the_runs_age(monkeypatch, age, poll_interval, shortest, longest):
     """A tenth of the age, at least 2 s, never more than the poll interval, jittered."""
+    monkeypatch.setattr(watching, "SHORTEST_DELAY_SECONDS", 2.0)
     delays = {next_delay(age, poll_interval) for _ in range(200)}
 
     assert shortest <= min(delays) <= max(delays) <= longest
