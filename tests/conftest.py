@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import pytest
 
@@ -63,3 +64,24 @@ def airflow_db():
     """The metadata database of this test session's Airflow, migrated."""
     airflow = Path(sys.executable).with_name("airflow")
     subprocess.run([airflow, "db", "migrate"], check=True, capture_output=True)
+
+
+@pytest.fixture
+def context():
+    """A task's context whose task instance keeps XComs in ``context["xcom"]``."""
+    from airflow.providers.common.compat.sdk import DAG, BaseOperator
+
+    try:
+        from airflow.sdk.types import RuntimeTaskInstanceProtocol as TaskInstance
+    except ImportError:  # Airflow 2.11
+        from airflow.models import TaskInstance
+
+    with DAG("dag") as dag:
+        for task_id in ("start", "start_many"):
+            BaseOperator(task_id=task_id)
+    xcom = {}
+    ti = create_autospec(TaskInstance, instance=True)
+    ti.try_number = 1
+    ti.xcom_push.side_effect = lambda key, value: xcom.update({key: value})
+    ti.xcom_pull.side_effect = lambda task_ids, key: xcom.get((task_ids, key))
+    return {"ti": ti, "dag": dag, "xcom": xcom}
