@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_provider_stably.cancellation import Outcome
 from airflow_provider_stably.exceptions import (
     StablyRunCancelledError,
     StablyRunError,
@@ -71,6 +72,11 @@ class Conclusion:
             cancellation=event.get("cancellation"),
         )
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the run is known to go on no longer."""
+        return self.end is End.FINISHED or self.cancellation in {Outcome.CANCELLED, Outcome.ALREADY_FINISHED}
+
     def error(self) -> StablyRunError | None:
         """Return the error that the task is to end with; None if the run passed."""
         if self.end is End.FINISHED:
@@ -86,7 +92,7 @@ class Conclusion:
         last = f"last seen {self.run.status}" if self.run.status else "its status was never read"
         if self.cancellation is None:
             return f"{last}, left alone"
-        if self.cancellation == "cancelled":
+        if self.cancellation == Outcome.CANCELLED:
             return f"{last}, now cancelled"
         return f"{last}, and cancelling it came to '{self.cancellation}': it may still be running"
 

@@ -24,16 +24,18 @@ class RunReference:
         """The run's page in Stably's dashboard."""
         return run_url(self.project_id, self.run_id)
 
-    def to_xcom(self, try_number: int) -> dict[str, str | int]:
+    def to_xcom(self, *, try_number: int, stably_conn_id: str) -> dict[str, str | int]:
         """Write the XCom ``stably_run``.
 
         :param try_number: The task's try that started the run: callbacks of other tries leave it alone.
+        :param stably_conn_id: The connection it was started with.
         """
         return {
             "run_id": self.run_id,
             "project_id": self.project_id,
             "run_url": self.run_url,
             "try_number": try_number,
+            "stably_conn_id": stably_conn_id,
         }
 
     @classmethod

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_stably.api import protocol
+from airflow_provider_stably.awaiting import is_awaited
 from airflow_provider_stably.conclusion import Conclusion
 from airflow_provider_stably.conversation import aconduct
 from airflow_provider_stably.exceptions import StablyError
@@ -21,6 +22,10 @@ from airflow_provider_stably.watching import next_delay, supervision
 
 if TYPE_CHECKING:
     from airflow_provider_stably.api.async_client import AsyncStablyClient
+
+
+HAS_ON_KILL = hasattr(BaseTrigger, "on_kill")
+"""Whether Airflow tells a trigger that a user acted on its task: from 3.3 on. Delete with 3.2."""
 
 
 class StablyRunTrigger(BaseTrigger):
@@ -76,6 +81,20 @@ class StablyRunTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch the run and fire one event."""
+        try:
+            conclusion = await self._watch()
+        except asyncio.CancelledError:
+            if not HAS_ON_KILL:
+                # A shutdown looks the same; only the task itself tells which it is.
+                await asyncio.shield(self._cancel_if_abandoned(in_doubt=False))
+            raise
+        yield TriggerEvent(conclusion.to_json())  # type: ignore[no-untyped-call] # so is this
+
+    async def on_kill(self) -> None:
+        """Cancel the run when a user marks or clears the deferred task (Airflow 3.3 and later)."""
+        await self._cancel_if_abandoned(in_doubt=True)
+
+    async def _watch(self) -> Conclusion:
         reference = RunReference(self.run_id, self.project_id)
         async with AsyncExitStack() as clients:
             connect = partial(self._connect, clients)
@@ -90,11 +109,23 @@ class StablyRunTrigger(BaseTrigger):
                 await connect(),
                 reconnect=connect,
             )
-        yield TriggerEvent(Conclusion.of(reference, watched).to_json())  # type: ignore[no-untyped-call] # so is this
+        return Conclusion.of(reference, watched)
 
-    async def on_kill(self) -> None:
-        """Cancel the run when a user marks or clears the deferred task (Airflow 3.3 and later)."""
+    async def _cancel_if_abandoned(self, *, in_doubt: bool) -> None:
+        """Cancel the run with one request if its task no longer waits for it.
+
+        That is looked up, because Airflow also ends a trigger that another triggerer has taken over.
+
+        :param in_doubt: Whether to cancel if Airflow cannot tell.
+        """
         if not self.cancel_on_kill:
+            return
+        try:
+            is_abandoned = not await asyncio.to_thread(is_awaited, self.task_instance, self.run_id)
+        except Exception:
+            self.log.warning("Cannot tell whether run %s is still awaited", self.run_id, exc_info=True)
+            is_abandoned = in_doubt
+        if not is_abandoned:
             return
         try:
             async with await StablyHook(self.stably_conn_id).get_async_client() as client:

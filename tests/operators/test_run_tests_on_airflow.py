@@ -58,6 +58,7 @@ def test_a_run_that_passes_is_a_success_with_a_summary(quick, dags, mode, capfd)
         "project_id": PROJECT,
         "run_url": url,
         "try_number": 1,
+        "stably_conn_id": "stably_default",
     }
     assert f"Run {run_id} PASSED: 2 of 3 tests passed, 1 skipped" in capfd.readouterr().out
 
