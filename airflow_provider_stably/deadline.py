@@ -10,21 +10,22 @@ DEFERRAL_GRACE_SECONDS = 300
 """How long after the trigger's own deadline Airflow gives up: only a dead triggerer gets there."""
 
 
-def deferred_deadline(context: Any, *, from_time: float, timeout: float) -> float:
+def deferred_deadline(task: Any, context: Any, *, from_time: float) -> float:
     """Return when a deferred task is to give up, in seconds since the epoch.
 
-    The task's ``execution_timeout`` counts too, from the start of the task: Airflow 3 does not enforce it
-    while a task is deferred.
+    That is at its ``timeout``, or at its ``execution_timeout`` if that is earlier, which counts from the
+    start of the task: Airflow 3 does not enforce it while a task is deferred.
 
+    :param task: The operator or sensor.
     :param context: The task's context.
     :param from_time: When the wait began, in seconds since the epoch.
-    :param timeout: Seconds to wait from then.
     """
-    limit: timedelta | None = context["ti"].task.execution_timeout
-    if limit is None:
-        return from_time + timeout
+    deadline: float = from_time + task.timeout
+    if task.execution_timeout is None:
+        return deadline
     task_started_at: float = context["ti"].start_date.timestamp()
-    return min(from_time + timeout, task_started_at + limit.total_seconds())
+    limit: float = task.execution_timeout.total_seconds()
+    return min(deadline, task_started_at + limit)
 
 
 def deferral_timeout(deadline: float) -> timedelta:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import create_autospec
 
 import pytest
@@ -81,7 +82,7 @@ def context():
             BaseOperator(task_id=task_id)
     xcom = {}
     ti = create_autospec(TaskInstance, instance=True)
-    ti.try_number = 1
+    ti.task_id, ti.map_index, ti.try_number, ti.max_tries = "run", -1, 1, 0
     ti.xcom_push.side_effect = lambda key, value: xcom.update({key: value})
-    ti.xcom_pull.side_effect = lambda task_ids, key: xcom.get((task_ids, key))
-    return {"ti": ti, "dag": dag, "xcom": xcom}
+    ti.xcom_pull.side_effect = lambda task_ids, key, **_: xcom.get((task_ids, key), xcom.get(key))
+    return {"ti": ti, "dag": dag, "dag_run": SimpleNamespace(clear_number=0), "xcom": xcom}

@@ -285,7 +285,7 @@ class StablyRunTestsOperator(BaseOperator):
         ti.xcom_push(key=StablyRunLink.xcom_key, value=run.run_url)
 
     def _defer(self, run: RunReference, started_at: float, context: Context) -> None:
-        deadline = deferred_deadline(context, from_time=started_at, timeout=self.timeout)
+        deadline = deferred_deadline(self, context, from_time=started_at)
         self.log.info("Waiting for run %s in the triggerer", run.run_id)
         self.defer(
             trigger=StablyRunTrigger(

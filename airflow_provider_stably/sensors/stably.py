@@ -113,7 +113,7 @@ class StablyRunSensor(BaseSensorOperator):
 
     def _defer(self, run: RunReference, context: Context) -> None:
         now = time.time()
-        deadline = deferred_deadline(context, from_time=now, timeout=self.timeout)
+        deadline = deferred_deadline(self, context, from_time=now)
         self.defer(
             trigger=StablyRunTrigger(
                 run_id=run.run_id,

@@ -1,0 +1,173 @@
+"""What the trigger does when it is ended; whether its task still waits is Airflow's to say."""
+
+import asyncio
+import time
+from unittest.mock import create_autospec
+
+import pytest
+
+from airflow_provider_stably.awaiting import is_awaited
+from airflow_provider_stably.hooks.stably import StablyHook
+from airflow_provider_stably.testing import Fault
+from airflow_provider_stably.triggers import stably
+from airflow_provider_stably.triggers.stably import StablyRunTrigger
+from tests.constants import PROJECT
+
+
+@pytest.fixture
+def trigger(emulator):
+    """A trigger on a run that never ends by itself."""
+    return StablyRunTrigger(
+        run_id=emulator.add_run(project_id=PROJECT),
+        project_id=PROJECT,
+        stably_conn_id="stably_default",
+        started_at=time.time(),
+        deadline=time.time() + 100,
+        poll_interval=0.01,
+        cancel_on_kill=True,
+    )
+
+
+@pytest.fixture
+def says(monkeypatch):
+    """Let Airflow say whether the run is awaited, or that it cannot tell."""
+
+    def say(answer):
+        effect = {"side_effect": answer} if isinstance(answer, Exception) else {"return_value": answer}
+        monkeypatch.setattr(stably, "is_awaited", create_autospec(is_awaited, **effect))
+
+    return say
+
+
+async def _run_and_end(trigger):
+    """Run a trigger until it has looked once, and end it as Airflow does."""
+
+    async def run():
+        return [event async for event in trigger.run()]
+
+    task = asyncio.create_task(run())
+    await asyncio.sleep(0.1)
+    task.cancel("ended")
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize(
+    ("answer", "cancelled"),
+    [(False, True), (True, False), (RuntimeError("no answer"), True)],
+    ids=["abandoned", "taken over by another triggerer", "cannot tell"],
+)
+async def test_on_kill_cancels_unless_the_task_still_waits(emulator, trigger, says, answer, cancelled):
+    """Airflow also ends a trigger that another triggerer took over; that is no reason to cancel."""
+    says(answer)
+
+    await trigger.on_kill()
+
+    assert (emulator.live_runs() == []) is cancelled
+
+
+@pytest.mark.parametrize(
+    ("answer", "cancelled"),
+    [(False, True), (True, False), (RuntimeError("shutting down"), False)],
+    ids=["abandoned", "shutdown", "cannot tell"],
+)
+async def test_before_on_kill_existed_the_end_of_run_is_looked_into(
+    emulator, trigger, says, answer, cancelled, monkeypatch
+):
+    """On Airflow before 3.3 an ended trigger cancels only if its task is known not to wait any more."""
+    monkeypatch.setattr(stably, "HAS_ON_KILL", False)
+    says(answer)
+
+    await _run_and_end(trigger)
+
+    assert (emulator.live_runs() == []) is cancelled
+
+
+async def test_with_on_kill_the_end_of_run_cancels_nothing(emulator, trigger, says, monkeypatch):
+    """From Airflow 3.3 on the end of run() may be a restart; on_kill tells the rest."""
+    monkeypatch.setattr(stably, "HAS_ON_KILL", True)
+    says(False)
+
+    await _run_and_end(trigger)
+
+    assert emulator.requests("cancel") == []
+
+
+async def test_on_kill_never_raises_and_asks_once(emulator, trigger, says):
+    """A cancellation that fails is logged."""
+    says(False)
+    emulator.inject(Fault(status=500), call="cancel")
+
+    await trigger.on_kill()
+
+    assert len(emulator.requests("cancel")) == 1
+
+
+async def test_a_trigger_told_to_leave_runs_alone_does(emulator, trigger, says):
+    """cancel_on_kill=False holds in the triggerer."""
+    says(False)
+    trigger.cancel_on_kill = False
+
+    await trigger.on_kill()
+
+    assert emulator.requests() == []
+
+
+async def test_a_connection_that_cannot_be_read_for_a_while_is_waited_for(emulator, trigger, monkeypatch):
+    """A hiccup of Airflow's own database does not end the wait."""
+    emulator.runs[trigger.run_id].statuses = ["PASSED"]
+    genuine, failures = StablyHook.get_async_client, [RuntimeError("database is away")] * 3
+
+    async def sometimes(hook):
+        if failures:
+            raise failures.pop()
+        return await genuine(hook)
+
+    monkeypatch.setattr(StablyHook, "get_async_client", sometimes)
+
+    [event] = [event async for event in trigger.run()]
+
+    assert event.payload["run"]["status"] == "PASSED"
+
+
+async def test_a_connection_that_stays_away_ends_the_trigger_at_the_deadline(trigger, monkeypatch):
+    """Then Airflow resumes the task, which cancels the run from the worker."""
+
+    async def never(hook):
+        raise RuntimeError("database is away")
+
+    monkeypatch.setattr(StablyHook, "get_async_client", never)
+    trigger.deadline = time.time() + 0.05
+
+    with pytest.raises(RuntimeError, match="database is away"):
+        [event async for event in trigger.run()]
+
+
+async def test_a_rotated_key_is_picked_up(emulator, trigger, monkeypatch):
+    """After a 401 the connection is looked up once more and the wait goes on."""
+    emulator.runs[trigger.run_id].statuses = ["RUNNING", "RUNNING", "PASSED"]
+    respond = emulator.respond
+
+    def rotate_at_the_second_look(request):
+        if len(emulator.requests("get")) == 2:
+            emulator.api_key = "sk-rotated-key"
+            monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", emulator.connection(login=PROJECT))
+        return respond(request)
+
+    emulator.respond = rotate_at_the_second_look
+
+    [event] = [event async for event in trigger.run()]
+
+    assert event.payload["run"]["status"] == "PASSED"
+    assert emulator.requests()[-1].headers["authorization"] == "Bearer sk-rotated-key"
+
+
+def test_a_trigger_is_rebuilt_from_what_it_serializes(trigger):
+    """Class path and arguments make the same trigger, with no secret among them."""
+    path, kwargs = trigger.serialize()
+
+    again = StablyRunTrigger(**kwargs)
+
+    assert path == f"{StablyRunTrigger.__module__}.{StablyRunTrigger.__qualname__}"
+    assert again.serialize() == (path, kwargs)
+    assert {type(value) for value in kwargs.values()} <= {str, float, int, bool}
