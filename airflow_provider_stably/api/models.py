@@ -133,9 +133,9 @@ class Run:
         """Write the run as a status answer would; what is None is left out."""
         answer: dict[str, Any] = {"status": str(self.status)}
         if self.started_at is not None:
-            answer["startedAt"] = self.started_at.isoformat()
+            answer["startedAt"] = _iso(self.started_at)
         if self.finished_at is not None:
-            answer["finishedAt"] = self.finished_at.isoformat()
+            answer["finishedAt"] = _iso(self.finished_at)
         if self.branch_name is not None:
             answer["branchName"] = self.branch_name
         if self.test_results is not None:
@@ -166,6 +166,10 @@ def _time(value: object) -> datetime | None:
         return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def _iso(time: datetime) -> str:
+    return time.isoformat().replace("+00:00", "Z")  # as the API spells UTC
 
 
 def _test_results(results: object) -> tuple[TestResult, ...] | None:

@@ -6,7 +6,6 @@ import argparse
 import logging
 import signal
 import sys
-from threading import Event
 
 from airflow_provider_stably.testing.emulator import DEFAULT_RUN_SECONDS, SCRIPTS
 from airflow_provider_stably.testing.server import StablyEmulator
@@ -15,7 +14,7 @@ from airflow_provider_stably.testing.server import StablyEmulator
 def main() -> int:
     """Serve until told to stop.
 
-    :returns: Exit code: 0 after a signal, 1 if the port is taken.
+    :returns: Exit code: 0 after a signal, 1 if it cannot serve on the port.
     """
     parser = argparse.ArgumentParser(
         prog="python -m airflow_provider_stably.testing",
@@ -38,9 +37,9 @@ def main() -> int:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
 
-    stopped = Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
+    # Waited for, not handled: a handler that interrupts the wait it is to end can lock it for good.
+    stops = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stops)
     emulator = StablyEmulator(port=options.port, api_key=options.api_key, run_seconds=options.run_seconds)
     try:
         with emulator:
@@ -52,9 +51,10 @@ def main() -> int:
                 f"  export AIRFLOW_CONN_STABLY_DEFAULT='{emulator.connection()}'",
                 flush=True,
             )
-            stopped.wait()
-    except OSError as error:
-        print(f"Cannot serve on port {options.port}: {error.strerror}", file=sys.stderr)
+            signal.sigwait(stops)
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        print(f"Cannot serve on port {options.port}: {reason}", file=sys.stderr)
         return 1
     return 0
 

@@ -83,10 +83,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What the emulator answers."""
+    """What the emulator answers.
+
+    :param headers: Besides the content type.
+    """
 
     status: int
     json: Mapping[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -120,9 +124,14 @@ class EmulatedRun:
         return "QUEUED" if age < min(1.0, self.run_seconds / 10) else meanwhile
 
     def is_live(self, now: datetime) -> bool:
-        """Whether the run can be cancelled at a time."""
+        """Whether the run can be cancelled at a time.
+
+        A status that no client knows is live if it is PAUSED or another one follows in ``statuses``.
+        """
         status = self.status(now)
-        return status in LIVE_STATUSES or status == "PAUSED"
+        if status in RunStatus.__members__:
+            return status in LIVE_STATUSES
+        return status == "PAUSED" or self.reads < len(self.statuses) - 1
 
     def describe(self, now: datetime) -> Run:
         """Return what a status answer says at a time."""
@@ -223,8 +232,7 @@ class Emulator:
         if request.headers.get("authorization") != f"Bearer {self.api_key}":
             return _error(401, "Invalid API key")
         if request.call is None:
-            known_path = any(_match(route.method, request.path)[0] for route in _ROUTES.values())
-            return _error(405, "Method not allowed") if known_path else _error(404, "Not found")
+            return _no_such_call(request.path)
         with self._lock:
             return _HANDLERS[request.call](self, request)
 
@@ -286,8 +294,8 @@ class Emulator:
 
 _ROUTES = {
     "start": protocol.START_RUN,
+    "cancel": protocol.CANCEL_RUN,  # before "get", whose template fits its path too: so OpenAPI has it
     "get": protocol.GET_RUN,
-    "cancel": protocol.CANCEL_RUN,
 }
 _HANDLERS: Mapping[str, Callable[[Emulator, Request], Response]] = {
     "start": Emulator._start,
@@ -301,15 +309,29 @@ _PATTERNS = {
 
 
 def _match(method: str, path: str) -> tuple[str | None, dict[str, str]]:
-    for call, route in _ROUTES.items():
-        found = _PATTERNS[call].fullmatch(path)
-        if method == route.method and found:
+    call, ids = _at(path)
+    return (call, ids) if call is not None and _ROUTES[call].method == method else (None, {})
+
+
+def _at(path: str) -> tuple[str | None, dict[str, str]]:
+    for call, pattern in _PATTERNS.items():
+        if found := pattern.fullmatch(path):
             return call, {name: unquote(value) for name, value in found.groupdict().items()}
     return None, {}
 
 
+def _no_such_call(path: str) -> Response:
+    call, _ = _at(path)
+    if call is None:
+        return _error(404, "Not found")
+    return Response(405, {"error": "Method not allowed"}, {"Allow": _ROUTES[call].method})
+
+
 def _start_body(body: bytes) -> dict[str, Any]:
-    fields = json.loads(body or b"{}")
+    try:
+        fields = json.loads(body)
+    except RecursionError:
+        raise ValueError("Nested too deeply") from None
     if not isinstance(fields, dict):
         raise ValueError("Expected an object")
     for name, value in fields.items():

@@ -7,12 +7,14 @@ import json
 import logging
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Event, Thread
 from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
+from multidict import CIMultiDict
 
 from airflow_provider_stably.testing.emulator import Emulator, Request, Response
 
@@ -57,6 +59,8 @@ class _Planned:
 class StablyEmulator(Emulator):
     """Stably's API on a loopback port, from a thread of its own. Use as a context manager.
 
+    Entered again, it comes back at the address it had, with the runs and the journal it had.
+
     :param port: Port to serve on; 0 takes a free one.
     :param options: As for :class:`~airflow_provider_stably.testing.emulator.Emulator`.
     """
@@ -65,13 +69,17 @@ class StablyEmulator(Emulator):
         super().__init__(**options)
         self.port = port
         self._planned: list[_Planned] = []
-        self._ready = Event()
-        self._failure: BaseException | None = None
+        self._peers: set[Any] = set()
 
     @property
     def url(self) -> str:
         """The address to give a connection as its host."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def connections(self) -> int:
+        """How many connections the requests so far came over."""
+        return len(self._peers)
 
     def connection(self, **fields: Any) -> str:
         """Return an Airflow connection to this emulator, as the JSON that ``AIRFLOW_CONN_...`` takes.
@@ -108,6 +116,8 @@ class StablyEmulator(Emulator):
         self._planned.clear()
 
     def __enter__(self) -> Self:
+        self._ready = Event()
+        self._failure: BaseException | None = None
         self._thread = Thread(
             target=lambda: asyncio.run(self._serve()),
             name="stably-emulator",
@@ -139,19 +149,21 @@ class StablyEmulator(Emulator):
             self.port = runner.addresses[0][1]
             self._ready.set()
             await self._stop.wait()
-        except OSError as error:
+        except (OSError, OverflowError) as error:  # OverflowError: there is no port of that number
             self._failure = error
             self._ready.set()
         finally:
             await runner.cleanup()
 
     async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
+        if http.transport is not None:
+            self._peers.add(http.transport.get_extra_info("peername"))
         body = await http.read()
         path = http.raw_path.partition("?")[0]
         request = self.receive(http.method, path, dict(http.headers), body)
         fault = self._next_fault(request)
         response = self.respond(request) if fault.processed or _leaves_answer(fault) else Response(500, {})
-        log.info("%s %s -> %s", request.method, request.path, fault.status or response.status)
+        log.info("%s %s -> %s", request.method, request.path, _seen(fault, response))
         await self._wait(fault.delay)
         if fault.drop:
             if http.transport is not None:
@@ -177,17 +189,27 @@ def _leaves_answer(fault: Fault) -> bool:
     return not fault.drop and fault.status is None and fault.body is None
 
 
+def _status(fault: Fault, response: Response) -> int:
+    return fault.status or (200 if fault.body is not None else response.status)
+
+
+def _seen(fault: Fault, response: Response) -> int | str:
+    return "no answer" if fault.drop or math.isinf(fault.delay) else _status(fault, response)
+
+
 async def _send(http: web.BaseRequest, fault: Fault, response: Response) -> web.StreamResponse:
     body = response.json if fault.body is None else fault.body
     content = json.dumps(body) if isinstance(body, Mapping) else body
-    headers = {"Content-Type": "application/json", **fault.headers}
-    status = fault.status or (200 if fault.body is not None else response.status)
+    headers = CIMultiDict({"Content-Type": "application/json", **response.headers})
+    headers.update(fault.headers)
+    status = _status(fault, response)
     raw = content.encode() if isinstance(content, str) else content
     if not fault.trickle:
         return web.Response(status=status, body=raw, headers=headers)
     stream = web.StreamResponse(status=status, headers=headers)
     await stream.prepare(http)
-    for index in range(len(raw)):
-        await stream.write(raw[index : index + 1])
-        await asyncio.sleep(_TRICKLE_SECONDS)
+    with suppress(ConnectionResetError):  # the client gave up; aiohttp would log that as our error
+        for index in range(len(raw)):
+            await stream.write(raw[index : index + 1])
+            await asyncio.sleep(_TRICKLE_SECONDS)
     return stream

@@ -1,0 +1,457 @@
+"""One description of the API, and all that has to keep to it: clients, emulator, published contract."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import schemathesis
+import yaml
+from hypothesis import HealthCheck, settings
+from openapi_schema_validator import OAS31Validator, oas31_format_checker
+
+from airflow_provider_stably.api import protocol
+from airflow_provider_stably.api.async_client import AsyncStablyClient
+from airflow_provider_stably.api.client import StablyClient
+from airflow_provider_stably.api.endpoint import Endpoint
+from airflow_provider_stably.testing import SCRIPTS, Emulator, StablyEmulator
+from tests.constants import KEY, PROJECT
+
+PATH = Path(__file__).with_name("openapi.yaml")
+WRITTEN = yaml.safe_load(PATH.read_text())
+
+RUN_SECONDS = 20
+RUN = "run-1"
+RUNS_PATH = f"/v1/projects/{PROJECT}/runs"
+RUN_PATH = f"{RUNS_PATH}/{RUN}"
+CANCEL_PATH = f"{RUNS_PATH}/cancel"
+SCRIPTS_WITH_NEW_WORDS = {"pauses", "ends-unknown"}
+
+CALLS = {
+    "start-with-nothing": protocol.start_run(PROJECT),
+    "start-with-a-playwright-project": protocol.start_run(PROJECT, playwright_project_name="smoke"),
+    "start-with-no-overrides": protocol.start_run(PROJECT, env_overrides={}),
+    "start-with-everything": protocol.start_run(
+        PROJECT,
+        playwright_project_name="smoke",
+        branch="feature/basket",
+        environment="staging",
+        env_overrides={"BASE_URL": "https://preview.example.com", "EMPTY": ""},
+    ),
+    "get": protocol.get_run(PROJECT, RUN),
+    "cancel": protocol.cancel_run(PROJECT, RUN),
+    "ids-of-every-allowed-character": protocol.get_run("aZ09._~-", "~-._90Za"),
+}
+
+
+def resolved(node):
+    """Return a part of the description with what its references stand for in their place."""
+    if isinstance(node, list):
+        return [resolved(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        target = WRITTEN
+        for step in node["$ref"].removeprefix("#/").split("/"):
+            target = target[step]
+        return resolved(target)
+    return {name: resolved(value) for name, value in node.items()}
+
+
+DESCRIPTION = resolved(WRITTEN)
+SCHEMAS = DESCRIPTION["components"]["schemas"]
+
+
+def bare(schema):
+    """Return a schema without its prose."""
+    if isinstance(schema, list):
+        return [bare(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {name: bare(value) for name, value in schema.items() if name != "description"}
+
+
+def closed(schema):
+    """Return a schema that allows no field beyond those it names."""
+    if isinstance(schema, list):
+        return [closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    tight = {"additionalProperties": False} if isinstance(schema.get("properties"), dict) else {}
+    return {**tight, **{name: closed(value) for name, value in schema.items()}}
+
+
+def faults(value, schema):
+    """Say what is wrong with a value; an empty list if nothing is."""
+    validator = OAS31Validator(schema, format_checker=oas31_format_checker)
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
+
+
+def address(path):
+    """Return the description of a path and the ids in it; as OpenAPI asks, concrete ones come first."""
+    for template in sorted(DESCRIPTION["paths"], key=lambda template: template.count("{")):
+        pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", template)
+        if found := re.fullmatch(pattern, path):
+            return DESCRIPTION["paths"][template], found.groupdict()
+    return None, {}
+
+
+def faults_of_request(method, path, body):
+    """Say how a request breaks the description.
+
+    :param body: The JSON that is sent; None for no body.
+    """
+    item, ids = address(path)
+    if item is None or method.lower() not in item:
+        return [f"{method} {path} is not described"]
+    schemas = {parameter["name"]: parameter["schema"] for parameter in item["parameters"]}
+    found = [fault for name, value in ids.items() for fault in faults(value, schemas[name])]
+    if set(ids) != set(schemas):
+        found.append(f"the path has {set(ids)}, described are {set(schemas)}")
+    described = item[method.lower()].get("requestBody")
+    if described is None or body is None:
+        return found if described is body is None else [*found, "a body is sent or described, but not both"]
+    return found + faults(body, described["content"]["application/json"]["schema"])
+
+
+def faults_of_answer(method, path, response):
+    """Say how the emulator's answer breaks the description; telling more than is described does too."""
+    item, _ = address(path)
+    common = DESCRIPTION["components"]["responses"]
+    if item is None:
+        answers = {"401": common["Unauthorized"], "404": common["NotFound"]}
+    elif method.lower() not in item:
+        answers = {"401": common["Unauthorized"], "405": common["MethodNotAllowed"]}
+    else:
+        answers = item[method.lower()]["responses"]
+    if str(response.status) not in answers:
+        return [f"{response.status} is not described for {method} {path}"]
+    described = answers[str(response.status)]
+    headers = described.get("headers", {})
+    found = [f"{name} is missing" for name in headers if name not in response.headers]
+    found += [
+        fault
+        for name in response.headers
+        for fault in faults(response.headers[name], headers[name]["schema"])
+    ]
+    return found + faults(response.json, closed(described["content"]["application/json"]["schema"]))
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self):
+        self.now = datetime(2026, 11, 1, 12, tzinfo=UTC)
+
+    def __call__(self):
+        return self.now
+
+    def advance(self, seconds):
+        self.now += timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def clock():
+    """A clock for the emulator in memory."""
+    return Clock()
+
+
+@pytest.fixture
+def in_memory(clock):
+    """An emulator without sockets."""
+    return Emulator(api_key=KEY, run_seconds=RUN_SECONDS, clock=clock)
+
+
+def ask(emulator, method, path, body=None, *, key=KEY):
+    """Return what an emulator answers to a request; text is sent as it is."""
+    sent = body if isinstance(body, str) else json.dumps(body) if body is not None else ""
+    return emulator.respond(emulator.receive(method, path, {"Authorization": f"Bearer {key}"}, sent.encode()))
+
+
+def test_description_is_openapi():
+    """The description is an OpenAPI 3.1 document."""
+    schema = schemathesis.openapi.from_path(PATH)
+
+    schema.validate()
+
+    assert schema.raw_schema["openapi"].startswith("3.1.")
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_schemas_are_valid(name):
+    """Each schema of the description is a JSON schema."""
+    OAS31Validator.check_schema(SCHEMAS[name])
+
+
+@pytest.mark.parametrize("example", ["everything", "narrowed", "older"])
+def test_examples_are_valid(example):
+    """Each example in the description keeps to the description, the older field name included."""
+    start = DESCRIPTION["paths"]["/v1/projects/{projectId}/runs"]["post"]
+    media = start["requestBody"]["content"]["application/json"]
+
+    assert faults(media["examples"][example]["value"], media["schema"]) == []
+
+
+def test_cancel_is_as_published():
+    """The description of the cancel call asks and answers what Stably's published contract does."""
+    cancel = DESCRIPTION["paths"]["/v1/projects/{projectId}/runs/cancel"]["post"]
+    error = {
+        "type": "object",
+        "properties": {"error": {"type": "string"}},
+        "required": ["error"],
+        "additionalProperties": False,
+    }
+
+    described = {
+        "required": cancel["requestBody"]["required"],
+        "request": bare(cancel["requestBody"]["content"]),
+        "responses": {code: bare(answer["content"]) for code, answer in cancel["responses"].items()},
+        "security": DESCRIPTION["security"],
+        "apiKey": bare(DESCRIPTION["components"]["securitySchemes"]["apiKey"]),
+    }
+
+    assert described == {
+        "required": True,
+        "request": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "where": {
+                            "type": "object",
+                            "properties": {"runId": {"type": "string"}},
+                            "required": ["runId"],
+                        }
+                    },
+                    "required": ["where"],
+                }
+            }
+        },
+        "responses": {
+            "200": {
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "properties": {
+                            "cancelled": {
+                                "type": "array",
+                                "items": {
+                                    "type": "object",
+                                    "properties": {"runId": {"type": "string"}},
+                                    "required": ["runId"],
+                                    "additionalProperties": False,
+                                },
+                            }
+                        },
+                        "required": ["cancelled"],
+                        "additionalProperties": False,
+                    }
+                }
+            },
+            "400": {"application/json": {"schema": error}},
+            "401": {"application/json": {"schema": error}},
+        },
+        "security": [{"apiKey": []}],
+        "apiKey": {"type": "http", "scheme": "bearer"},
+    }
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_calls_are_described(call):
+    """Each call that the protocol builds is in the description, with its path, ids and body."""
+    assert faults_of_request(call.route.method, call.path, call.body) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        pytest.param("GET", RUNS_PATH, None, id="list"),
+        pytest.param("POST", "/v1/projects/a%2Fb/runs", {}, id="escaped-id"),
+        pytest.param("POST", RUNS_PATH, {"branch": None}, id="null-field"),
+        pytest.param("POST", RUNS_PATH, {"envOverrides": {"RETRIES": 3}}, id="override-that-is-a-number"),
+        pytest.param("POST", RUNS_PATH, {"project": "smoke"}, id="unknown-field"),
+        pytest.param("POST", RUNS_PATH, None, id="start-without-body"),
+        pytest.param("GET", RUN_PATH, {}, id="get-with-body"),
+        pytest.param("POST", CANCEL_PATH, {"runId": RUN}, id="cancel-without-where"),
+    ],
+)
+def test_description_refuses(method, path, body):
+    """The description has no room for requests that are not the API's: the tests above can fail."""
+    assert faults_of_request(method, path, body) != []
+
+
+def send_synchronously(endpoint, calls):
+    """Send calls over requests."""
+    with StablyClient(endpoint) as client:
+        for call in calls:
+            client.send(call)
+
+
+def send_asynchronously(endpoint, calls):
+    """Send calls over aiohttp."""
+
+    async def send():
+        async with AsyncStablyClient(endpoint) as client:
+            for call in calls:
+                await client.send(call)
+
+    asyncio.run(send())
+
+
+@pytest.mark.parametrize("send", [send_synchronously, send_asynchronously])
+def test_requests_on_the_wire_are_described(send, emulator):
+    """What either client puts on the wire is in the description, and means what the call says."""
+    emulator.add_run(project_id=PROJECT, run_id=RUN)
+    emulator.add_run(project_id="aZ09._~-", run_id="~-._90Za")
+
+    send(Endpoint(emulator.url, KEY), CALLS.values())
+
+    bodies = [json.loads(request.body) if request.body else None for request in emulator.journal]
+    sent = [(request.method, request.path) for request in emulator.journal]
+    assert sent == [(call.route.method, call.path) for call in CALLS.values()]
+    assert bodies == [call.body for call in CALLS.values()]
+    assert [faults_of_request(*what, body) for what, body in zip(sent, bodies, strict=True)] == [[]] * len(
+        CALLS
+    )
+    for request, body in zip(emulator.journal, bodies, strict=True):
+        assert request.headers["authorization"] == f"Bearer {KEY}"
+        assert body is None or request.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("moment", [0, RUN_SECONDS / 2, RUN_SECONDS], ids=["queued", "under-way", "over"])
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_status_answers_are_described(script, moment, in_memory, clock):
+    """However a run goes, the emulator describes it as the description says, at every moment."""
+    in_memory.add_run(project_id=PROJECT, script=script, run_id=RUN)
+    clock.advance(moment)
+
+    response = ask(in_memory, "GET", RUN_PATH)
+
+    assert response.status == 200
+    assert faults_of_answer("GET", RUN_PATH, response) == []
+    if script not in SCRIPTS_WITH_NEW_WORDS:
+        assert faults(response.json["status"], SCHEMAS["KnownRunStatus"]) == []
+
+
+@pytest.mark.parametrize("script", ["passes", "stays-queued", "pauses"])
+def test_status_answers_after_cancelling_are_described(script, in_memory, clock):
+    """A run that was cancelled is described as the description says."""
+    in_memory.add_run(project_id=PROJECT, script=script, run_id=RUN)
+    clock.advance(RUN_SECONDS / 2)
+    ask(in_memory, "POST", CANCEL_PATH, {"where": {"runId": RUN}})
+
+    response = ask(in_memory, "GET", RUN_PATH)
+
+    assert response.json["status"] == "CANCELLED"
+    assert faults_of_answer("GET", RUN_PATH, response) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        pytest.param("POST", RUNS_PATH, {}, 200, id="start"),
+        pytest.param("POST", RUNS_PATH, CALLS["start-with-everything"].body, 200, id="start-with-everything"),
+        pytest.param("POST", RUNS_PATH, {"runGroupName": "smoke"}, 200, id="start-as-older-clients-do"),
+        pytest.param("POST", RUNS_PATH, None, 400, id="start-without-body"),
+        pytest.param("POST", RUNS_PATH, "{", 400, id="start-with-broken-json"),
+        pytest.param("POST", RUNS_PATH, [], 400, id="start-with-a-list"),
+        pytest.param("POST", RUNS_PATH, {"project": "smoke"}, 400, id="start-with-an-unknown-field"),
+        pytest.param("POST", RUNS_PATH, {"envOverrides": {"A": 1}}, 400, id="start-with-a-number"),
+        pytest.param("POST", "/v1/projects/a%20b/runs", {}, 404, id="start-in-an-impossible-project"),
+        pytest.param("POST", CANCEL_PATH, {"where": {"runId": RUN}}, 200, id="cancel"),
+        pytest.param("POST", CANCEL_PATH, {"where": {"runId": "run-0"}}, 400, id="cancel-a-finished-run"),
+        pytest.param("POST", CANCEL_PATH, {"where": {"runId": "run-9"}}, 400, id="cancel-an-unknown-run"),
+        pytest.param("POST", CANCEL_PATH, {"where": {}}, 400, id="cancel-without-a-run"),
+        pytest.param("POST", CANCEL_PATH, "{", 400, id="cancel-with-broken-json"),
+        pytest.param("GET", f"{RUNS_PATH}/run-9", None, 404, id="get-an-unknown-run"),
+        pytest.param("GET", "/v1/projects/project-2/runs/run-1", None, 404, id="get-from-another-project"),
+        pytest.param("GET", "/", None, 404, id="wrong-path"),
+        pytest.param("POST", "/v2" + RUNS_PATH.removeprefix("/v1"), {}, 404, id="wrong-version"),
+        pytest.param("GET", RUNS_PATH, None, 405, id="wrong-method-for-start"),
+        pytest.param("DELETE", RUN_PATH, None, 405, id="wrong-method-for-get"),
+        pytest.param("GET", CANCEL_PATH, None, 405, id="wrong-method-for-cancel"),
+    ],
+)
+def test_answers_are_described(method, path, body, status, in_memory):
+    """The emulator answers what the description says, yes or no."""
+    in_memory.add_run(project_id=PROJECT, run_id="run-0", statuses=["PASSED"])
+    in_memory.add_run(project_id=PROJECT, run_id=RUN)
+
+    response = ask(in_memory, method, path, body)
+
+    assert response.status == status
+    assert faults_of_answer(method, path, response) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", RUNS_PATH), ("GET", RUN_PATH), ("POST", CANCEL_PATH), ("GET", "/"), ("PUT", RUN_PATH)],
+    ids=["start", "get", "cancel", "wrong-path", "wrong-method"],
+)
+def test_refusals_of_a_key_are_described(method, path, in_memory):
+    """A key that is not valid gets the described refusal everywhere."""
+    response = ask(in_memory, method, path, {}, key="sk-another")
+
+    assert response.status == 401
+    assert faults_of_answer(method, path, response) == []
+
+
+# Schemathesis makes up requests from the description, right and wrong ones, and checks each answer with all
+# its checks; none is switched off. Two need to be told what the description cannot say:
+CONFIG = {
+    "operations": [
+        {
+            "include-operation-id": "cancelRun",
+            # A made-up run id is valid and unknown, and the (assumed) answer to that is 400, not 404.
+            "checks": {"positive_data_acceptance": {"expected-statuses": ["200", "400"]}},
+        }
+    ],
+    # The key is sent by the tests; the check ignored_auth takes it away and falsifies it on its own.
+    "generation": {"with-security-parameters": False},
+    # A link repairs the body that it is merged into, so one made wrong on purpose would rightly be accepted.
+    "phases": {"stateful": {"generation": {"mode": "positive"}}},
+}
+FUZZED = schemathesis.openapi.from_path(PATH, config=schemathesis.Config.from_dict(CONFIG))
+BOUNDED = settings(max_examples=60, derandomize=True, database=None, deadline=None)
+AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
+
+
+@pytest.fixture(scope="module")
+def served():
+    """An emulator for requests that are made up."""
+    with StablyEmulator(api_key=KEY) as emulator:
+        yield emulator
+
+
+@FUZZED.parametrize()
+@BOUNDED
+def test_made_up_requests_are_answered_as_described(case, served):
+    """Whatever is sent to the emulator, its answer keeps to the description."""
+    case.call_and_validate(base_url=served.url, headers=AUTHORIZED, timeout=5)
+
+
+def test_made_up_stories_are_answered_as_described(served):
+    """Runs that are started, then read and cancelled in any order, are answered as described."""
+    answers = Counter()
+
+    class Story(FUZZED.as_state_machine()):
+        def get_call_kwargs(self, *_):
+            return {"base_url": served.url, "headers": AUTHORIZED, "timeout": 5}
+
+        def after_call(self, response, case):
+            super().after_call(response, case)
+            answers[case.operation.definition.raw["operationId"], response.status_code] += 1
+
+    Story.run(
+        settings=settings(
+            BOUNDED, max_examples=25, stateful_step_count=6, suppress_health_check=list(HealthCheck)
+        )
+    )
+
+    told = {("startRun", 200), ("getRun", 200), ("cancelRun", 200), ("cancelRun", 400)}
+    assert told <= set(answers)
