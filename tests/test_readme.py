@@ -1,4 +1,4 @@
-"""The README shows what ran: each of its blocks is a file, or a part of one, that tests run."""
+"""README and docs show what ran: each block in a language is a file, or a part of one, that tests run."""
 
 import os
 import re
@@ -13,8 +13,17 @@ from sqlalchemy import select
 from airflow_provider_stably.connection import read_connection
 from tests.constants import ROOT
 
-_BLOCK = re.compile(r"(?:<!-- (?P<source>.+?) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)```", re.DOTALL)
-BLOCKS = [match.groupdict() for match in _BLOCK.finditer((ROOT / "README.md").read_text())]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+
+_BLOCK = re.compile(
+    r"^(?:<!-- (?P<source>[^\n]+?) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
+)
+BLOCKS = [
+    pytest.param(match["source"], match["text"], id=f"{page.name}: {match['source']}")
+    for page in PAGES
+    for match in _BLOCK.finditer(page.read_text())
+    if match["language"]
+]
 
 
 def _region(name, path):
@@ -31,15 +40,15 @@ def _shown(source):
     return (ROOT / rest).read_text()
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block["source"])
-def test_a_block_is_what_its_source_says(block):
+@pytest.mark.parametrize(("source", "text"), BLOCKS)
+def test_a_block_is_what_its_source_says(source, text):
     """Each block names its source and equals it; of some, each line is in it."""
-    assert block["source"], f"no source named for:\n{block['text']}"
-    if block["source"].startswith("lines of "):
-        source = (ROOT / block["source"].removeprefix("lines of ")).read_text()
-        assert all(line in source for line in block["text"].splitlines())
+    assert source, f"no source named for:\n{text}"
+    if source.startswith("lines of "):
+        lines = (ROOT / source.removeprefix("lines of ")).read_text()
+        assert all(line in lines for line in text.splitlines())
     else:
-        assert block["text"] == _shown(block["source"])
+        assert text == _shown(source)
 
 
 def test_the_connection_from_the_environment_works():
@@ -78,6 +87,6 @@ def test_the_connection_from_the_command_line_works(airflow_db):
 
 def test_links_lead_to_files_that_exist():
     """No page links to a file that is not there."""
-    for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")]:
+    for page in PAGES:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
