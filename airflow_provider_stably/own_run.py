@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_stably.cancellation import cancellation
-from airflow_provider_stably.conversation import conduct
 from airflow_provider_stably.exceptions import StablyRunCancelledError, StablyRunFailedError
-from airflow_provider_stably.hooks.stably import StablyHook
-from airflow_provider_stably.run_reference import STABLY_RUN_KEY, RunReference
+
+if TYPE_CHECKING:
+    from airflow_provider_stably.run_reference import RunReference
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +21,8 @@ def own_run(ti: Any) -> tuple[RunReference, str] | None:
     :returns: None if there is none, or only another try's.
     :raises ValueError: if the XCom is not one of ours.
     """
+    from airflow_provider_stably.run_reference import STABLY_RUN_KEY, RunReference
+
     pushed = ti.xcom_pull(task_ids=ti.task_id, key=STABLY_RUN_KEY, map_indexes=ti.map_index)
     if pushed is None:
         return None
@@ -29,7 +30,7 @@ def own_run(ti: Any) -> tuple[RunReference, str] | None:
     if pushed.get("try_number") != ti.try_number:
         log.info("Run %s belongs to another try than %s, so it is left alone", run.run_id, ti.try_number)
         return None
-    return run, str(pushed.get("stably_conn_id") or StablyHook.default_conn_name)
+    return run, str(pushed["stably_conn_id"])
 
 
 def cancel_own_run(context: Mapping[str, Any]) -> None:
@@ -37,6 +38,10 @@ def cancel_own_run(context: Mapping[str, Any]) -> None:
 
     Runs in the task's process, or in the dag processor if the whole worker was lost. May run twice and late.
     """
+    from airflow_provider_stably.cancellation import cancellation
+    from airflow_provider_stably.conversation import conduct
+    from airflow_provider_stably.hooks.stably import StablyHook
+
     if _saw_the_end(context.get("exception")):
         return
     ti = context["ti"]

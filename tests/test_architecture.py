@@ -25,6 +25,8 @@ RULES = {
     "watching",
 }
 
+EXECUTION = {"execution.cancel_run", "execution.run_tests", "execution.watch_run"}
+
 ALLOWED = {
     "": set(),
     "exceptions": set(),
@@ -56,11 +58,17 @@ ALLOWED = {
     "links.stably": set(),
     "triggers": set(),
     "triggers.stably": API | RULES | {"hooks.stably"},
-    "operators.stably": {"operators.cancel_run", "operators.run_tests"},
-    "operators.cancel_run": API | RULES | {"hooks.stably"},
-    "operators.run_tests": API | RULES | {"hooks.stably", "links.stably", "triggers.stably"},
+    "operators.stably": {"hooks.stably", "links.stably", "own_run", *EXECUTION},
     "sensors": set(),
-    "sensors.stably": API | RULES | {"hooks.stably", "links.stably", "triggers.stably"},
+    "sensors.stably": {"hooks.stably", "links.stably", *EXECUTION},
+    "execution": set(),
+    "execution.cancel_run": API | RULES | {"hooks.stably", "operators.stably"},
+    "execution.run_tests": API
+    | RULES
+    | {"hooks.stably", "links.stably", "operators.stably", "triggers.stably"},
+    "execution.watch_run": API
+    | RULES
+    | {"hooks.stably", "links.stably", "sensors.stably", "triggers.stably"},
     "testing": {"testing.emulator", "testing.server"},
     "testing.emulator": {"exceptions", "api.models", "api.protocol"},
     "testing.server": {"testing.emulator"},

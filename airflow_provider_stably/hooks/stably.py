@@ -1,4 +1,7 @@
-"""The hook: from an Airflow connection to authenticated calls."""
+"""The hook: from an Airflow connection to authenticated calls.
+
+What knows the API is imported by the calls: DAG files that import an operator are parsed all the time.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
-from airflow_provider_stably.api import protocol
-from airflow_provider_stably.connection import ConnectionSettings, config_error, read_connection
 from airflow_provider_stably.exceptions import (
     StablyConfigError,
     StablyError,
     StablyHTTPError,
 )
-from airflow_provider_stably.get_provider_info import get_provider_info
 
 if TYPE_CHECKING:
     import requests
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from airflow_provider_stably.api.async_client import AsyncStablyClient
     from airflow_provider_stably.api.client import StablyClient
     from airflow_provider_stably.api.models import Run
+    from airflow_provider_stably.connection import ConnectionSettings
 
 
 class StablyHook(BaseHook):
@@ -89,6 +90,7 @@ class StablyHook(BaseHook):
         from airflow.providers.common.compat.connection import get_async_connection
 
         from airflow_provider_stably.api.async_client import AsyncStablyClient
+        from airflow_provider_stably.connection import read_connection
 
         try:
             connection = await get_async_connection(self.stably_conn_id, hook=self)
@@ -116,6 +118,8 @@ class StablyHook(BaseHook):
         :raises StablyAmbiguousStartError: if the answer was lost: an untracked run may exist.
         :raises StablyError: on any other failure; then no run was started.
         """
+        from airflow_provider_stably.api import protocol
+
         call = protocol.start_run(
             self.resolve_project_id(project_id),
             playwright_project_name=playwright_project_name,
@@ -132,6 +136,8 @@ class StablyHook(BaseHook):
         :raises StablyNotFoundError: if the project has no such run.
         :raises StablyError: on any other failure.
         """
+        from airflow_provider_stably.api import protocol
+
         return self.client.send(protocol.get_run(self.resolve_project_id(project_id), run_id))
 
     def cancel_run(self, run_id: str, *, project_id: str | None = None) -> tuple[str, ...]:
@@ -143,6 +149,8 @@ class StablyHook(BaseHook):
             unpublished); :meth:`get_run` tells which.
         :raises StablyError: on any other failure.
         """
+        from airflow_provider_stably.api import protocol
+
         return self.client.send(protocol.cancel_run(self.resolve_project_id(project_id), run_id))
 
     def run_url(self, run_id: str, *, project_id: str | None = None) -> str:
@@ -150,6 +158,8 @@ class StablyHook(BaseHook):
 
         :param project_id: The run's project; None takes the connection's.
         """
+        from airflow_provider_stably.api import protocol
+
         return protocol.run_url(self.resolve_project_id(project_id), run_id)
 
     def resolve_project_id(self, project_id: str | None = None) -> str:
@@ -170,6 +180,8 @@ class StablyHook(BaseHook):
 
         :returns: Whether the key was accepted, and what that does and does not show.
         """
+        from airflow_provider_stably.api import protocol
+
         try:
             call = protocol.get_run(self._settings.project_id or "connection-test", "connection-test")
             self.client.send_once(call)
@@ -209,6 +221,8 @@ class StablyHook(BaseHook):
 
     @cached_property
     def _settings(self) -> ConnectionSettings:
+        from airflow_provider_stably.connection import read_connection
+
         try:
             connection = self.get_connection(self.stably_conn_id)
         except AirflowNotFoundException as error:
@@ -219,9 +233,13 @@ class StablyHook(BaseHook):
         return self._config_error("conn_id", "not defined: add a connection of type 'stably' with this id")
 
     def _config_error(self, field: str, problem: str) -> StablyConfigError:
+        from airflow_provider_stably.connection import config_error
+
         return config_error(self.stably_conn_id, field, problem)
 
 
 def _connection_type() -> dict[str, Any]:
+    from airflow_provider_stably.get_provider_info import get_provider_info
+
     connection_type: dict[str, Any] = get_provider_info()["connection-types"][0]
     return connection_type

@@ -1,6 +1,243 @@
-"""Operators for Stably: the table of contents."""
+"""Operators that start and cancel Stably runs.
 
-from airflow_provider_stably.operators.cancel_run import StablyCancelRunOperator
-from airflow_provider_stably.operators.run_tests import StablyRunTestsOperator
+Here they are declared. What they do stands in ``execution``, which is imported when a task runs: DAG files
+are parsed all the time.
+"""
 
-__all__ = ["StablyCancelRunOperator", "StablyRunTestsOperator"]
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+
+from airflow.providers.common.compat.sdk import BaseOperator, conf
+
+from airflow_provider_stably.hooks.stably import StablyHook
+from airflow_provider_stably.links.stably import StablyRunLink
+from airflow_provider_stably.own_run import cancel_own_run
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context, XComArg
+
+    from airflow_provider_stably.execution.run_tests import RunTests
+
+OnEmpty = Literal["skip", "success", "fail"]
+
+TRIGGER_FAILED = "__fail__"
+"""Airflow's name for the method to resume with after a trigger crashed or its deferral timed out."""
+
+
+class StablyCancelRunOperator(BaseOperator):
+    """Cancel Stably runs and push the cancelled ids to XCom.
+
+    The goal is that nothing is left running: a run that is over already is a success, though not listed.
+    Every run is tried before the task fails, and both XComs are pushed before it fails:
+
+    - ``return_value``: ids of the runs that are cancelled, in input order;
+    - ``outcomes``: run id to ``{"outcome": ..., "status": ...}``, the outcome one of ``cancelled``,
+      ``already_finished``, ``still_live``, ``not_found``, ``denied``, ``unknown``, ``not_attempted``,
+      ``malformed``.
+
+    The task fails, and Airflow retries it if it has retries, where a run is still live or could not be read.
+    It fails for good where no retry can help: a refused key, an unknown run, a malformed id, a connection
+    that cannot be used.
+
+    :param run_ids: One run id or several (templated). A rendered list is read as the list that it is; None,
+        an empty text or list, and a rendered ``'None'`` name no run.
+    :param task_ids: Instead of ``run_ids``: the tasks of this DAG run whose Stably runs to cancel, mapped
+        tasks included, each run in its own project. A task that started none is nothing to cancel.
+    :param project_id: Project of the runs in ``run_ids``; default: the connection's (templated).
+    :param stably_conn_id: Id of a connection of type ``stably``.
+    :param on_empty: What to do if no run is named: ``skip``, ``success`` or ``fail``.
+    :param ignore_missing: Whether a run that its project does not have counts as over.
+    :param wait_for_termination: Whether to return only when every run is over.
+    :param timeout: Seconds to wait for that, all runs together.
+    :param poll_interval: Seconds between two looks while waiting.
+    """
+
+    template_fields: Sequence[str] = ("run_ids", "project_id")
+
+    def __init__(
+        self,
+        *,
+        run_ids: str | Sequence[str] | XComArg | None = None,
+        task_ids: str | Sequence[str] | None = None,
+        project_id: str | None = None,
+        stably_conn_id: str = StablyHook.default_conn_name,
+        on_empty: OnEmpty = "skip",
+        ignore_missing: bool = False,
+        wait_for_termination: bool = False,
+        timeout: float = 120,
+        poll_interval: float = 3,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if run_ids is not None and task_ids is not None:
+            raise ValueError(
+                "run_ids and task_ids exclude each other: name runs, or the tasks that start them"
+            )
+        if on_empty not in get_args(OnEmpty):
+            raise ValueError(f"on_empty is one of {', '.join(get_args(OnEmpty))}, not {on_empty!r}")
+        if not (timeout >= 0 and poll_interval > 0):
+            raise ValueError("timeout is a number of seconds, 0 or more, and poll_interval one above 0")
+        self.run_ids = run_ids
+        self.task_ids = task_ids
+        self.project_id = project_id
+        self.stably_conn_id = stably_conn_id
+        self.on_empty = on_empty
+        self.ignore_missing = ignore_missing
+        self.wait_for_termination = wait_for_termination
+        self.timeout = timeout
+        self.poll_interval = poll_interval
+
+    def execute(self, context: Context) -> list[str]:
+        """Cancel the runs.
+
+        :returns: Ids of the runs that are cancelled, in input order.
+        :raises AirflowSkipException: if no run is named and ``on_empty`` is ``skip``.
+        :raises AirflowFailException: if a run cannot be shown to be over and no retry can help.
+        :raises StablyCancelError: if a retry may help.
+        """
+        from airflow_provider_stably.execution.cancel_run import CancelRun
+
+        return CancelRun(self, context).execute()
+
+
+class StablyRunTestsOperator(BaseOperator):
+    """Start a run of a Stably project's tests, wait for its end and account for the results.
+
+    Only a run that PASSED lets the task succeed. The run is cancelled when the task stops watching it before
+    its end, see ``cancel_on_kill``.
+
+    XComs, pushed as soon as the run is started: ``run_id``, ``run_url``, and ``stably_run`` for this
+    provider's own operators and callbacks. ``return_value``: ``run_id``, ``run_url``, ``status``, ``total``,
+    ``passed``, ``failed``, ``skipped``, ``duration_ms``, ``failed_tests`` (titles, the first 20); what is not
+    known is None.
+
+    :param project_id: Project whose tests to run; default: the connection's (templated).
+    :param playwright_project_name: Playwright project (``--project``) to run; None runs all (templated).
+    :param branch: Git branch to associate with the run (templated).
+    :param environment: Name of a Stably environment (templated).
+    :param env_overrides: Environment variable name to value (templated). Numbers and booleans are sent as
+        text. Never logged; Airflow's rendered view masks values under names that sound secret.
+    :param wait_for_completion: Whether to wait for the run's end. If not, nobody watches the run, and nobody
+        cancels it.
+    :param deferrable: Whether to wait in the triggerer instead of on the worker.
+    :param poll_interval: Longest pause between two looks at the run, in seconds; a young run is looked at
+        more often.
+    :param timeout: Seconds from the run's start after which the task gives up.
+    :param cancel_on_kill: Whether to cancel the run when the task stops watching it: killed, marked, cleared,
+        timed out.
+    :param stably_conn_id: Id of a connection of type ``stably``.
+    """
+
+    template_fields: Sequence[str] = (
+        "project_id",
+        "playwright_project_name",
+        "branch",
+        "environment",
+        "env_overrides",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"env_overrides": "json"}
+    operator_extra_links = (StablyRunLink(),)
+
+    def __init__(
+        self,
+        *,
+        project_id: str | XComArg | None = None,
+        playwright_project_name: str | XComArg | None = None,
+        branch: str | XComArg | None = None,
+        environment: str | XComArg | None = None,
+        env_overrides: Mapping[str, Any] | XComArg | None = None,
+        wait_for_completion: bool = True,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poll_interval: float = 30,
+        timeout: float = 24 * 60 * 60,
+        cancel_on_kill: bool = True,
+        stably_conn_id: str = StablyHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not (timeout > 0 and poll_interval > 0):
+            raise ValueError("timeout and poll_interval are numbers of seconds above 0")
+        self.project_id = project_id
+        self.playwright_project_name = playwright_project_name
+        self.branch = branch
+        self.environment = environment
+        self.env_overrides = env_overrides
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self.cancel_on_kill = cancel_on_kill
+        self.stably_conn_id = stably_conn_id
+        self._execution: RunTests | None = None
+        if cancel_on_kill:
+            for name in LAST_RESORTS:
+                setattr(self, name, _beside(getattr(self, name)))
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """Map the operator; callbacks that a constructor adds do not exist for mapped tasks."""
+        mapped = super().partial(**kwargs)
+        if kwargs.get("cancel_on_kill", True):
+            for name in LAST_RESORTS:
+                mapped.kwargs[name] = _beside(mapped.kwargs.get(name))
+        return mapped
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Start the run and, unless told otherwise, wait for its end.
+
+        :returns: The run's summary.
+        :raises StablyRunFailedError: if the run did not pass and a retry may.
+        :raises StablyRunTimeoutError: if it was not over in time.
+        :raises AirflowFailException: if no retry can help: bad arguments, a refused key, a start whose answer
+            was lost, a run that was cancelled or cannot be found.
+        """
+        return self._begin(context).execute()
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Take up the trigger's event.
+
+        :returns: The run's summary.
+        :raises: as :meth:`execute`.
+        """
+        return self._begin(context).complete(event)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume after deferral; if the trigger is lost, nobody watches the run any more, so cancel it."""
+        if next_method == TRIGGER_FAILED:
+            self._begin(context).cancel_pushed_run()
+        return super().resume_execution(next_method, next_kwargs, context)
+
+    def on_kill(self) -> None:
+        """Cancel the run with one request: Airflow 3 kills this process five seconds later."""
+        if self._execution is not None:
+            self._execution.kill()
+
+    def _begin(self, context: Context) -> RunTests:
+        from airflow_provider_stably.execution.run_tests import RunTests
+
+        self._execution = RunTests(self, context)
+        return self._execution
+
+
+def _has_task_state_store() -> bool:
+    """Whether this is Airflow 3.3 or later, told by a module that came with the store."""
+    try:
+        return find_spec("airflow.sdk.bases.resumablejobmixin") is not None
+    except ModuleNotFoundError:  # Airflow 2.11 has no airflow.sdk
+        return False
+
+
+LAST_RESORTS = (
+    ("on_failure_callback",) if _has_task_state_store() else ("on_failure_callback", "on_retry_callback")
+)
+"""Callbacks that cancel the run if the whole worker was lost. With the task state store a retry takes the run
+up, and a retry callback would cancel it."""
+
+
+def _beside(callbacks: Any) -> list[Any]:
+    """Put our callback beside the user's own, once."""
+    given = callbacks if isinstance(callbacks, list | tuple) else [callbacks] if callbacks else []
+    return [*given, *([] if cancel_own_run in given else [cancel_own_run])]

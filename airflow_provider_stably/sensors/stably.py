@@ -1,41 +1,23 @@
-"""Wait for a Stably run that something else started."""
+"""Wait for a Stably run that something else started.
+
+Here the sensor is declared; what it does stands in ``execution``, which is imported when a task runs.
+"""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import (
-    AirflowFailException,
-    AirflowSensorTimeout,
-    BaseSensorOperator,
-    PokeReturnValue,
-    conf,
-)
+from airflow.providers.common.compat.sdk import BaseSensorOperator, conf
 
-from airflow_provider_stably.api.models import Run
-from airflow_provider_stably.api.protocol import check_id, get_run
-from airflow_provider_stably.conclusion import Conclusion
-from airflow_provider_stably.deadline import deferral_timeout, deferred_deadline
-from airflow_provider_stably.exceptions import (
-    StablyAuthError,
-    StablyConfigError,
-    StablyError,
-    StablyInvalidIdError,
-    StablyNotFoundError,
-    StablyRunTimeoutError,
-)
 from airflow_provider_stably.hooks.stably import StablyHook
-from airflow_provider_stably.links.stably import RUN_URL_KEY, StablyRunLink
-from airflow_provider_stably.run_reference import RunReference
-from airflow_provider_stably.start_arguments import optional_text
-from airflow_provider_stably.triggers.stably import StablyRunTrigger
-from airflow_provider_stably.watching import End, Watched
+from airflow_provider_stably.links.stably import StablyRunLink
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, XComArg
+    from airflow.providers.common.compat.sdk import Context, PokeReturnValue, XComArg
+
+    from airflow_provider_stably.execution.watch_run import WatchRun
 
 
 class StablyRunSensor(BaseSensorOperator):
@@ -77,11 +59,9 @@ class StablyRunSensor(BaseSensorOperator):
         :raises AirflowFailException: if the run did not pass, or cannot be read.
         :raises AirflowSensorTimeout: if it is not over in time.
         """
-        run = self._reference()
-        for key in (RUN_URL_KEY, StablyRunLink.xcom_key):
-            context["ti"].xcom_push(key=key, value=run.run_url)
+        self._execution.push_url(context)
         if self.deferrable:
-            self._defer(run, context)
+            self._execution.defer(context)
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
@@ -90,69 +70,14 @@ class StablyRunSensor(BaseSensorOperator):
         :returns: The run's summary.
         :raises: as :meth:`execute`.
         """
-        try:
-            conclusion = Conclusion.from_json(event)
-        except (ValueError, TypeError) as error:
-            raise AirflowFailException(f"The trigger's event cannot be read: {error}") from error
-        return self._conclude(conclusion)
+        return self._execution.complete(event)
 
     def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
         """Look at the run once; a look that fails in passing counts as not over yet."""
-        reference = self._reference()
-        try:
-            run = self._look(reference)
-        except (StablyAuthError, StablyNotFoundError) as error:
-            raise AirflowFailException(str(error)) from error
-        except StablyError as error:
-            self.log.warning("Run %s: %s; looking again later", reference.run_id, error)
-            return PokeReturnValue(is_done=False)
-        if not run.is_finished:
-            return PokeReturnValue(is_done=False)
-        summary = self._conclude(Conclusion.of(reference, Watched(End.FINISHED, run)))
-        return PokeReturnValue(is_done=True, xcom_value=summary)
-
-    def _defer(self, run: RunReference, context: Context) -> None:
-        now = time.time()
-        deadline = deferred_deadline(self, context, from_time=now)
-        self.defer(
-            trigger=StablyRunTrigger(
-                run_id=run.run_id,
-                project_id=run.project_id,
-                stably_conn_id=self.stably_conn_id,
-                started_at=now,
-                deadline=deadline,
-                poll_interval=self.poke_interval,
-                cancel_on_kill=False,
-            ),
-            method_name="execute_complete",
-            timeout=deferral_timeout(deadline),
-        )
+        return self._execution.look()
 
     @cached_property
-    def _hook(self) -> StablyHook:
-        return StablyHook(self.stably_conn_id)
+    def _execution(self) -> WatchRun:
+        from airflow_provider_stably.execution.watch_run import WatchRun
 
-    def _reference(self) -> RunReference:
-        try:
-            project_id = self._hook.resolve_project_id(optional_text(self.project_id))
-            return RunReference(check_id("run", optional_text(self.run_id)), check_id("project", project_id))
-        except (StablyConfigError, StablyInvalidIdError) as error:
-            raise AirflowFailException(str(error)) from error
-
-    def _look(self, reference: RunReference) -> Run:
-        call = get_run(reference.project_id, reference.run_id)
-        try:
-            return self._hook.client.send(call)
-        except (StablyAuthError, StablyNotFoundError):
-            # The key may have been rotated; either is only believed when seen twice.
-            del self._hook
-            return self._hook.client.send(call)
-
-    def _conclude(self, conclusion: Conclusion) -> dict[str, Any]:
-        error = conclusion.error()
-        self.log.info("%s", conclusion.run.whole_story)
-        if error is None:
-            return conclusion.run.return_value()
-        if isinstance(error, StablyRunTimeoutError):
-            raise AirflowSensorTimeout(str(error)) from error
-        raise AirflowFailException(str(error)) from error
+        return WatchRun(self)

@@ -25,8 +25,8 @@ def test_the_button_leads_to_the_run(emulator, airflow_db, script):
 
 def test_the_button_has_no_address_before_the_run(monkeypatch):
     """A task that has started no run gives no link, and no error."""
-    from airflow_provider_stably.links import stably
+    from airflow.providers.common.compat.sdk import XCom
 
-    monkeypatch.setattr(stably.XCom, "get_value", lambda **_: None)
+    monkeypatch.setattr(XCom, "get_value", lambda **_: None)
 
     assert StablyRunLink().get_link(None, ti_key=None) == ""

@@ -15,8 +15,7 @@ from airflow_provider_stably.exceptions import (
     StablyRunFailedError,
     StablyUnreachableError,
 )
-from airflow_provider_stably.operators.run_tests import TRIGGER_FAILED
-from airflow_provider_stably.operators.stably import StablyRunTestsOperator
+from airflow_provider_stably.operators.stably import LAST_RESORTS, TRIGGER_FAILED, StablyRunTestsOperator
 from airflow_provider_stably.own_run import cancel_own_run
 from airflow_provider_stably.start_record import START_RECORD_KEY
 from airflow_provider_stably.testing import Fault
@@ -290,7 +289,9 @@ def _mine(context):
     """A user's own callback."""
 
 
-LAST_RESORTS = ["on_failure_callback"] if HAS_ON_KILL else ["on_failure_callback", "on_retry_callback"]
+def test_a_retry_callback_is_there_where_a_retry_cannot_take_a_run_up():
+    """Airflow 3.3 brought the task state store and the triggers' on_kill together."""
+    assert ("on_retry_callback" in LAST_RESORTS) is not HAS_ON_KILL
 
 
 @pytest.mark.parametrize("name", LAST_RESORTS)

@@ -1,0 +1,266 @@
+"""Start a run, wait for its end, account for the results; and leave no run behind."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+
+from airflow_provider_stably.api import protocol
+from airflow_provider_stably.cancellation import Outcome, cancellation
+from airflow_provider_stably.conclusion import NOT_RETRYABLE, Conclusion
+from airflow_provider_stably.conversation import conduct
+from airflow_provider_stably.deadline import deferral_timeout, deferred_deadline
+from airflow_provider_stably.exceptions import (
+    StablyAmbiguousStartError,
+    StablyCancelError,
+    StablyConfigError,
+    StablyError,
+    StablyHTTPError,
+    StablyInvalidIdError,
+    StablyNotFoundError,
+)
+from airflow_provider_stably.hooks.stably import StablyHook
+from airflow_provider_stably.links.stably import RUN_URL_KEY, StablyRunLink
+from airflow_provider_stably.own_run import own_run
+from airflow_provider_stably.run_reference import STABLY_RUN_KEY, RunReference
+from airflow_provider_stably.run_summary import RunSummary
+from airflow_provider_stably.start_arguments import env_overrides_as_text, optional_text
+from airflow_provider_stably.start_record import StartLedger, Unfinished
+from airflow_provider_stably.triggers.stably import StablyRunTrigger
+from airflow_provider_stably.watching import supervision
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_stably.api.client import StablyClient
+    from airflow_provider_stably.operators.stably import StablyRunTestsOperator
+
+
+class RunTests:
+    """One execution of the operator, in one process.
+
+    :param operator: The operator, rendered.
+    :param context: The task's context.
+    """
+
+    def __init__(self, operator: StablyRunTestsOperator, context: Context) -> None:
+        self._operator = operator
+        self._context = context
+        self.log = operator.log
+        self._own_run: RunReference | None = None
+        self._is_killed = False
+
+    def execute(self) -> dict[str, Any]:
+        """Start the run and, unless told otherwise, wait for its end; see the operator."""
+        hook, ledger = StablyHook(self._operator.stably_conn_id), StartLedger(self._context)
+        try:
+            run, started_at = self._run_to_watch(hook, ledger)
+            ledger.note(run, started_at)
+            self._push(run)
+            if self._is_killed:
+                raise AirflowFailException(f"Killed while run {run.run_id} was being started")
+            if self._operator.wait_for_completion and self._operator.deferrable:
+                self._defer(run, started_at)
+            conclusion = self._watch(hook, run, started_at) if self._operator.wait_for_completion else None
+        except TaskDeferred:
+            raise  # the trigger watches from here; on_kill still can, until it does
+        except BaseException:
+            self._cancel_own_run()
+            raise
+        if conclusion is not None:
+            return self._conclude(conclusion, ledger)
+        ledger.forget()
+        return RunSummary.of(run, None).return_value()
+
+    def complete(self, event: object) -> dict[str, Any]:
+        """Take up the trigger's event; see the operator."""
+        try:
+            conclusion = Conclusion.from_json(event)
+        except (ValueError, TypeError) as error:
+            self.cancel_pushed_run()
+            raise AirflowFailException(f"The trigger's event cannot be read: {error}") from error
+        return self._conclude(conclusion, StartLedger(self._context))
+
+    def kill(self) -> None:
+        """Cancel the run with one request."""
+        self._is_killed = True
+        run, self._own_run = self._own_run, None
+        if run is None:
+            return  # none yet: execute sees the flag as soon as it knows the run
+        try:
+            self._kill_client.send_once(protocol.cancel_run(run.project_id, run.run_id))
+            self.log.info("Run %s: cancelled, as the task was killed", run.run_id)
+        except Exception:
+            self.log.warning("Run %s could not be cancelled", run.run_id, exc_info=True)
+
+    def _run_to_watch(self, hook: StablyHook, ledger: StartLedger) -> tuple[RunReference, float]:
+        """Return the run of an earlier try that goes on, else a new one, and when it was started."""
+        try:
+            # Of its own: inside on_kill the interrupted thread may hold a lock of the other one.
+            self._kill_client = hook.make_client(connect_timeout=1, read_timeout=2)
+            return self._take_up(hook, ledger) or self._start(hook, ledger)
+        except StablyError as error:
+            raise (AirflowFailException(str(error)) if _is_final(error) else error) from error
+
+    def _take_up(self, hook: StablyHook, ledger: StartLedger) -> tuple[RunReference, float] | None:
+        """Deal with a run that an earlier try started and nobody finished; return it if it is to go on."""
+        record = ledger.read()
+        if record is None:
+            return None
+        if not isinstance(record.run, RunReference):
+            ledger.forget()  # whoever clears the task now has been told
+            raise AirflowFailException(
+                "An earlier try of this task was lost while it started a run, so an untracked run may exist: "
+                "look for it in the dashboard, then clear this task to start another"
+            )
+        if ledger.is_retry_of(record):
+            if self._is_live(hook, record.run):
+                self.log.info(
+                    "Run %s of an earlier try goes on; see %s", record.run.run_id, record.run.run_url
+                )
+                self._own_run = record.run if self._operator.cancel_on_kill else None
+                return record.run, record.started_at
+        elif self._operator.cancel_on_kill:
+            self._cancel_before_another(hook, record.run)
+        return None
+
+    def _is_live(self, hook: StablyHook, run: RunReference) -> bool:
+        try:
+            return not hook.client.send(protocol.get_run(run.project_id, run.run_id)).is_finished
+        except StablyNotFoundError:
+            return False
+
+    def _cancel_before_another(self, hook: StablyHook, run: RunReference) -> None:
+        verdict = conduct(cancellation(run), hook.client)
+        self.log.info("Run %s of an earlier try: %s", run.run_id, verdict.outcome)
+        if verdict.outcome not in {Outcome.CANCELLED, Outcome.ALREADY_FINISHED, Outcome.NOT_FOUND}:
+            raise StablyCancelError(
+                f"Run {run.run_id} of an earlier try cannot be shown to be over ({verdict.outcome}: "
+                f"{verdict.detail}), so no other is started beside it; see {run.run_url}",
+                outcomes={run.run_id: verdict.to_json()},
+            )
+
+    def _start(self, hook: StablyHook, ledger: StartLedger) -> tuple[RunReference, float]:
+        project_id = hook.resolve_project_id(optional_text(self._operator.project_id))
+        try:
+            overrides = env_overrides_as_text(self._operator.env_overrides)
+        except ValueError as error:
+            raise AirflowFailException(str(error)) from error
+        call = protocol.start_run(
+            project_id,
+            playwright_project_name=optional_text(self._operator.playwright_project_name),
+            branch=optional_text(self._operator.branch),
+            environment=optional_text(self._operator.environment),
+            env_overrides=overrides,
+        )
+        started_at = time.time()
+        ledger.note(Unfinished.STARTING, started_at)
+        try:
+            run = self._send_start(hook.client, call)
+        except StablyError:
+            ledger.forget()
+            raise
+        self.log.info("Run %s started in project %s; see %s", run.run_id, run.project_id, run.run_url)
+        return run, started_at
+
+    def _send_start(self, client: StablyClient, call: protocol.Call[str]) -> RunReference:
+        """Send the start from a thread: what interrupts this one must not lose the run's id.
+
+        That is an execution_timeout or, on Airflow 2.11, a kill. Leaving the executor waits for the answer.
+        """
+
+        def start() -> RunReference:
+            try:
+                run = RunReference(client.send(call), call.project_id)
+            except StablyAmbiguousStartError as error:
+                self.log.error("%s", error)
+                raise
+            self._own_run = run if self._operator.cancel_on_kill else None
+            return run
+
+        with ThreadPoolExecutor(1, thread_name_prefix="stably-start") as executor:
+            return executor.submit(start).result()
+
+    def _push(self, run: RunReference) -> None:
+        ti = self._context["ti"]
+        stably_run = run.to_xcom(try_number=ti.try_number, stably_conn_id=self._operator.stably_conn_id)
+        ti.xcom_push(key=STABLY_RUN_KEY, value=stably_run)
+        ti.xcom_push(key="run_id", value=run.run_id)
+        ti.xcom_push(key=RUN_URL_KEY, value=run.run_url)
+        ti.xcom_push(key=StablyRunLink.xcom_key, value=run.run_url)
+
+    def _defer(self, run: RunReference, started_at: float) -> None:
+        deadline = deferred_deadline(self._operator, self._context, from_time=started_at)
+        self.log.info("Waiting for run %s in the triggerer", run.run_id)
+        self._operator.defer(
+            trigger=StablyRunTrigger(
+                run_id=run.run_id,
+                project_id=run.project_id,
+                stably_conn_id=self._operator.stably_conn_id,
+                started_at=started_at,
+                deadline=deadline,
+                poll_interval=self._operator.poll_interval,
+                cancel_on_kill=self._operator.cancel_on_kill,
+            ),
+            method_name="execute_complete",
+            timeout=deferral_timeout(deadline),
+        )
+
+    def _watch(self, hook: StablyHook, run: RunReference, started_at: float) -> Conclusion:
+        supervising = supervision(
+            run,
+            started_at=started_at,
+            deadline=started_at + self._operator.timeout,
+            poll_interval=self._operator.poll_interval,
+            cancel=self._operator.cancel_on_kill,
+        )
+        watched = conduct(
+            supervising, hook.client, reconnect=lambda: StablyHook(self._operator.stably_conn_id).client
+        )
+        return Conclusion.of(run, watched)
+
+    def _conclude(self, conclusion: Conclusion, ledger: StartLedger) -> dict[str, Any]:
+        if conclusion.is_over:
+            ledger.forget()
+        error = conclusion.error()
+        if error is None:
+            self.log.info("%s", conclusion.run.whole_story)
+            return conclusion.run.return_value()
+        self.log.error("%s", conclusion.run.whole_story)
+        if isinstance(error, NOT_RETRYABLE):
+            raise AirflowFailException(str(error)) from error
+        raise error
+
+    def _cancel_own_run(self) -> None:
+        """Cancel the run that this process watches, unless on_kill has already."""
+        run, self._own_run = self._own_run, None
+        if run is None:
+            return
+        try:
+            verdict = conduct(cancellation(run), self._kill_client)
+            self.log.info("Run %s: no longer watched, so it was cancelled: %s", run.run_id, verdict.outcome)
+        except Exception:
+            self.log.warning("Run %s could not be cancelled", run.run_id, exc_info=True)
+
+    def cancel_pushed_run(self) -> None:
+        """Cancel the run that this task's XCom names: the process that started it is gone."""
+        if not self._operator.cancel_on_kill:
+            return
+        try:
+            found = own_run(self._context["ti"])
+            if found is not None:
+                self._own_run, stably_conn_id = found
+                self._kill_client = StablyHook(stably_conn_id).client
+                self._cancel_own_run()
+        except Exception:
+            self.log.warning("The run of this task could not be cancelled", exc_info=True)
+
+
+def _is_final(error: StablyError) -> bool:
+    """Whether no retry of the task can cure a start's failure."""
+    if isinstance(error, StablyHTTPError):
+        return error.status not in {429, 500, 502, 503, 504}
+    return isinstance(error, StablyConfigError | StablyInvalidIdError | StablyAmbiguousStartError)
