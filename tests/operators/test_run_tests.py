@@ -188,7 +188,7 @@ def test_without_cancel_on_kill_runs_are_left_alone(emulator, context):
         operator.resume_execution(TRIGGER_FAILED, {"error": "boom"}, context)
 
     assert len(emulator.live_runs()) == 2
-    assert operator.on_failure_callback == []
+    assert not operator.on_failure_callback
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_a_mapped_task_that_leaves_runs_alone_gets_no_callback():
     with DAG("dag"):
         mapped = StablyRunTestsOperator.partial(task_id="m", cancel_on_kill=False).expand(branch=["a"])
 
-    assert list(mapped.on_failure_callback) == []
+    assert not mapped.on_failure_callback
 
 
 class _Store(dict):
