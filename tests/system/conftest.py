@@ -1,0 +1,119 @@
+"""One PostgreSQL, one emulator, one Airflow for all system tests; their logs in the report of a failure."""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_stably.testing import StablyEmulator
+from tests.constants import KEY, PROJECT
+from tests.system.airflow_under_test import AirflowUnderTest
+from tests.system.postgres import PostgresServer
+from tests.system.processes import adopt_orphans, family, free_port, kill_descendants
+from tests.system.versions import Site
+
+RUN_SECONDS = 5.0
+"""How long a run takes in the emulator, unless its script says otherwise."""
+
+_DAGS = Path(__file__).with_name("dags")
+_LINES_IN_REPORT = 40
+_airflow: AirflowUnderTest | None = None
+_log_sizes = pytest.StashKey[dict[Path, int]]()
+
+
+@pytest.fixture(scope="session")
+def home() -> Iterator[Path]:
+    """The folder of Airflow's home and all logs; kept if STABLY_SYSTEM_HOME names one."""
+    if kept := os.environ.get("STABLY_SYSTEM_HOME"):
+        folder = Path(kept).resolve()
+        folder.mkdir(parents=True)
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="stably-system-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def _no_process_left() -> Iterator[None]:
+    """Let no process that the tests start survive them, whatever becomes of its parent."""
+    adopt_orphans()
+    others = family(os.getpid())
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that fixtures are torn down
+    yield
+    signal.signal(signal.SIGTERM, before)
+    kill_descendants(besides=others)
+
+
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[StablyEmulator]:
+    """The emulator that all runs of the session go to."""
+    with StablyEmulator(api_key=KEY, run_seconds=RUN_SECONDS) as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="session")
+def postgres(home, _no_process_left) -> Iterator[PostgresServer]:
+    """The server of Airflow's metadata database."""
+    try:
+        server = PostgresServer(home)
+    except FileNotFoundError as error:
+        pytest.exit(str(error), returncode=pytest.ExitCode.TESTS_FAILED)
+    with server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def airflow(home, postgres, emulator) -> Iterator[AirflowUnderTest]:
+    """A running Airflow whose connection ``stably_default`` leads to the emulator."""
+    global _airflow  # noqa: PLW0603 - a report has no fixtures
+    site = Site(
+        home=home,
+        dags=_DAGS,
+        database=postgres.address,
+        port=free_port(),
+        key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+    )
+    connections = {"AIRFLOW_CONN_STABLY_DEFAULT": emulator.connection(login=PROJECT)}
+    _airflow = AirflowUnderTest(site, environment=connections)
+    with _airflow:
+        yield _airflow
+    _airflow = None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Note how long each log is, to report only what a test adds to it."""
+    item.stash[_log_sizes] = {path: path.stat().st_size for path in _logs()}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Show what a failed test added to the logs of Airflow and of its tasks."""
+    report = yield
+    if report.failed:
+        sizes = item.stash.get(_log_sizes, {})
+        for path in _logs():
+            if added := _tail(path, since=sizes.get(path, 0)):
+                report.sections.append((f"end of {path.relative_to(_airflow.site.home)}", added))
+    return report
+
+
+def _logs() -> list[Path]:
+    if _airflow is None:
+        return []
+    programs = [program.log for program in _airflow.programs.values() if program.log.exists()]
+    return [*programs, *sorted(_airflow.task_logs())]
+
+
+def _tail(path: Path, *, since: int) -> str:
+    with path.open("rb") as log:
+        log.seek(since)
+        lines = log.read().decode(errors="replace").splitlines()
+    return "\n".join([line for line in lines if '"GET /' not in line][-_LINES_IN_REPORT:])  # those are ours

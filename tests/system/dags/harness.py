@@ -1,0 +1,42 @@
+"""DAGs that try the harness itself: a run to cancel, a task to kill, a task that is deferred."""
+
+from __future__ import annotations
+
+import time
+
+from airflow.providers.common.compat.sdk import DAG, Param, task
+
+from airflow_provider_stably.hooks.stably import StablyHook
+from airflow_provider_stably.operators.stably import StablyCancelRunOperator
+
+try:
+    from airflow.providers.standard.sensors.date_time import DateTimeSensorAsync
+except ImportError:
+    from airflow.sensors.date_time import DateTimeSensorAsync  # until Airflow 3.0
+
+with DAG("harness_cancel", schedule=None, params={"run_ids": Param([], type="array")}):
+    StablyCancelRunOperator(task_id="cancel", run_ids="{{ params.run_ids }}")
+
+with DAG("harness_cancel_by_stored_connection", schedule=None, params={"run_ids": Param([], type="array")}):
+    StablyCancelRunOperator(task_id="cancel", run_ids="{{ params.run_ids }}", stably_conn_id="stably_stored")
+
+
+def cancel_run_of_conf(context):
+    """Show where the emulator sees it that the callback was called."""
+    if run_id := context["dag_run"].conf.get("run_id"):
+        StablyHook().cancel_run(run_id)
+
+
+with DAG("harness_sleep", schedule=None, params={"seconds": Param(120, type="number")}):
+
+    @task(on_failure_callback=cancel_run_of_conf)
+    def sleep(params=None):
+        """Sleep in the small pieces that let a signal through."""
+        end = time.monotonic() + params["seconds"]
+        while time.monotonic() < end:
+            time.sleep(0.1)
+
+    sleep()
+
+with DAG("harness_defer", schedule=None, params={"until": Param("2999-01-01T00:00:00+00:00", type="string")}):
+    DateTimeSensorAsync(task_id="wait", target_time="{{ params.until }}")
