@@ -49,11 +49,17 @@ class Fault:
 class _Planned:
     fault: Fault
     call: str | None
+    project_id: str | None
     run_id: str | None
     left: float
 
     def applies_to(self, request: Request) -> bool:
-        return self.left > 0 and self.call in {None, request.call} and self.run_id in {None, request.run_id}
+        return (
+            self.left > 0
+            and self.call in {None, request.call}
+            and self.project_id in {None, request.project_id}
+            and self.run_id in {None, request.run_id}
+        )
 
 
 class StablyEmulator(Emulator):
@@ -100,16 +106,18 @@ class StablyEmulator(Emulator):
         fault: Fault,
         *,
         call: str | None = None,
+        project_id: str | None = None,
         run_id: str | None = None,
         times: float = 1,
     ) -> None:
         """Let the next requests go wrong.
 
         :param call: Only ``start``, ``get`` or ``cancel`` requests; None means any.
+        :param project_id: Only requests about this project; None means any.
         :param run_id: Only requests about this run; None means any.
         :param times: How many requests; infinity means all.
         """
-        self._planned.append(_Planned(fault, call, run_id, times))
+        self._planned.append(_Planned(fault, call, project_id, run_id, times))
 
     def heal(self) -> None:
         """Forget all faults that are still to come."""

@@ -159,6 +159,16 @@ def test_fault_body_can_hide_a_success(emulator):
     assert len(emulator.live_runs()) == 1
 
 
+def test_fault_is_for_one_project(emulator):
+    """A fault that names a project leaves the requests about other projects alone."""
+    emulator.inject(Fault(status=502), project_id="project-2")
+
+    in_this_project = start(emulator)
+    in_the_other = send(emulator, "POST", RUNS_PATH.replace(PROJECT, "project-2"), {})
+
+    assert (in_this_project.status_code, in_the_other.status_code) == (200, 502)
+
+
 @pytest.mark.parametrize("name", ["Content-Type", "content-type"])
 def test_fault_headers_come_with_the_real_answer(name, emulator):
     """Headers alone leave the answer as it is; one that it has is replaced, however it is spelled."""
