@@ -1,0 +1,71 @@
+# Needs make and a Python from 3.11 on; all else is installed into .venv.
+
+AIRFLOW := 3.3
+PYTHONS := 3.11 3.12 3.13
+
+# The Python that .venv was made with stays in use, so PYTHON= is given once.
+PYTHON ?= $(if $(wildcard .venv/ready-*),.venv/bin/python,python3)
+PY := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+CONSTRAINTS := constraints/airflow-$(AIRFLOW)-py$(PY).txt
+READY := .venv/ready-$(PY)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
+
+# Without bytecode every start of Airflow compiles it anew, which takes seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint constraints test-package clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
+	@echo 'PYTHON=python3.12 after any of them names the Python that .venv is made with.'
+
+demo: $(READY) ## Cancel a run from a real Airflow, against the emulator
+	@$(BIN)/python scripts/demo.py
+
+test: $(READY) ## Run the tests and hold coverage
+	$(BIN)/pytest --cov --cov-report=
+	$(BIN)/coverage report --fail-under=95
+	$(BIN)/coverage report --fail-under=100 --include='airflow_provider_stably/api/*'
+
+lint: $(READY) ## Check style, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test-package: $(READY) ## Build the package and try it in an environment of its own
+	@$(BIN)/python scripts/check_package.py --constraints $(CONSTRAINTS)
+
+constraints: $(READY) $(PYTHONS:%=newest-%) ## Pin the newest versions anew, for each Python
+
+newest-%: $(READY)
+	echo 'apache-airflow==$(AIRFLOW).*' | $(BIN)/uv pip compile --quiet --upgrade --python-version $* \
+		--no-header --no-annotate --extra dev --constraints - pyproject.toml \
+		--output-file constraints/airflow-$(AIRFLOW)-py$*.txt
+
+clean: ## Remove .venv and whatever the other targets leave
+	rm -rf .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml $(wildcard $(CONSTRAINTS))
+	$(check-python)
+	@echo 'Installing Airflow $(AIRFLOW) and tools into .venv (about a minute) ...'
+	@test -e $@ || $(PYTHON) -m venv --clear .venv
+	@$(PIP) install --constraint $(CONSTRAINTS) --editable '.[dev]'
+	@touch $@
+
+ANOTHER = name another one: make $(firstword $(MAKECMDGOALS)) PYTHON=python3.12
+
+define check-python
+$(if $(PY),,$(error $(PYTHON) does not run; $(if $(findstring .venv,$(PYTHON)),make clean and start afresh,$(ANOTHER))))
+$(if $(call in-python,sys.version_info >= (3$(comma) 11)),,
+	$(error $(PYTHON) is Python $(PY), Airflow $(AIRFLOW) and this package need 3.11 or newer; $(ANOTHER)))
+$(if $(wildcard $(CONSTRAINTS)),,
+	$(error $(PYTHON) is Python $(PY), and there is no $(CONSTRAINTS); $(ANOTHER)))
+$(if $(call in-python,__import__("venv") and __import__("ensurepip")),,
+	$(error $(PYTHON) cannot make virtual environments; on Debian: apt-get install python3-venv))
+endef
+
+in-python = $(shell $(PYTHON) -c 'import sys; print($1 and "yes" or "")' 2>/dev/null)
+comma := ,
