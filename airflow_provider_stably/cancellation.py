@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_stably.api import protocol
 from airflow_provider_stably.api.models import RunStatus
-from airflow_provider_stably.conversation import Once, Step, conduct
+from airflow_provider_stably.conversation import Once, Pause, Step, conduct
 from airflow_provider_stably.exceptions import StablyAuthError, StablyError, StablyNotFoundError
 from airflow_provider_stably.run_reference import RunReference
 
@@ -44,6 +44,9 @@ class Outcome(StrEnum):
     MALFORMED = "malformed"
 
 
+_WORTH_ANOTHER_LOOK = frozenset({Outcome.STILL_LIVE, Outcome.UNKNOWN, Outcome.NOT_FOUND})
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What became of one run.
@@ -72,7 +75,7 @@ def cancellation(run: RunReference) -> Cancellation:
     verdict = Verdict(Outcome.UNKNOWN)
     for attempt in range(MAX_CANCEL_ATTEMPTS):
         if attempt:
-            yield SECONDS_BETWEEN_ATTEMPTS
+            yield Pause(SECONDS_BETWEEN_ATTEMPTS)
         try:
             cancelled = yield protocol.cancel_run(run.project_id, run.run_id)
         except StablyAuthError as error:
@@ -144,7 +147,7 @@ def wait_until_over(
     while waiting:
         seen = _side_by_side(lambda run: conduct(reading(run, once=True), client), waiting)
         settled.update({run: _after_acceptance(verdict, timeout) for run, verdict in seen.items()})
-        waiting = [run for run in waiting if settled[run].outcome in {Outcome.STILL_LIVE, Outcome.UNKNOWN}]
+        waiting = [run for run in waiting if settled[run].outcome in _WORTH_ANOTHER_LOOK]
         left = deadline - time.monotonic()
         if left <= 0:
             break

@@ -24,6 +24,7 @@ from airflow_provider_stably.api.endpoint import (
     is_sendable_key,
 )
 from airflow_provider_stably.exceptions import StablyConfigError
+from airflow_provider_stably.seconds import LONGEST_SECONDS
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -70,7 +71,7 @@ def read_connection(connection: Connection, *, timeout: float | None = None) -> 
         trust_env=reader.boolean(extra, "trust_env", True),
         user_agent=f"airflow-provider-stably/{__version__} apache-airflow/{_airflow_version()}",
     )
-    return ConnectionSettings(endpoint, project_id=(connection.login or "").strip())
+    return ConnectionSettings(endpoint, project_id=str(connection.login or "").strip())
 
 
 def config_error(conn_id: str, field: str, problem: str) -> StablyConfigError:
@@ -123,8 +124,8 @@ class _Reader:
         try:
             url = urlsplit(text)
             url.port  # noqa: B018 - reading it is what checks it
-        except ValueError as error:
-            raise self.error("host", f"not an address: {error}") from None
+        except ValueError:  # its text is not shown: it may quote what is secret
+            raise self.error("host", "not an address") from None
         if not url.hostname or any(character.isspace() for character in text):
             raise self.error("host", "not an address")
         return url
@@ -159,7 +160,7 @@ class _Reader:
             seconds = math.nan if isinstance(value, bool) else float(value)
         except (TypeError, ValueError):
             seconds = math.nan
-        if not 0 < seconds < math.inf:
+        if not 0 < seconds <= LONGEST_SECONDS:
             raise self.error(f"extra.{key}", f"{value!r} is not a number of seconds above 0")
         return seconds
 

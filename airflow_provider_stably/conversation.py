@@ -29,14 +29,20 @@ class Once:
     call: Call[Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Seconds to wait."""
+
+    seconds: float
+
+
 class Reconnect(Enum):
     """The wish to look the Airflow connection up anew: the key may have been rotated."""
 
     RECONNECT = "reconnect"
 
 
-Step = Call[Any] | Once | float | Reconnect
-"""A call to send, seconds to wait, or the wish to reconnect."""
+Step = Call[Any] | Once | Pause | Reconnect
 
 
 def conduct(
@@ -57,8 +63,8 @@ def conduct(
             result: R = end.value
             return result
         reply = None
-        if isinstance(step, float):
-            time.sleep(step)
+        if isinstance(step, Pause):
+            time.sleep(step.seconds)
         elif isinstance(step, Reconnect):
             client = reconnect() if reconnect else client
         else:
@@ -83,8 +89,8 @@ async def aconduct(
             result: R = end.value
             return result
         reply = None
-        if isinstance(step, float):
-            await asyncio.sleep(step)
+        if isinstance(step, Pause):
+            await asyncio.sleep(step.seconds)
         elif isinstance(step, Reconnect):
             client = await reconnect() if reconnect else client
         else:

@@ -67,7 +67,7 @@ class StablyUnreachableError(StablyError):
 class StablyHTTPError(StablyError):
     """The API answered, and the answer was no.
 
-    :param status: HTTP status code, 300 to 599.
+    :param status: HTTP status code outside 200 to 299.
     :param detail: First 500 characters of the body, for the log.
     :param retry_after: Seconds that the answer asked to wait; None if it did not.
     """

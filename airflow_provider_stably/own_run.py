@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def own_run(ti: Any) -> tuple[RunReference, str] | None:
-    """Return the run that this try of a task started and its connection's id.
+def own_run(ti: Any) -> RunReference | None:
+    """Return the run that this try of a task started and that is to be cancelled with it.
 
     :param ti: The task instance of a context.
-    :returns: None if there is none, or only another try's.
+    :returns: None if there is none, only another try's, or one to be left alone.
     :raises ValueError: if the XCom is not one of ours.
     """
     from airflow_provider_stably.run_reference import STABLY_RUN_KEY, RunReference
@@ -30,7 +30,7 @@ def own_run(ti: Any) -> tuple[RunReference, str] | None:
     if pushed.get("try_number") != ti.try_number:
         log.info("Run %s belongs to another try than %s, so it is left alone", run.run_id, ti.try_number)
         return None
-    return run, str(pushed["stably_conn_id"])
+    return run if pushed.get("cancel_on_kill", True) else None
 
 
 def cancel_own_run(context: Mapping[str, Any]) -> None:
@@ -46,11 +46,11 @@ def cancel_own_run(context: Mapping[str, Any]) -> None:
         return
     ti = context["ti"]
     try:
-        found = own_run(ti)
-        if found is None:
+        run = own_run(ti)
+        if run is None:
             return
-        run, stably_conn_id = found
-        verdict = conduct(cancellation(run), StablyHook(stably_conn_id).client)
+        hook = StablyHook(run.stably_conn_id or StablyHook.default_conn_name)
+        verdict = conduct(cancellation(run), hook.client)
         log.info("Run %s: its task failed, so it was cancelled: %s", run.run_id, verdict.outcome)
     except Exception:
         log.warning("The run of task %s could not be cancelled", ti.task_id, exc_info=True)

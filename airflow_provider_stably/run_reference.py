@@ -14,28 +14,33 @@ STABLY_RUN_KEY = "stably_run"
 
 @dataclass(frozen=True, slots=True)
 class RunReference:
-    """A Stably run and the project that it belongs to."""
+    """A Stably run, the project that it belongs to, and how to reach it.
+
+    :param stably_conn_id: The connection it was started with; None if not told.
+    """
 
     run_id: str
     project_id: str
+    stably_conn_id: str | None = None
 
     @property
     def run_url(self) -> str:
         """The run's page in Stably's dashboard."""
         return run_url(self.project_id, self.run_id)
 
-    def to_xcom(self, *, try_number: int, stably_conn_id: str) -> dict[str, str | int]:
+    def to_xcom(self, *, try_number: int, cancel_on_kill: bool) -> dict[str, str | int | bool | None]:
         """Write the XCom ``stably_run``.
 
         :param try_number: The task's try that started the run: callbacks of other tries leave it alone.
-        :param stably_conn_id: The connection it was started with.
+        :param cancel_on_kill: Whether callbacks are to cancel it.
         """
         return {
             "run_id": self.run_id,
             "project_id": self.project_id,
             "run_url": self.run_url,
             "try_number": try_number,
-            "stably_conn_id": stably_conn_id,
+            "stably_conn_id": self.stably_conn_id,
+            "cancel_on_kill": cancel_on_kill,
         }
 
     @classmethod
@@ -46,20 +51,27 @@ class RunReference:
         """
         if not isinstance(value, Mapping):
             raise ValueError(f"expected an object, got {type(value).__name__}")
+        stably_conn_id = value.get("stably_conn_id")
         return cls(
             run_id=check_id("run", value.get("run_id")),
             project_id=check_id("project", value.get("project_id")),
+            stably_conn_id=stably_conn_id if isinstance(stably_conn_id, str) else None,
         )
 
 
-def started_by(ti: Any, task_id: str) -> list[RunReference]:
+def started_by(context: Any, task_id: str) -> list[RunReference]:
     """Return the runs that a task of the same DAG run started, one per map index; none is an empty list.
 
-    :param ti: The running task's task instance.
+    Within a mapped task group only the run of the same map index: the others belong to its siblings.
+
+    :param context: The running task's context.
     :param task_id: The task that started them, with its task groups' prefix.
     :raises ValueError: if an XCom of that key is not ours.
     """
-    pulled = ti.xcom_pull(task_ids=task_id, key=STABLY_RUN_KEY)
+    ti, group = context["ti"], context["task"].get_closest_mapped_task_group()
+    named_group = context["dag"].task_dict[task_id].get_closest_mapped_task_group()
+    indexes = {"map_indexes": ti.map_index} if group is not None and named_group is group else {}
+    pulled = ti.xcom_pull(task_ids=task_id, key=STABLY_RUN_KEY, **indexes)
     if pulled is None:
         return []
     # One value for a plain task; for a mapped one a list, or on 2.11 a lazy sequence.

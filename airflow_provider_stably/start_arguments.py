@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from airflow_provider_stably.run_ids import is_missing
 
+log = logging.getLogger(__name__)
+
 
 def optional_text(value: object) -> str | None:
     """Return an argument as text; None for what is missing, a rendered ``'None'`` included."""
-    return None if is_missing(value) else str(value)
+    if not is_missing(value):
+        return str(value)
+    if value is not None and value != "":
+        log.warning("%r counts as not given: it is what a template makes of nothing", value)
+    return None
 
 
 def env_overrides_as_text(overrides: object) -> dict[str, str]:

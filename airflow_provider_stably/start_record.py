@@ -6,12 +6,15 @@ run that is still going on, and would start another beside it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
 
 from airflow_provider_stably.run_reference import RunReference
+
+log = logging.getLogger(__name__)
 
 START_RECORD_KEY = "stably_start"
 
@@ -86,7 +89,7 @@ class StartLedger:
         """Note a start that is about to be made, or was made."""
         if self._store is None:
             return
-        names = {"run_id": run.run_id, "project_id": run.project_id} if isinstance(run, RunReference) else {}
+        names = asdict(run) if isinstance(run, RunReference) else {}
         self._store.set(
             START_RECORD_KEY,
             {
@@ -98,6 +101,10 @@ class StartLedger:
         )
 
     def forget(self) -> None:
-        """Forget the start: the run is over, or there is none."""
-        if self._store is not None:
+        """Forget the start: the run is over, or there is none. A record that stays does little harm."""
+        if self._store is None:
+            return
+        try:
             self._store.delete(START_RECORD_KEY)
+        except Exception:
+            log.warning("The record of this task's start could not be deleted", exc_info=True)

@@ -13,7 +13,7 @@ from typing import Any
 from airflow_provider_stably.api import protocol
 from airflow_provider_stably.api.models import Run, RunStatus
 from airflow_provider_stably.cancellation import Outcome, Verdict, cancellation
-from airflow_provider_stably.conversation import Once, Reconnect, Step
+from airflow_provider_stably.conversation import Once, Pause, Reconnect, Step
 from airflow_provider_stably.exceptions import (
     StablyAuthError,
     StablyError,
@@ -147,7 +147,7 @@ def watching(
         if is_last_look:
             return Watched(End.TIMED_OUT, last, "" if failure is None else str(failure))
         delay = max(next_delay(now() - started_at, poll_interval), asked_delay)
-        yield max(0.0, min(delay, deadline - now()))
+        yield Pause(max(0.0, min(delay, deadline - now())))
         if isinstance(failure, StablyAuthError):
             yield Reconnect.RECONNECT
 

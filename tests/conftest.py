@@ -24,6 +24,8 @@ os.environ.update(
     AIRFLOW_HOME=_HOME.name,
     AIRFLOW__CORE__DAGS_FOLDER=str(_DAGS),
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    # Else a process that imports Airflow and one that runs its command line would have different ones.
+    AIRFLOW__CORE__FERNET_KEY="c3RhYmx5LXRlc3RzLW1hZGUtdXAta2V5LTMyLWJ5dGU=",
     AIRFLOW__CORE__UNIT_TEST_MODE="False",
 )
 for _name in ("NETRC", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
@@ -54,9 +56,11 @@ def _impatient(monkeypatch):
     """Let replays and second attempts follow at once; the waits themselves are tested as values."""
     from airflow_provider_stably import cancellation, watching
     from airflow_provider_stably.api import protocol
+    from airflow_provider_stably.execution import run_tests
 
     monkeypatch.setattr(protocol, "FIRST_DELAY_SECONDS", 0.001)
     monkeypatch.setattr(watching, "SHORTEST_DELAY_SECONDS", 0.05)
+    monkeypatch.setattr(run_tests, "SECOND_LOOK_SECONDS", 0.001)
     monkeypatch.setattr(cancellation, "SECONDS_BETWEEN_ATTEMPTS", 0.001)
 
 
@@ -85,4 +89,5 @@ def context():
     ti.task_id, ti.map_index, ti.try_number, ti.max_tries = "run", -1, 1, 0
     ti.xcom_push.side_effect = lambda key, value: xcom.update({key: value})
     ti.xcom_pull.side_effect = lambda task_ids, key, **_: xcom.get((task_ids, key), xcom.get(key))
-    return {"ti": ti, "dag": dag, "dag_run": SimpleNamespace(clear_number=0), "xcom": xcom}
+    dag_run = SimpleNamespace(clear_number=0)
+    return {"ti": ti, "task": dag.get_task("start"), "dag": dag, "dag_run": dag_run, "xcom": xcom}

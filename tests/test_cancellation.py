@@ -9,6 +9,7 @@ from airflow_provider_stably.cancellation import (
     Outcome,
     cancellation,
 )
+from airflow_provider_stably.conversation import Pause
 from airflow_provider_stably.exceptions import (
     StablyAuthError,
     StablyHTTPError,
@@ -36,9 +37,9 @@ def _converse(replies):
     conversation, asked = cancellation(RUN), []
     step, left = next(conversation), list(replies)
     while True:
-        asked.append(step if isinstance(step, float) else step.route.method + step.path.rpartition("/")[2])
+        asked.append(step if isinstance(step, Pause) else step.route.method + step.path.rpartition("/")[2])
         try:
-            if isinstance(step, float):
+            if isinstance(step, Pause):
                 step = next(conversation)
             else:
                 reply = left.pop(0)
@@ -100,7 +101,7 @@ def test_every_answer_leads_to_its_verdict(replies, outcome, status):
 
 def test_a_run_that_stays_live_is_asked_again_with_a_pause_and_a_bound():
     """Cancel, look, pause - three times, then it is given up."""
-    pause = cancellation_module.SECONDS_BETWEEN_ATTEMPTS
+    pause = Pause(cancellation_module.SECONDS_BETWEEN_ATTEMPTS)
     asked, verdict = _converse([NONE, _run("RUNNING")] * MAX_CANCEL_ATTEMPTS)
 
     once = ["POSTcancel", "GETr1"]

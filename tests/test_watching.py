@@ -6,7 +6,7 @@ from airflow_provider_stably import watching
 from airflow_provider_stably.api.models import Run
 from airflow_provider_stably.api.protocol import Call
 from airflow_provider_stably.cancellation import Outcome
-from airflow_provider_stably.conversation import Once, Reconnect
+from airflow_provider_stably.conversation import Once, Pause, Reconnect
 from airflow_provider_stably.exceptions import (
     StablyAuthError,
     StablyHTTPError,
@@ -47,9 +47,9 @@ def _supervise(replies, *, deadline=1e9, poll_interval=30.0, cancel=True):
             assert left == [], "fewer requests than expected"
             return steps, end.value
         reply = None
-        if isinstance(step, float):
-            clock[0] += step
-            steps.append(step)
+        if isinstance(step, Pause):
+            clock[0] += step.seconds
+            steps.append(step.seconds)
         elif isinstance(step, Reconnect):
             steps.append("reconnect")
         else:

@@ -76,20 +76,23 @@ class AsyncStablyClient:
                 call.route.method, url, json=call.body, proxy=self._proxy, allow_redirects=False
             ) as response:
                 answer = await self._receive(response)
-        except (aiohttp.ClientError, OSError) as error:
-            raise protocol.unreachable(call, error, self._endpoint, request_sent=_was_sent(error)) from error
-        return protocol.read_answer(call, answer, label=self._endpoint.label)
+        except (aiohttp.ClientError, OSError, ValueError, ArithmeticError) as error:
+            failure = protocol.unreachable(call, error, self._endpoint, request_sent=_was_sent(error))
+        else:
+            return protocol.read_answer(call, answer, self._endpoint)
+        raise failure  # not from the library's error: that holds the request's headers, and so the key
 
     async def _receive(self, response: aiohttp.ClientResponse) -> protocol.Answer:
         body = bytearray()
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > protocol.MAX_ANSWER_BYTES:
-                break
+        async with asyncio.timeout(self._endpoint.read_timeout):  # a body that trickles is given up on
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > protocol.MAX_ANSWER_BYTES:
+                    break
         return protocol.Answer(
             status=response.status,
             headers={name.lower(): value for name, value in response.headers.items()},
-            body=self._endpoint.scrub(bytes(body[: protocol.MAX_ANSWER_BYTES])),
+            body=bytes(body[: protocol.MAX_ANSWER_BYTES]),
             is_whole=len(body) <= protocol.MAX_ANSWER_BYTES,
         )
 
@@ -109,8 +112,8 @@ async def _enter_session(endpoint: Endpoint) -> aiohttp.ClientSession:
     sessions = _shared_sessions.setdefault(asyncio.get_running_loop(), {})
     if endpoint not in sessions:
         tls = await _tls(endpoint.effective_verify())
-        # Another task may have come first during the await.
-        sessions.setdefault(endpoint, _SharedSession(_new_session(endpoint, tls)))
+        if endpoint not in sessions:  # else another task came first, during the await
+            sessions[endpoint] = _SharedSession(_new_session(endpoint, tls))
     shared = sessions[endpoint]
     shared.users += 1
     return shared.session

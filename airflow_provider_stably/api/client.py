@@ -64,6 +64,9 @@ class StablySession(requests.Session):
             }
         return super().merge_environment_settings(url, proxies, stream, verify, cert)
 
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Take no answer for a redirect: requests would read its body whole, and parse where it leads."""
+
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send with a timeout and without following redirects."""
         if kwargs.get("timeout") is None:
@@ -120,9 +123,11 @@ class StablyClient:
         try:
             with self.session.request(call.route.method, url, json=call.body, stream=True) as response:
                 answer = self._receive(response)
-        except (requests.RequestException, HTTPError, OSError) as error:
-            raise protocol.unreachable(call, error, self._endpoint, request_sent=_was_sent(error)) from error
-        return protocol.read_answer(call, answer, label=self._endpoint.label)
+        except (requests.RequestException, HTTPError, OSError, ValueError, ArithmeticError) as error:
+            failure = protocol.unreachable(call, error, self._endpoint, request_sent=_was_sent(error))
+        else:
+            return protocol.read_answer(call, answer, self._endpoint)
+        raise failure  # not from the library's error: that may hold a proxy's password or the key
 
     def _receive(self, response: requests.Response) -> protocol.Answer:
         # The session's timeout restarts with every byte; a body that trickles is given up on here. So that
@@ -140,7 +145,7 @@ class StablyClient:
         return protocol.Answer(
             status=response.status_code,
             headers={name.lower(): value for name, value in response.headers.items()},
-            body=self._endpoint.scrub(bytes(body[: protocol.MAX_ANSWER_BYTES])),
+            body=bytes(body[: protocol.MAX_ANSWER_BYTES]),
             is_whole=len(body) <= protocol.MAX_ANSWER_BYTES,
         )
 

@@ -7,12 +7,14 @@ the vendor makes to a detail cannot keep a finished run from being seen.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, ClassVar, TypeVar
+
+_LONGEST_MS = 10**12
+"""Some thirty years: a longer duration is not one."""
 
 _E = TypeVar("_E", bound=StrEnum)
 
@@ -148,13 +150,16 @@ def _known(enum: type[_E], word: str) -> _E | str:
 
 
 def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
+    if not isinstance(value, str):
+        return None
+    # Half a surrogate pair (a title cut by JavaScript) or a NUL would be refused by Airflow's database.
+    return value.encode("utf-8", "replace").decode().replace("\0", "")
 
 
 def _milliseconds(value: object) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return round(value)
+    return round(value) if abs(value) < _LONGEST_MS else None  # also false for nan
 
 
 def _time(value: object) -> datetime | None:

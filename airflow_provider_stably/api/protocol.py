@@ -179,10 +179,10 @@ def check_id(kind: str, value: object) -> str:
     raise StablyInvalidIdError(message, kind=kind, value=value)
 
 
-def read_answer(call: Call[T], answer: Answer, *, label: str, now: datetime | None = None) -> T:
+def read_answer(call: Call[T], answer: Answer, endpoint: Endpoint, *, now: datetime | None = None) -> T:
     """Read an answer as the call's result, or raise what it means.
 
-    :param label: What messages call the endpoint.
+    :param endpoint: Where the answer came from: named in messages, its key cut out of them.
     :param now: Aware time to reckon a Retry-After date from; None is the present.
     :raises StablyAuthError: on 401 and 403.
     :raises StablyNotFoundError: on 404.
@@ -190,17 +190,17 @@ def read_answer(call: Call[T], answer: Answer, *, label: str, now: datetime | No
     :raises StablyResponseError: if a 2xx answer is not the JSON that the contract promises.
     """
     if not 200 <= answer.status <= 299:
-        raise _http_error(call, answer, label, now or datetime.now(UTC))
+        raise _http_error(call, answer, endpoint, now or datetime.now(UTC))
     if not answer.is_whole:
-        raise _response_error(call, answer, label, f"is longer than {MAX_ANSWER_BYTES} bytes")
+        raise _response_error(call, answer, endpoint, f"is longer than {MAX_ANSWER_BYTES} bytes")
     try:
         parsed = json.loads(answer.body)
     except (ValueError, RecursionError):
-        raise _response_error(call, answer, label, "is not JSON") from None
+        raise _response_error(call, answer, endpoint, "is not JSON") from None
     try:
         return call.read(parsed)
     except ValueError as error:
-        raise _response_error(call, answer, label, f"is not what the contract says: {error}") from error
+        raise _response_error(call, answer, endpoint, f"is not what the contract says: {error}") from error
 
 
 def unreachable(
@@ -269,10 +269,10 @@ def retry_after_seconds(value: str | None, now: datetime) -> float | None:
         return float(value)
     try:
         until = parsedate_to_datetime(value)
-    except ValueError:
+        aware = until if until.tzinfo else until.replace(tzinfo=UTC)
+        return max(0.0, (aware - now).total_seconds())
+    except (ValueError, OverflowError):
         return None
-    aware = until if until.tzinfo else until.replace(tzinfo=UTC)
-    return max(0.0, (aware - now).total_seconds())
 
 
 def _call(
@@ -308,12 +308,11 @@ def _read_cancelled(answer: object) -> tuple[str, ...]:
     return tuple(run_id for run_id in run_ids if isinstance(run_id, str))
 
 
-def _http_error(call: Call[Any], answer: Answer, label: str, now: datetime) -> StablyHTTPError:
-    status, detail = answer.status, _detail(answer)
-    message = f"{call} answered {status} {_phrase(status)} ({label})"
+def _http_error(call: Call[Any], answer: Answer, endpoint: Endpoint, now: datetime) -> StablyHTTPError:
+    status, detail = answer.status, endpoint.scrub(_detail(answer))
+    message = f"{call} answered {status} {_phrase(status)} ({endpoint.label})"
     if 300 <= status <= 399:
-        host = urlsplit(answer.headers.get("location", "")).netloc.rpartition("@")[2]
-        message += f": a redirect to {host or 'the same host'}, refused because the key belongs to one host"
+        message += f": a redirect to {_host(answer, endpoint)}, refused because the key belongs to one host"
     elif status in {401, 403}:
         message += f": the API key was refused; make or check keys at {DASHBOARD_URL}/settings?tab=api-key"
     if detail:
@@ -328,13 +327,23 @@ def _error_class(status: int) -> type[StablyHTTPError]:
     return StablyNotFoundError if status == 404 else StablyHTTPError
 
 
-def _response_error(call: Call[Any], answer: Answer, label: str, what: str) -> StablyResponseError:
-    content_type, detail = answer.headers.get("content-type", ""), _detail(answer)
+def _response_error(call: Call[Any], answer: Answer, endpoint: Endpoint, what: str) -> StablyResponseError:
+    content_type = endpoint.scrub(answer.headers.get("content-type", ""))
+    detail = endpoint.scrub(_detail(answer))
     message = (
-        f"{call} answered {answer.status} ({label}), but the body ({content_type or 'no content type'}) "
-        f"{what}: {detail}"
+        f"{call} answered {answer.status} ({endpoint.label}), but the body "
+        f"({content_type or 'no content type'}) {what}: {detail}"
     )
     return StablyResponseError(message, status=answer.status, content_type=content_type, detail=detail)
+
+
+def _host(answer: Answer, endpoint: Endpoint) -> str:
+    """Return the host that a redirect leads to; the rest of the address may be secret."""
+    try:
+        host = urlsplit(answer.headers.get("location", "")).netloc.rpartition("@")[2]
+    except ValueError:
+        return "no valid address"
+    return endpoint.scrub(host) or "the same host"
 
 
 def _detail(answer: Answer) -> str:

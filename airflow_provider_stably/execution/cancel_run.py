@@ -89,7 +89,7 @@ class CancelRun:
         for task_id in task_ids:
             self._check_task_exists(task_id)
             try:
-                started = started_by(self._context["ti"], task_id)
+                started = started_by(self._context, task_id)
             except ValueError as error:
                 message = f"The XCom 'stably_run' of task {task_id!r} is not one of this provider's: {error}"
                 raise AirflowFailException(message) from error
@@ -106,6 +106,15 @@ class CancelRun:
             raise AirflowFailException(f"task_ids: this DAG has no task {task_id!r}{hint}")
 
     def _cancel(self, hook: StablyHook, runs: Sequence[RunReference]) -> dict[RunReference, Verdict]:
+        """Cancel the runs of each connection with that connection's key."""
+        verdicts: dict[RunReference, Verdict] = {}
+        for stably_conn_id in dict.fromkeys(run.stably_conn_id for run in runs):
+            own_hook = StablyHook(stably_conn_id) if stably_conn_id else hook
+            of_connection = [run for run in runs if run.stably_conn_id == stably_conn_id]
+            verdicts |= self._cancel_with(own_hook, of_connection)
+        return {run: verdicts[run] for run in runs}
+
+    def _cancel_with(self, hook: StablyHook, runs: Sequence[RunReference]) -> dict[RunReference, Verdict]:
         verdicts = cancel_all(runs, hook.client)
         if not self._operator.wait_for_termination:
             return verdicts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
@@ -39,6 +40,15 @@ if TYPE_CHECKING:
     from airflow_provider_stably.operators.stably import StablyRunTestsOperator
 
 
+KILL_REPEAT_SECONDS = 1.0
+"""How long on_kill repeats a request that fails at once: one that is slow takes 3 s more, of 5."""
+
+KILL_PAUSE_SECONDS = 0.2
+SECOND_LOOK_SECONDS = 1.0
+
+_OVER = frozenset({Outcome.CANCELLED, Outcome.ALREADY_FINISHED, Outcome.NOT_FOUND})
+
+
 class RunTests:
     """One execution of the operator, in one process.
 
@@ -50,25 +60,24 @@ class RunTests:
         self._operator = operator
         self._context = context
         self.log = operator.log
+        self._killed = Event()
         self._own_run: RunReference | None = None
-        self._is_killed = False
 
     def execute(self) -> dict[str, Any]:
         """Start the run and, unless told otherwise, wait for its end; see the operator."""
-        hook, ledger = StablyHook(self._operator.stably_conn_id), StartLedger(self._context)
+        ledger = StartLedger(self._context)
         try:
-            run, started_at = self._run_to_watch(hook, ledger)
+            run, started_at = self._run_to_watch(ledger)
             ledger.note(run, started_at)
             self._push(run)
-            if self._is_killed:
-                raise AirflowFailException(f"Killed while run {run.run_id} was being started")
+            self._stop_if_killed()
             if self._operator.wait_for_completion and self._operator.deferrable:
                 self._defer(run, started_at)
-            conclusion = self._watch(hook, run, started_at) if self._operator.wait_for_completion else None
+            conclusion = self._watch(run, started_at) if self._operator.wait_for_completion else None
         except TaskDeferred:
             raise  # the trigger watches from here; on_kill still can, until it does
         except BaseException:
-            self._cancel_own_run()
+            self._cancel_own_run(ledger)
             raise
         if conclusion is not None:
             return self._conclude(conclusion, ledger)
@@ -85,27 +94,57 @@ class RunTests:
         return self._conclude(conclusion, StartLedger(self._context))
 
     def kill(self) -> None:
-        """Cancel the run with one request."""
-        self._is_killed = True
-        run, self._own_run = self._own_run, None
+        """Ask for the run to be cancelled, within the five seconds that Airflow 3 leaves."""
+        self._killed.set()
+        run = self._own_run
         if run is None:
             return  # none yet: execute sees the flag as soon as it knows the run
-        try:
-            self._kill_client.send_once(protocol.cancel_run(run.project_id, run.run_id))
-            self.log.info("Run %s: cancelled, as the task was killed", run.run_id)
-        except Exception:
-            self.log.warning("Run %s could not be cancelled", run.run_id, exc_info=True)
+        call = protocol.cancel_run(run.project_id, run.run_id)
+        began = time.monotonic()
+        while True:
+            try:
+                if run.run_id in self._kill_client.send_once(call):
+                    self._own_run = None
+                    self.log.info("Run %s: cancelled, as the task was killed", run.run_id)
+                return
+            except StablyError as error:
+                if not protocol.may_replay(call, error) or time.monotonic() - began > KILL_REPEAT_SECONDS:
+                    self.log.warning("Run %s could not be cancelled: %s", run.run_id, error)
+                    return
+            time.sleep(KILL_PAUSE_SECONDS)
 
-    def _run_to_watch(self, hook: StablyHook, ledger: StartLedger) -> tuple[RunReference, float]:
+    def _stop_if_killed(self) -> None:
+        if self._killed.is_set():
+            raise AirflowFailException("The task was killed before it began to wait for its run")
+
+    def _sleep_unless_killed(self, seconds: float) -> None:
+        self._killed.wait(seconds)
+        self._stop_if_killed()
+
+    def _connect(self) -> StablyHook:
+        """Look the connection up and make the clients that all calls use from now on."""
+        hook = StablyHook(self._operator.stably_conn_id)
+        # Of its own: inside on_kill the interrupted thread may hold a lock of the other one.
+        self._kill_client = hook.make_client(connect_timeout=1, read_timeout=2)
+        self._client = hook.make_client(sleep=self._sleep_unless_killed)
+        return hook
+
+    def _reconnect(self) -> StablyClient:
+        try:
+            self._connect()
+        except Exception:
+            self.log.warning("The connection cannot be read now, so the old one is kept", exc_info=True)
+        return self._client
+
+    def _run_to_watch(self, ledger: StartLedger) -> tuple[RunReference, float]:
         """Return the run of an earlier try that goes on, else a new one, and when it was started."""
         try:
-            # Of its own: inside on_kill the interrupted thread may hold a lock of the other one.
-            self._kill_client = hook.make_client(connect_timeout=1, read_timeout=2)
-            return self._take_up(hook, ledger) or self._start(hook, ledger)
+            hook = self._connect()
+            return self._take_up(ledger) or self._start(hook, ledger)
         except StablyError as error:
             raise (AirflowFailException(str(error)) if _is_final(error) else error) from error
 
-    def _take_up(self, hook: StablyHook, ledger: StartLedger) -> tuple[RunReference, float] | None:
+    def _take_up(self, ledger: StartLedger) -> tuple[RunReference, float] | None:
         """Deal with a run that an earlier try started and nobody finished; return it if it is to go on."""
         record = ledger.read()
         if record is None:
@@ -116,27 +155,32 @@ class RunTests:
                 "An earlier try of this task was lost while it started a run, so an untracked run may exist: "
                 "look for it in the dashboard, then clear this task to start another"
             )
-        if ledger.is_retry_of(record):
-            if self._is_live(hook, record.run):
-                self.log.info(
-                    "Run %s of an earlier try goes on; see %s", record.run.run_id, record.run.run_url
-                )
-                self._own_run = record.run if self._operator.cancel_on_kill else None
-                return record.run, record.started_at
+        run = record.run
+        if ledger.is_retry_of(record) and run.stably_conn_id == self._operator.stably_conn_id:
+            if self._is_live(run):
+                self.log.info("Run %s of an earlier try goes on; see %s", run.run_id, run.run_url)
+                self._own_run = run if self._operator.cancel_on_kill else None
+                return run, record.started_at
         elif self._operator.cancel_on_kill:
-            self._cancel_before_another(hook, record.run)
+            self._cancel_before_another(run)
         return None
 
-    def _is_live(self, hook: StablyHook, run: RunReference) -> bool:
+    def _is_live(self, run: RunReference) -> bool:
+        call = protocol.get_run(run.project_id, run.run_id)
         try:
-            return not hook.client.send(protocol.get_run(run.project_id, run.run_id)).is_finished
+            return not self._client.send(call).is_finished
+        except StablyNotFoundError:
+            self._sleep_unless_killed(SECOND_LOOK_SECONDS)
+        try:  # a 404 is believed when seen twice: a second run beside a live one would be worse
+            return not self._client.send(call).is_finished
         except StablyNotFoundError:
             return False
 
-    def _cancel_before_another(self, hook: StablyHook, run: RunReference) -> None:
+    def _cancel_before_another(self, run: RunReference) -> None:
+        hook = StablyHook(run.stably_conn_id or self._operator.stably_conn_id)
         verdict = conduct(cancellation(run), hook.client)
         self.log.info("Run %s of an earlier try: %s", run.run_id, verdict.outcome)
-        if verdict.outcome not in {Outcome.CANCELLED, Outcome.ALREADY_FINISHED, Outcome.NOT_FOUND}:
+        if verdict.outcome not in _OVER:
             raise StablyCancelError(
                 f"Run {run.run_id} of an earlier try cannot be shown to be over ({verdict.outcome}: "
                 f"{verdict.detail}), so no other is started beside it; see {run.run_url}",
@@ -157,16 +201,17 @@ class RunTests:
             env_overrides=overrides,
         )
         started_at = time.time()
+        self._stop_if_killed()
         ledger.note(Unfinished.STARTING, started_at)
         try:
-            run = self._send_start(hook.client, call)
-        except StablyError:
+            run = self._send_start(call)
+        except (StablyError, AirflowFailException):
             ledger.forget()
             raise
         self.log.info("Run %s started in project %s; see %s", run.run_id, run.project_id, run.run_url)
         return run, started_at
 
-    def _send_start(self, client: StablyClient, call: protocol.Call[str]) -> RunReference:
+    def _send_start(self, call: protocol.Call[str]) -> RunReference:
         """Send the start from a thread: what interrupts this one must not lose the run's id.
 
         That is an execution_timeout or, on Airflow 2.11, a kill. Leaving the executor waits for the answer.
@@ -174,10 +219,11 @@ class RunTests:
 
         def start() -> RunReference:
             try:
-                run = RunReference(client.send(call), call.project_id)
+                run_id = self._client.send(call)
             except StablyAmbiguousStartError as error:
                 self.log.error("%s", error)
                 raise
+            run = RunReference(run_id, call.project_id, self._operator.stably_conn_id)
             self._own_run = run if self._operator.cancel_on_kill else None
             return run
 
@@ -186,7 +232,7 @@ class RunTests:
 
     def _push(self, run: RunReference) -> None:
         ti = self._context["ti"]
-        stably_run = run.to_xcom(try_number=ti.try_number, stably_conn_id=self._operator.stably_conn_id)
+        stably_run = run.to_xcom(try_number=ti.try_number, cancel_on_kill=self._operator.cancel_on_kill)
         ti.xcom_push(key=STABLY_RUN_KEY, value=stably_run)
         ti.xcom_push(key="run_id", value=run.run_id)
         ti.xcom_push(key=RUN_URL_KEY, value=run.run_url)
@@ -209,7 +255,7 @@ class RunTests:
             timeout=deferral_timeout(deadline),
         )
 
-    def _watch(self, hook: StablyHook, run: RunReference, started_at: float) -> Conclusion:
+    def _watch(self, run: RunReference, started_at: float) -> Conclusion:
         supervising = supervision(
             run,
             started_at=started_at,
@@ -217,10 +263,7 @@ class RunTests:
             poll_interval=self._operator.poll_interval,
             cancel=self._operator.cancel_on_kill,
         )
-        watched = conduct(
-            supervising, hook.client, reconnect=lambda: StablyHook(self._operator.stably_conn_id).client
-        )
-        return Conclusion.of(run, watched)
+        return Conclusion.of(run, conduct(supervising, self._client, reconnect=self._reconnect))
 
     def _conclude(self, conclusion: Conclusion, ledger: StartLedger) -> dict[str, Any]:
         if conclusion.is_over:
@@ -234,27 +277,28 @@ class RunTests:
             raise AirflowFailException(str(error)) from error
         raise error
 
-    def _cancel_own_run(self) -> None:
-        """Cancel the run that this process watches, unless on_kill has already."""
-        run, self._own_run = self._own_run, None
+    def _cancel_own_run(self, ledger: StartLedger) -> None:
+        """Cancel the run that this process watches, unless on_kill has already, and note what is known."""
+        run = self._own_run
         if run is None:
             return
         try:
             verdict = conduct(cancellation(run), self._kill_client)
             self.log.info("Run %s: no longer watched, so it was cancelled: %s", run.run_id, verdict.outcome)
+            if verdict.outcome in _OVER:
+                ledger.forget()
+            else:
+                ledger.note(run, time.time())
         except Exception:
             self.log.warning("Run %s could not be cancelled", run.run_id, exc_info=True)
 
     def cancel_pushed_run(self) -> None:
         """Cancel the run that this task's XCom names: the process that started it is gone."""
-        if not self._operator.cancel_on_kill:
-            return
         try:
-            found = own_run(self._context["ti"])
-            if found is not None:
-                self._own_run, stably_conn_id = found
-                self._kill_client = StablyHook(stably_conn_id).client
-                self._cancel_own_run()
+            self._own_run = own_run(self._context["ti"])
+            if self._own_run is not None:
+                self._connect()
+                self._cancel_own_run(StartLedger(self._context))
         except Exception:
             self.log.warning("The run of this task could not be cancelled", exc_info=True)
 

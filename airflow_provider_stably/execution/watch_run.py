@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, PokeReturnValue
@@ -44,7 +43,10 @@ class WatchRun:
         self._hook = StablyHook(sensor.stably_conn_id)
 
     def push_url(self, context: Context) -> None:
-        """Make the run's page known before anything else can fail."""
+        """Make the run's page known before anything else can fail.
+
+        :raises AirflowFailException: if no run is named.
+        """
         for key in (RUN_URL_KEY, StablyRunLink.xcom_key):
             context["ti"].xcom_push(key=key, value=self._run.run_url)
 
@@ -70,7 +72,7 @@ class WatchRun:
         """Look at the run once; see the sensor."""
         try:
             run = self._read()
-        except (StablyAuthError, StablyNotFoundError) as error:
+        except (StablyAuthError, StablyNotFoundError, StablyConfigError) as error:
             raise AirflowFailException(str(error)) from error
         except StablyError as error:
             self._sensor.log.warning("Run %s: %s; looking again later", self._run.run_id, error)
@@ -88,7 +90,7 @@ class WatchRun:
             raise AirflowFailException(f"The trigger's event cannot be read: {error}") from error
         return self._conclude(conclusion)
 
-    @cached_property
+    @property
     def _run(self) -> RunReference:
         try:
             project_id = self._hook.resolve_project_id(optional_text(self._sensor.project_id))

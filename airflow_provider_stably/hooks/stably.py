@@ -5,7 +5,8 @@ What knows the API is imported by the calls: DAG files that import an operator a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from airflow_provider_stably.exceptions import (
     StablyError,
     StablyHTTPError,
 )
+from airflow_provider_stably.seconds import seconds
 
 if TYPE_CHECKING:
     import requests
@@ -43,11 +45,9 @@ class StablyHook(BaseHook):
     hook_name = "Stably"
 
     def __init__(self, stably_conn_id: str = default_conn_name, *, timeout: float | None = None) -> None:
-        if timeout is not None and not timeout > 0:
-            raise ValueError(f"timeout is a number of seconds above 0, not {timeout!r}")
         super().__init__()
         self.stably_conn_id = stably_conn_id
-        self.timeout = timeout
+        self.timeout = None if timeout is None else seconds("timeout", timeout)
 
     def get_conn(self) -> requests.Session:
         """Return an authenticated session, for calls that this hook has no method for.
@@ -64,12 +64,17 @@ class StablyHook(BaseHook):
         return self.make_client()
 
     def make_client(
-        self, *, connect_timeout: float | None = None, read_timeout: float | None = None
+        self,
+        *,
+        connect_timeout: float | None = None,
+        read_timeout: float | None = None,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> StablyClient:
         """Return a client with a session of its own.
 
         :param connect_timeout: Seconds; None leaves it to the connection.
         :param read_timeout: Seconds; None leaves it to the connection.
+        :param sleep: Waits the given seconds before a call is sent again.
         """
         from airflow_provider_stably.api.client import StablyClient
 
@@ -79,7 +84,8 @@ class StablyHook(BaseHook):
                 endpoint,
                 connect_timeout=connect_timeout or endpoint.connect_timeout,
                 read_timeout=read_timeout or endpoint.read_timeout,
-            )
+            ),
+            sleep=sleep,
         )
 
     async def get_async_client(self) -> AsyncStablyClient:

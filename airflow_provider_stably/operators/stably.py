@@ -7,6 +7,7 @@ are parsed all the time.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
@@ -15,6 +16,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, conf
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import StablyRunLink
 from airflow_provider_stably.own_run import cancel_own_run
+from airflow_provider_stably.seconds import seconds
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
@@ -67,8 +69,8 @@ class StablyCancelRunOperator(BaseOperator):
         on_empty: OnEmpty = "skip",
         ignore_missing: bool = False,
         wait_for_termination: bool = False,
-        timeout: float = 120,
-        poll_interval: float = 3,
+        timeout: float | timedelta = 120,
+        poll_interval: float | timedelta = 3,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -78,8 +80,6 @@ class StablyCancelRunOperator(BaseOperator):
             )
         if on_empty not in get_args(OnEmpty):
             raise ValueError(f"on_empty is one of {', '.join(get_args(OnEmpty))}, not {on_empty!r}")
-        if not (timeout >= 0 and poll_interval > 0):
-            raise ValueError("timeout is a number of seconds, 0 or more, and poll_interval one above 0")
         self.run_ids = run_ids
         self.task_ids = task_ids
         self.project_id = project_id
@@ -87,8 +87,8 @@ class StablyCancelRunOperator(BaseOperator):
         self.on_empty = on_empty
         self.ignore_missing = ignore_missing
         self.wait_for_termination = wait_for_termination
-        self.timeout = timeout
-        self.poll_interval = poll_interval
+        self.timeout = seconds("timeout", timeout, at_least=0)
+        self.poll_interval = seconds("poll_interval", poll_interval)
 
     def execute(self, context: Context) -> list[str]:
         """Cancel the runs.
@@ -151,15 +151,13 @@ class StablyRunTestsOperator(BaseOperator):
         env_overrides: Mapping[str, Any] | XComArg | None = None,
         wait_for_completion: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        poll_interval: float = 30,
-        timeout: float = 24 * 60 * 60,
+        poll_interval: float | timedelta = 30,
+        timeout: float | timedelta = timedelta(hours=24),
         cancel_on_kill: bool = True,
         stably_conn_id: str = StablyHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not (timeout > 0 and poll_interval > 0):
-            raise ValueError("timeout and poll_interval are numbers of seconds above 0")
         self.project_id = project_id
         self.playwright_project_name = playwright_project_name
         self.branch = branch
@@ -167,11 +165,12 @@ class StablyRunTestsOperator(BaseOperator):
         self.env_overrides = env_overrides
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
-        self.poll_interval = poll_interval
-        self.timeout = timeout
+        self.poll_interval = seconds("poll_interval", poll_interval)
+        self.timeout = seconds("timeout", timeout)
         self.cancel_on_kill = cancel_on_kill
         self.stably_conn_id = stably_conn_id
         self._execution: RunTests | None = None
+        self._is_killed = False
         if cancel_on_kill:
             for name in LAST_RESORTS:
                 setattr(self, name, _beside(getattr(self, name)))
@@ -212,6 +211,7 @@ class StablyRunTestsOperator(BaseOperator):
 
     def on_kill(self) -> None:
         """Cancel the run with one request: Airflow 3 kills this process five seconds later."""
+        self._is_killed = True  # a kill may come before execute
         if self._execution is not None:
             self._execution.kill()
 
@@ -219,6 +219,8 @@ class StablyRunTestsOperator(BaseOperator):
         from airflow_provider_stably.execution.run_tests import RunTests
 
         self._execution = RunTests(self, context)
+        if self._is_killed:
+            self._execution.kill()
         return self._execution
 
 

@@ -9,7 +9,12 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseSensorOperator, conf
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSkipException,
+    BaseSensorOperator,
+    conf,
+)
 
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import StablyRunLink
@@ -59,7 +64,12 @@ class StablyRunSensor(BaseSensorOperator):
         :raises AirflowFailException: if the run did not pass, or cannot be read.
         :raises AirflowSensorTimeout: if it is not over in time.
         """
-        self._execution.push_url(context)
+        try:
+            self._execution.push_url(context)
+        except AirflowFailException as error:
+            if self.soft_fail or self.never_fail:  # as the base class does with what poke raises
+                raise AirflowSkipException(str(error)) from error
+            raise
         if self.deferrable:
             self._execution.defer(context)
         return super().execute(context)

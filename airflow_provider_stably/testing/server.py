@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from ssl import SSLContext
 from threading import Event, Thread
 from types import TracebackType
 from typing import Any, Self
@@ -68,19 +69,21 @@ class StablyEmulator(Emulator):
     Entered again, it comes back at the address it had, with the runs and the journal it had.
 
     :param port: Port to serve on; 0 takes a free one.
+    :param tls: Serve over TLS with this context; None serves plain HTTP.
     :param options: As for :class:`~airflow_provider_stably.testing.emulator.Emulator`.
     """
 
-    def __init__(self, *, port: int = 0, **options: Any) -> None:
+    def __init__(self, *, port: int = 0, tls: SSLContext | None = None, **options: Any) -> None:
         super().__init__(**options)
         self.port = port
+        self._tls = tls
         self._planned: list[_Planned] = []
         self._peers: set[Any] = set()
 
     @property
     def url(self) -> str:
         """The address to give a connection as its host."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def connections(self) -> int:
@@ -152,7 +155,7 @@ class StablyEmulator(Emulator):
         runner = web.ServerRunner(web.Server(self._handle, access_log=None), shutdown_timeout=0.1)
         try:
             await runner.setup()
-            site = web.TCPSite(runner, "127.0.0.1", self.port)
+            site = web.TCPSite(runner, "127.0.0.1", self.port, ssl_context=self._tls)
             await site.start()
             self.port = runner.addresses[0][1]
             self._ready.set()

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_stably.api import protocol
 from airflow_provider_stably.awaiting import is_awaited
+from airflow_provider_stably.cancellation import cancellation
 from airflow_provider_stably.conclusion import Conclusion
 from airflow_provider_stably.conversation import aconduct
-from airflow_provider_stably.exceptions import StablyError
+from airflow_provider_stably.exceptions import StablyConfigError
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.run_reference import RunReference
 from airflow_provider_stably.watching import next_delay, supervision
@@ -24,8 +24,15 @@ if TYPE_CHECKING:
     from airflow_provider_stably.api.async_client import AsyncStablyClient
 
 
+KILL_SECONDS = 25.0
+"""For on_kill: Airflow gives a trigger 30 s."""
+
 HAS_ON_KILL = hasattr(BaseTrigger, "on_kill")
 """Whether Airflow tells a trigger that a user acted on its task: from 3.3 on. Delete with 3.2."""
+
+
+_going_on: set[asyncio.Future[None]] = set()
+"""Keeps cancellations that Airflow no longer waits for from being collected as garbage."""
 
 
 class StablyRunTrigger(BaseTrigger):
@@ -92,7 +99,11 @@ class StablyRunTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """Cancel the run when a user marks or clears the deferred task (Airflow 3.3 and later)."""
-        await self._cancel_if_abandoned(in_doubt=True)
+        # Airflow cancels a trigger again every second until it has ended, on_kill included.
+        cancelling = asyncio.ensure_future(self._cancel_if_abandoned(in_doubt=True))
+        _going_on.add(cancelling)
+        cancelling.add_done_callback(_going_on.discard)
+        await asyncio.shield(cancelling)
 
     async def _watch(self) -> Conclusion:
         reference = RunReference(self.run_id, self.project_id)
@@ -112,7 +123,7 @@ class StablyRunTrigger(BaseTrigger):
         return Conclusion.of(reference, watched)
 
     async def _cancel_if_abandoned(self, *, in_doubt: bool) -> None:
-        """Cancel the run with one request if its task no longer waits for it.
+        """Cancel the run if its task no longer waits for it.
 
         That is looked up, because Airflow also ends a trigger that another triggerer has taken over.
 
@@ -127,10 +138,14 @@ class StablyRunTrigger(BaseTrigger):
             is_abandoned = in_doubt
         if not is_abandoned:
             return
+        run = RunReference(self.run_id, self.project_id)
         try:
-            async with await StablyHook(self.stably_conn_id).get_async_client() as client:
-                await client.send_once(protocol.cancel_run(self.project_id, self.run_id))
-            self.log.info("Run %s: cancelled, as its deferred task was killed", self.run_id)
+            async with (
+                asyncio.timeout(KILL_SECONDS),
+                await StablyHook(self.stably_conn_id).get_async_client() as client,
+            ):
+                verdict = await aconduct(cancellation(run), client)
+            self.log.info("Run %s: its deferred task was killed: %s", self.run_id, verdict.outcome)
         except Exception:
             self.log.warning("Run %s could not be cancelled", self.run_id, exc_info=True)
 
@@ -139,10 +154,10 @@ class StablyRunTrigger(BaseTrigger):
         while True:
             try:
                 client = await StablyHook(self.stably_conn_id).get_async_client()
-            except StablyError:
-                raise
-            except Exception:
-                if time.time() >= self.deadline:
+            except Exception as error:
+                # Airflow says "not defined" of a connection whose secrets backend failed just now, too.
+                is_unusable = isinstance(error, StablyConfigError) and error.field != "conn_id"
+                if is_unusable or time.time() >= self.deadline:
                     raise
                 self.log.warning("Connection %s cannot be read now", self.stably_conn_id, exc_info=True)
                 await asyncio.sleep(next_delay(time.time() - self.started_at, self.poll_interval))

@@ -6,20 +6,23 @@ import inspect
 import json
 import math
 import socket
+import ssl
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import certifi
 import pytest
 import requests
+import trustme
 
-from airflow_provider_stably.api import protocol
+from airflow_provider_stably.api import async_client, protocol
 from airflow_provider_stably.api.async_client import AsyncStablyClient
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.api.endpoint import Endpoint
 from airflow_provider_stably.exceptions import (
     StablyAmbiguousStartError,
     StablyAuthError,
+    StablyError,
     StablyHTTPError,
     StablyNotFoundError,
     StablyResponseError,
@@ -353,6 +356,90 @@ async def test_the_connections_proxy_comes_before_the_environments(
         assert [name for name, server in asked.items() if server.requests()] == [used]
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(Fault(drop=True), id="dropped"),
+        pytest.param(Fault(body=b"x", headers={"Content-Encoding": "br"}), id="encoding unknown"),
+        pytest.param(Fault(body=b"x", headers={"Content-Encoding": "gzip"}), id="gzip broken"),
+        pytest.param(Fault(status=302, headers={"Location": "http://[::1"}), id="redirect to nowhere"),
+        pytest.param(
+            Fault(status=400, headers={"Retry-After": "Mon, 01 Jan 2027 00:00:00 +9999999999999999"}),
+            id="date",
+        ),
+        pytest.param(
+            Fault(status=400, body='{"error": "key ' + KEY.replace("-", "\\u002d") + '"}'), id="escaped key"
+        ),
+        pytest.param(Fault(body="x", headers={"Content-Type": f"text/{KEY}"}), id="key as content type"),
+    ],
+)
+async def test_whatever_the_answer_no_library_error_and_no_key_come_out(emulator, send, fault):
+    """The error is one of ours, and nothing that hangs on it shows the key."""
+    emulator.inject(fault, times=math.inf)
+
+    with pytest.raises(StablyError) as caught:
+        await send(protocol.get_run(PROJECT, "r"), once=True)
+
+    error = caught.value
+    shown = [repr(error), str(vars(error)), *_hanging_on(error)]
+    assert not any(KEY in text for text in shown)
+
+
+def _hanging_on(error):
+    """What a reporter that prints local variables shows of other errors that hang on ours."""
+    while (error := error.__cause__ or error.__context__) is not None:
+        yield repr(error) + repr(vars(error))
+
+
+@pytest.mark.parametrize("status", [302, 307])
+async def test_the_body_of_a_redirect_is_not_waited_for(emulator, endpoint, send, status):
+    """A redirect is refused within the timeout, however slowly its body comes."""
+    emulator.inject(Fault(status=status, headers={"Location": "/x"}, body=b" " * 2000, trickle=True))
+
+    with pytest.raises(StablyError):
+        await asyncio.wait_for(
+            send(protocol.get_run(PROJECT, "r"), replace(endpoint, read_timeout=0.2), once=True), 5
+        )
+
+
+@pytest.mark.parametrize(
+    ("verify", "trusted"),
+    [("authority", True), (True, False), (False, True)],
+    ids=["its CA", "others", "none"],
+)
+async def test_a_certificate_is_verified_as_the_connection_says(send, tmp_path, verify, trusted):
+    """A CA bundle, or no verification, lets a private server in; a start that failed so never left."""
+    authority = trustme.CA()
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(bundle)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+
+    with StablyEmulator(api_key=KEY, tls=tls) as private:
+        endpoint = Endpoint(private.url, KEY, verify=str(bundle) if verify == "authority" else verify)
+        if trusted:
+            assert await send(protocol.start_run(PROJECT), endpoint) in private.runs
+        else:
+            with pytest.raises(StablyUnreachableError) as caught:
+                await send(protocol.start_run(PROJECT), endpoint)
+            assert (caught.value.request_sent, private.requests()) == (False, [])
+
+
+def test_a_ca_folder_is_a_ca_bundle_too(tmp_path):
+    """What requests takes as a path, aiohttp gets as well."""
+    context = async_client._trust_only(str(tmp_path))
+
+    assert context.verify_mode is ssl.CERT_REQUIRED
+
+
+def test_arguments_of_a_call_by_hand_come_first(emulator, endpoint):
+    """A timeout or a CA bundle given to a request of the session wins over the connection's."""
+    emulator.inject(Fault(delay=math.inf))
+
+    with StablyClient(replace(endpoint, read_timeout=60)) as client, pytest.raises(requests.Timeout):
+        client.session.get(emulator.url, timeout=0.1, verify=False)
+
+
 def test_a_session_used_by_hand_is_safe(emulator, endpoint):
     """The session gives the key to its own host only, follows no redirect and never waits for ever."""
     run_id = emulator.add_run(project_id=PROJECT)
@@ -413,8 +500,12 @@ async def test_clients_on_one_loop_share_connections(emulator, endpoint):
     assert emulator.connections == 2
 
 
-async def test_clients_that_enter_at_once_share_too(emulator, endpoint):
-    """A CA bundle that takes time to read does not lead to two sessions."""
+async def test_clients_that_enter_at_once_share_too(emulator, endpoint, monkeypatch):
+    """A CA bundle that takes time to read does not lead to two sessions, not even to one that nobody uses."""
+    made, new_session = [], async_client._new_session
+    monkeypatch.setattr(
+        async_client, "_new_session", lambda *given: made.append(new_session(*given)) or made[-1]
+    )
     bundled = replace(endpoint, verify=certifi.where())
     all_inside = asyncio.Barrier(5)
 
@@ -427,6 +518,7 @@ async def test_clients_that_enter_at_once_share_too(emulator, endpoint):
 
     assert len(set(map(id, sessions))) == 1
     assert sessions[0].closed
+    assert made == sessions[:1]
 
 
 def test_a_new_loop_gets_a_new_session(endpoint):

@@ -96,6 +96,14 @@ def test_times_are_aware_utc_or_none(text, time):
             {"title": "a", "status": "PASSED", "durationMs": 1.6}, TestResult("a", "PASSED", 2), id="fraction"
         ),
         pytest.param(
+            {"title": "x\ud83d\0y", "status": "FAILED"},
+            TestResult("x?y", "FAILED"),
+            id="half a surrogate, NUL",
+        ),
+        pytest.param(
+            {"title": "a", "status": "PASSED", "durationMs": 10**400}, TestResult("a", "PASSED"), id="huge"
+        ),
+        pytest.param(
             {"title": "a", "status": "PASSED", "durationMs": True}, TestResult("a", "PASSED"), id="boolean"
         ),
         pytest.param(

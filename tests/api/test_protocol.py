@@ -1,4 +1,5 @@
 import json
+import math
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -21,6 +22,7 @@ NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 START = protocol.start_run("p1")
 GET = protocol.get_run("p1", "r1")
 CANCEL = protocol.cancel_run("p1", "r1")
+ENDPOINT = Endpoint("https://api.example", "ab/cd+ef123456==", label="connection 'c'")
 
 REFUSED = StablyUnreachableError("refused", request_sent=False)
 DROPPED = StablyUnreachableError("dropped", request_sent=True)
@@ -36,7 +38,7 @@ def _answer(status, body=b"{}", **headers):
 
 
 def _read(call, answer):
-    return protocol.read_answer(call, answer, label="connection 'c'", now=NOW)
+    return protocol.read_answer(call, answer, ENDPOINT, now=NOW)
 
 
 def test_calls_are_as_documented():
@@ -197,6 +199,8 @@ def test_a_redirect_names_the_host_but_not_what_may_be_secret():
         ("Sun, 22 Nov 2026 12:01:30 GMT", 90.0),
         ("Sun, 22 Nov 2026 12:01:30 -0000", 90.0),
         ("Sun, 22 Nov 2026 11:00:00 GMT", 0.0),
+        ("Mon, 01 Jan 2027 00:00:00 +99999999999999", None),
+        ("9" * 400, math.inf),
     ],
 )
 def test_retry_after_is_read_in_seconds_and_as_a_date(header, seconds):

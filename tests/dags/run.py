@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.providers.common.compat.sdk import DAG, Param, task
+from airflow.providers.common.compat.sdk import DAG, Param, task, task_group
 
-from airflow_provider_stably.operators.stably import StablyRunTestsOperator
+from airflow_provider_stably.operators.stably import StablyCancelRunOperator, StablyRunTestsOperator
 from airflow_provider_stably.sensors.stably import StablyRunSensor
 
 PARAMS = {
@@ -74,3 +74,25 @@ wait_here_softly = sensor_dag("wait_here_softly", deferrable=False, soft_fail=Tr
 wait_deferred_softly = sensor_dag("wait_deferred_softly", deferrable=True, soft_fail=True)
 wait_here_too_long = sensor_dag("wait_here_too_long", deferrable=False, timeout=0.3)
 wait_deferred_too_long = sensor_dag("wait_deferred_too_long", deferrable=True, timeout=0.3)
+
+with DAG("run_with_teardown", schedule=None, params=PARAMS) as run_with_teardown:
+    # [START howto_teardown_for_lost_runs]
+    run = StablyRunTestsOperator(task_id="run", playwright_project_name="hangs")
+    stop = StablyCancelRunOperator(task_id="stop", task_ids="run").as_teardown()
+    run >> stop
+    # [END howto_teardown_for_lost_runs]
+
+with DAG("run_in_mapped_group", schedule=None, params=PARAMS) as run_in_mapped_group:
+
+    @task
+    def suites(params=None):
+        return params["scripts"]
+
+    @task_group
+    def suite(script):
+        start = StablyRunTestsOperator(
+            task_id="start", playwright_project_name=script, wait_for_completion=False
+        )
+        start >> StablyCancelRunOperator(task_id="stop", task_ids="suite.start")
+
+    suite.expand(script=suites())

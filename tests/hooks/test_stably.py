@@ -89,7 +89,7 @@ def test_a_missing_project_is_one_clear_error(emulator, monkeypatch):
     assert emulator.requests() == []
 
 
-@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), True, "30"], ids=repr)
 def test_a_timeout_must_be_positive(timeout):
     """A hook does not accept a timeout that requests would choke on later."""
     with pytest.raises(ValueError, match="above 0"):

@@ -3,6 +3,7 @@
 import math
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -68,6 +69,22 @@ def _interrupt_after(seconds):
         signal.signal(signal.SIGALRM, previous)
 
 
+class _Store(dict):
+    """Stands in for Airflow's task state store."""
+
+    set = dict.__setitem__
+
+    def delete(self, key):
+        self.pop(key, None)
+
+
+@pytest.fixture
+def store(context):
+    """A task state store, as Airflow 3.3 gives tasks one."""
+    context["task_state_store"] = _Store()
+    return context["task_state_store"]
+
+
 def test_a_kill_while_waiting_cancels_with_one_request(emulator, context):
     """on_kill sends one POST and does not wait for what comes of it."""
     operator = _operator()
@@ -82,17 +99,109 @@ def test_a_kill_while_waiting_cancels_with_one_request(emulator, context):
     assert len(emulator.requests("cancel")) == 1
 
 
-def test_a_kill_that_cannot_cancel_does_not_raise(emulator, context, monkeypatch):
-    """In a signal handler an error would hide what Airflow has to do next."""
+def test_a_kill_that_cannot_cancel_does_not_raise_and_gives_up_in_time(emulator, context):
+    """In a signal handler an error would hide what Airflow has to do next, five seconds before SIGKILL."""
     operator = _operator()
-    emulator.inject(Fault(status=500), call="cancel")
+    emulator.inject(Fault(status=500), call="cancel", times=math.inf)
+
+    with _executing(operator, context) as result:
+        _wait_for(lambda: emulator.requests("get"))
+        began = time.monotonic()
+        operator.on_kill()
+        took = time.monotonic() - began
+        emulator.runs[emulator.live_runs()[0]].statuses = ["PASSED"]
+
+        assert result.result()["status"] == "PASSED"
+    assert took < 4
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(Fault(status=503), id="503"),
+        pytest.param(Fault(status=429), id="429"),
+        pytest.param(Fault(drop=True), id="dropped"),
+    ],
+)
+def test_a_kill_outlasts_a_passing_failure(emulator, context, fault):
+    """A request that fails at once is repeated while there is time."""
+    operator = _operator()
+    emulator.inject(fault, call="cancel", times=2)
 
     with _executing(operator, context) as result:
         _wait_for(lambda: emulator.requests("get"))
         operator.on_kill()
-        emulator.runs[emulator.live_runs()[0]].statuses = ["PASSED"]
+        live = emulator.live_runs()
+        with pytest.raises(AirflowFailException, match="CANCELLED"):
+            result.result()
 
-        assert result.result()["status"] == "PASSED"
+    assert live == []
+
+
+def test_a_kill_after_a_rotated_key_uses_the_new_one(emulator, context, monkeypatch):
+    """on_kill cancels with the key that the looks use by now."""
+    operator = _operator()
+
+    with _executing(operator, context) as result:
+        _wait_for(lambda: emulator.requests("get"))
+        rotated = emulator.connection(login=PROJECT, password="sk-rotated")
+        monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", rotated)
+        emulator.api_key = "sk-rotated"
+        _wait_for(lambda: emulator.requests()[-1].headers["authorization"] == "Bearer sk-rotated")
+        operator.on_kill()
+        live = emulator.live_runs()
+        with pytest.raises(AirflowFailException, match="CANCELLED"):
+            result.result()
+
+    assert live == []
+
+
+@pytest.mark.parametrize("retry_after", ["1", "60"])
+def test_no_start_follows_a_kill(emulator, context, retry_after):
+    """A start that waits for its next attempt gives up when the task is killed."""
+    operator = _operator()
+    emulator.inject(Fault(status=429, headers={"Retry-After": retry_after}), call="start")
+
+    with _executing(operator, context) as result:
+        _wait_for(lambda: emulator.requests("start"))
+        operator.on_kill()
+        with pytest.raises(AirflowFailException, match="killed"):
+            result.result(timeout=5)
+
+    assert (len(emulator.requests("start")), len(emulator.runs)) == (1, 0)
+
+
+def test_a_kill_before_execute_is_not_forgotten(emulator, context):
+    """Airflow may kill a task while it still renders its templates."""
+    operator = _operator()
+    operator.on_kill()
+
+    with pytest.raises(AirflowFailException, match="killed"):
+        operator.execute(context)
+
+    assert emulator.requests() == []
+
+
+def test_a_wait_goes_on_past_five_minutes(emulator, context, monkeypatch):
+    """With the default arguments the pause grows to the poll interval, which is a whole number."""
+    from airflow_provider_stably import conversation, watching
+
+    now = [time.time()]
+    monkeypatch.setattr(watching, "SHORTEST_DELAY_SECONDS", 2.0)
+    monkeypatch.setattr(conversation.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    supervise = watching.supervision
+    monkeypatch.setattr(
+        "airflow_provider_stably.execution.run_tests.supervision",
+        lambda *args, **kwargs: supervise(*args, **kwargs, now=lambda: now[0]),
+    )
+    emulator.inject(Fault(body={"status": "RUNNING"}), call="get", times=60)
+    emulator.inject(Fault(body={"status": "PASSED"}), call="get")
+    began = now[0]
+
+    operator = StablyRunTestsOperator(task_id="run", deferrable=False)
+
+    assert operator.execute(context)["status"] == "PASSED"
+    assert now[0] - began > 600
 
 
 def test_a_kill_before_anything_was_started_does_nothing(emulator):
@@ -110,7 +219,7 @@ def test_a_kill_during_the_start_cancels_as_soon_as_the_id_is_known(emulator, co
     with _executing(operator, context) as result:
         _wait_for(lambda: emulator.requests("start"))
         operator.on_kill()
-        with pytest.raises(AirflowFailException, match=r"Killed while run .* was being started"):
+        with pytest.raises(AirflowFailException, match="killed"):
             result.result()
 
     assert len(emulator.runs) == 1
@@ -126,6 +235,16 @@ def test_an_interruption_during_the_start_does_not_lose_the_run(emulator, contex
 
     assert len(emulator.runs) == 1
     assert emulator.live_runs() == []
+
+
+def test_an_interruption_during_the_start_leaves_no_riddle_to_the_next_try(emulator, context, store):
+    """The run is known and cancelled, so the next try simply starts another."""
+    emulator.inject(Fault(delay=0.4), call="start")
+
+    with _interrupt_after(0.1), pytest.raises(_Interrupted):
+        _operator().execute(context)
+
+    assert (emulator.live_runs(), store) == ([], {})
 
 
 def test_an_interruption_of_a_start_that_fails_is_still_the_interruption(emulator, context):
@@ -285,6 +404,16 @@ def test_the_callback_gives_up_on_a_dead_api(emulator, context):
     assert len(emulator.requests()) <= 10
 
 
+def test_the_callback_leaves_alone_what_is_to_be_left_alone(emulator, context):
+    """cancel_on_kill=False holds wherever it was said: mapped, or in default_args."""
+    run_id = _started(emulator, context)
+    context["xcom"]["stably_run"]["cancel_on_kill"] = False
+
+    cancel_own_run(context)
+
+    assert emulator.live_runs() == [run_id]
+
+
 def _mine(context):
     """A user's own callback."""
 
@@ -322,27 +451,11 @@ def test_a_mapped_task_that_leaves_runs_alone_gets_no_callback():
     assert not mapped.on_failure_callback
 
 
-class _Store(dict):
-    """Stands in for Airflow's task state store."""
-
-    set = dict.__setitem__
-
-    def delete(self, key):
-        self.pop(key, None)
-
-
-@pytest.fixture
-def store(context):
-    """A task state store, as Airflow 3.3 gives tasks one."""
-    context["task_state_store"] = _Store()
-    return context["task_state_store"]
-
-
 def _noted(emulator, store, **changes):
     """Note a live run in the store, as a try that was lost did."""
     run_id = emulator.add_run(project_id=PROJECT, **changes.pop("run", {}))
-    noted = {"run_id": run_id, "project_id": PROJECT, "started_at": 1.0, "max_tries": 0, "clear_number": 0}
-    store[START_RECORD_KEY] = {**noted, **changes}
+    noted = {"run_id": run_id, "project_id": PROJECT, "stably_conn_id": "stably_default", "started_at": 1.0}
+    store[START_RECORD_KEY] = {**noted, "max_tries": 0, "clear_number": 0, **changes}
     return run_id
 
 
@@ -435,6 +548,34 @@ def test_a_run_that_is_gone_does_not_block_the_task(emulator, context, store):
         assert _operator(playwright_project_name="passes").execute(context)["status"] == "PASSED"
 
 
+def test_a_single_404_does_not_start_a_second_run(emulator, context, store):
+    """A run that an earlier try left is looked for twice before another is started."""
+    run_id = _noted(emulator, store, run={"statuses": ["RUNNING", "PASSED"]}, started_at=4e9)
+    emulator.inject(Fault(status=404), run_id=run_id)
+
+    assert _operator().execute(context)["run_id"] == run_id
+    assert emulator.requests("start") == []
+
+
+def test_a_run_of_another_connection_is_cancelled_there(emulator, context, store, monkeypatch):
+    """If the task's connection was changed meanwhile, the old run is cancelled with its own."""
+    monkeypatch.setenv("AIRFLOW_CONN_BEFORE", emulator.connection())
+    run_id = _noted(emulator, store, stably_conn_id="before")
+    emulator.run_seconds = 0.05
+
+    _operator(playwright_project_name="passes").execute(context)
+
+    assert emulator.status(run_id) == "CANCELLED"
+
+
+def test_a_store_that_fails_does_not_turn_a_passed_run_red(emulator, context, store, monkeypatch):
+    """Tidying up is best effort."""
+    emulator.run_seconds = 0.05
+    monkeypatch.setattr(_Store, "delete", None)
+
+    assert _operator(playwright_project_name="passes").execute(context)["status"] == "PASSED"
+
+
 def test_a_start_of_which_nothing_is_known_fails_once_for_good(emulator, context, store):
     """The user is told that an untracked run may exist; who clears the task then gets a new run."""
     store[START_RECORD_KEY] = {"started_at": 1.0, "max_tries": 0, "clear_number": 0}
@@ -458,7 +599,12 @@ def test_a_start_that_failed_leaves_no_note(emulator, context, store):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "problem"), [({"timeout": 0}, "above 0"), ({"poll_interval": -1}, "above 0")]
+    ("arguments", "problem"),
+    [
+        ({name: wrong}, f"{name} is a number of seconds")
+        for name in ("timeout", "poll_interval")
+        for wrong in (0, -1, math.nan, math.inf, "30", True, None)
+    ],
 )
 def test_arguments_that_make_no_sense_fail_the_dags_parse(arguments, problem):
     """What is not templated is checked when the DAG is parsed."""

@@ -59,6 +59,7 @@ def test_a_run_that_passes_is_a_success_with_a_summary(quick, dags, mode, capfd)
         "run_url": url,
         "try_number": 1,
         "stably_conn_id": "stably_default",
+        "cancel_on_kill": True,
     }
     assert f"Run {run_id} PASSED: 2 of 3 tests passed, 1 skipped" in capfd.readouterr().out
 
@@ -277,3 +278,47 @@ def test_a_sensor_without_a_run_id_fails_clearly(emulator, dags, run_id, capfd):
     assert str(ti.state) == "failed"
     assert "is not a Stably run id" in capfd.readouterr().out
     assert emulator.requests() == []
+
+
+def test_a_teardown_cancels_what_a_failed_task_left(emulator, dags):
+    """Without setups the teardown runs whatever became of the task, and the DAG run stays red."""
+    run = dags.run_with_teardown.get_task("run")
+    run.cancel_on_kill, run.timeout = False, 0.1  # stands for a process that nobody could warn
+
+    dag_run = dags.run_with_teardown.test()
+
+    assert (str(_task(dag_run).state), str(_task(dag_run, "stop").state)) == ("failed", "success")
+    assert emulator.live_runs() == []
+    assert dag_run.state == "failed"
+
+
+def test_in_a_mapped_group_each_instance_cancels_its_own_run(emulator, dags):
+    """An instance does not cancel the runs of its siblings."""
+    dag_run = dags.run_in_mapped_group.test(run_conf={"scripts": ["hangs", "hangs", "hangs"]})
+
+    cancelled = [_xcom(_task(dag_run, "suite.stop", index)) for index in range(3)]
+    started = [[_xcom(_task(dag_run, "suite.start", index), "run_id")] for index in range(3)]
+    assert cancelled == started
+    assert len(emulator.requests("cancel")) == 3
+
+
+@pytest.mark.parametrize(
+    "connection", [{"password": ""}, {"extra": {"timeout": "soon"}}], ids=["key", "extra"]
+)
+def test_a_sensor_with_an_unusable_connection_fails_at_once(emulator, dags, monkeypatch, connection):
+    """What no waiting can cure is not waited for."""
+    run_id = emulator.add_run(project_id=PROJECT)
+    fields = {"login": PROJECT, **connection}
+    monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", emulator.connection(**fields))
+
+    ti = _task(dags.wait_here.test(run_conf={"run_id": run_id}), "wait")
+
+    assert str(ti.state) == "failed"
+
+
+@BOTH
+def test_a_soft_sensor_without_a_run_id_is_skipped(emulator, dags, mode):
+    """soft_fail holds for every failure."""
+    ti = _task(getattr(dags, f"wait_{mode}_softly").test(run_conf={"run_id": "a/b"}), "wait")
+
+    assert str(ti.state) == "skipped"

@@ -4,6 +4,7 @@ import math
 import signal
 import threading
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
@@ -12,7 +13,7 @@ from airflow_provider_stably import cancellation
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.exceptions import StablyCancelError
 from airflow_provider_stably.operators.stably import StablyCancelRunOperator
-from airflow_provider_stably.testing import Fault
+from airflow_provider_stably.testing import Fault, StablyEmulator
 from tests.constants import KEY, PROJECT
 
 
@@ -350,6 +351,22 @@ def test_runs_of_tasks_are_cancelled_each_in_its_own_project(emulator, context):
     assert emulator.live_runs() == []
 
 
+def test_runs_are_cancelled_each_with_the_connection_it_was_started_with(emulator, context, monkeypatch):
+    """A run of another connection is not looked for with this one's key."""
+    with StablyEmulator(api_key="sk-another-key") as another:
+        monkeypatch.setenv("AIRFLOW_CONN_ANOTHER", another.connection())
+        here, there = emulator.add_run(project_id="p1"), another.add_run(project_id="p1")
+        context["xcom"]["start_many", "stably_run"] = [
+            {"run_id": there, "project_id": "p1", "stably_conn_id": "another"},
+            {"run_id": here, "project_id": "p1"},
+        ]
+
+        cancelled = _cancel(context, task_ids="start_many")
+
+        assert cancelled == [there, here]
+        assert emulator.live_runs() == another.live_runs() == []
+
+
 def test_a_task_that_started_no_run_is_nothing_to_cancel(emulator, context):
     """A task that was skipped or failed early has no XCom, and that is not an error."""
     with pytest.raises(AirflowSkipException, match="task_ids named none"):
@@ -395,8 +412,8 @@ def test_without_xcom_push_nothing_is_pushed(context, run_id):
     [
         ({"run_ids": "a", "task_ids": "b"}, "exclude each other"),
         ({"on_empty": "panic"}, "on_empty is one of skip, success, fail"),
-        ({"timeout": -1}, "timeout"),
-        ({"poll_interval": 0}, "poll_interval"),
+        *[({"timeout": wrong}, "timeout is a number") for wrong in (-1, math.nan, math.inf, "120", True)],
+        *[({"poll_interval": wrong}, "poll_interval is a number") for wrong in (0, None, timedelta(0))],
     ],
 )
 def test_arguments_that_make_no_sense_fail_the_dags_parse(arguments, problem):

@@ -1,12 +1,15 @@
 """What the trigger does when it is ended; whether its task still waits is Airflow's to say."""
 
 import asyncio
+import math
+import threading
 import time
 from unittest.mock import create_autospec
 
 import pytest
 
 from airflow_provider_stably.awaiting import is_awaited
+from airflow_provider_stably.exceptions import StablyConfigError
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.testing import Fault
 from airflow_provider_stably.triggers import stably
@@ -93,14 +96,55 @@ async def test_with_on_kill_the_end_of_run_cancels_nothing(emulator, trigger, sa
     assert emulator.requests("cancel") == []
 
 
-async def test_on_kill_never_raises_and_asks_once(emulator, trigger, says):
-    """A cancellation that fails is logged."""
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(Fault(status=503), id="503"),
+        pytest.param(Fault(drop=True), id="dropped"),
+        pytest.param(Fault(body={"cancelled": []}), id="200 without the id"),
+    ],
+)
+async def test_on_kill_outlasts_a_passing_failure(emulator, trigger, says, fault):
+    """Airflow gives a trigger half a minute, so the cancellation is seen through."""
     says(False)
-    emulator.inject(Fault(status=500), call="cancel")
+    emulator.inject(fault, call="cancel")
+
+    await trigger.on_kill()
+
+    assert emulator.live_runs() == []
+
+
+async def test_on_kill_never_raises(emulator, trigger, says, monkeypatch):
+    """A cancellation that fails, or takes too long, is logged."""
+    says(False)
+    monkeypatch.setattr(stably, "KILL_SECONDS", 0.1)
+    emulator.inject(Fault(delay=math.inf), call="cancel")
 
     await trigger.on_kill()
 
     assert len(emulator.requests("cancel")) == 1
+
+
+async def test_on_kill_goes_on_although_airflow_cancels_it_again(emulator, trigger, monkeypatch):
+    """Airflow 3.3 cancels a trigger every second until it has ended; on_kill is seen through all the same."""
+    asked, answer = threading.Event(), threading.Event()
+
+    def slowly(ti, run_id):
+        asked.set()
+        answer.wait(5)
+        return False
+
+    monkeypatch.setattr(stably, "is_awaited", slowly)
+    killing = asyncio.create_task(trigger.on_kill())
+    await asyncio.to_thread(asked.wait, 5)
+    killing.cancel("once more")
+    with pytest.raises(asyncio.CancelledError):
+        await killing
+
+    answer.set()
+    await asyncio.wait(list(stably._going_on), timeout=5)
+
+    assert emulator.live_runs() == []
 
 
 async def test_a_trigger_told_to_leave_runs_alone_does(emulator, trigger, says):
@@ -116,7 +160,8 @@ async def test_a_trigger_told_to_leave_runs_alone_does(emulator, trigger, says):
 async def test_a_connection_that_cannot_be_read_for_a_while_is_waited_for(emulator, trigger, monkeypatch):
     """A hiccup of Airflow's own database does not end the wait."""
     emulator.runs[trigger.run_id].statuses = ["PASSED"]
-    genuine, failures = StablyHook.get_async_client, [RuntimeError("database is away")] * 3
+    not_found = StablyConfigError("not defined", conn_id="stably_default", field="conn_id")
+    genuine, failures = StablyHook.get_async_client, [RuntimeError("database is away"), not_found] * 2
 
     async def sometimes(hook):
         if failures:
