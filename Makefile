@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint constraints test-package clean
+.PHONY: help demo test lint constraints test-package test-system clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -36,6 +36,9 @@ lint: $(READY) ## Check style, formatting and types
 
 test-package: $(READY) ## Build the package and try it in an environment of its own
 	@$(BIN)/python scripts/check_package.py --constraints $(CONSTRAINTS)
+
+test-system: $(READY) ## Test a real Airflow of separate processes (needs Debian's postgresql)
+	$(BIN)/pytest tests/system
 
 constraints: $(READY) $(PYTHONS:%=newest-%) ## Pin the newest versions anew, for each Python
 
