@@ -1,7 +1,6 @@
 """How the run operator leaves no run behind, against the emulator; Airflow's edges are stand-ins."""
 
 import math
-import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from airflow_provider_stably.start_record import START_RECORD_KEY
 from airflow_provider_stably.testing import Fault
 from airflow_provider_stably.triggers.stably import HAS_ON_KILL
 from tests.constants import PROJECT
+from tests.interruption import Interrupted, interrupt_after
 
 
 def _operator(**arguments):
@@ -49,24 +49,6 @@ def _wait_for(condition):
             return
         waiting.wait(0.005)
     raise AssertionError("did not come about in 5 s")
-
-
-class _Interrupted(BaseException):
-    """As AirflowTaskTimeout on Airflow 3, not an Exception."""
-
-
-@contextmanager
-def _interrupt_after(seconds):
-    def interrupt(*_):
-        raise _Interrupted
-
-    previous = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
 
 
 class _Store(dict):
@@ -230,7 +212,7 @@ def test_an_interruption_during_the_start_does_not_lose_the_run(emulator, contex
     """An execution_timeout in the middle of the start cancels what came of it."""
     emulator.inject(Fault(delay=0.4), call="start")
 
-    with _interrupt_after(0.1), pytest.raises(_Interrupted):
+    with interrupt_after(0.1), pytest.raises(Interrupted):
         _operator().execute(context)
 
     assert len(emulator.runs) == 1
@@ -241,7 +223,7 @@ def test_an_interruption_during_the_start_leaves_no_riddle_to_the_next_try(emula
     """The run is known and cancelled, so the next try simply starts another."""
     emulator.inject(Fault(delay=0.4), call="start")
 
-    with _interrupt_after(0.1), pytest.raises(_Interrupted):
+    with interrupt_after(0.1), pytest.raises(Interrupted):
         _operator().execute(context)
 
     assert (emulator.live_runs(), store) == ([], {})
@@ -251,7 +233,7 @@ def test_an_interruption_of_a_start_that_fails_is_still_the_interruption(emulato
     """What went wrong with the start is logged, and does not replace the reason for the task's end."""
     emulator.inject(Fault(delay=0.4, drop=True), call="start")
 
-    with _interrupt_after(0.1), pytest.raises(_Interrupted):
+    with interrupt_after(0.1), pytest.raises(Interrupted):
         _operator().execute(context)
 
     assert len(emulator.requests("start")) == 1
@@ -259,7 +241,7 @@ def test_an_interruption_of_a_start_that_fails_is_still_the_interruption(emulato
 
 def test_an_interruption_while_waiting_cancels(emulator, context):
     """At the execution_timeout the run is cancelled before the error goes on."""
-    with _interrupt_after(0.2), pytest.raises(_Interrupted):
+    with interrupt_after(0.2), pytest.raises(Interrupted):
         _operator().execute(context)
 
     assert len(emulator.runs) == 1
@@ -298,7 +280,7 @@ def test_without_cancel_on_kill_runs_are_left_alone(emulator, context):
     """cancel_on_kill=False only watches, whatever ends the watching."""
     operator = _operator(cancel_on_kill=False, timeout=0.1)
 
-    with _interrupt_after(0.05), pytest.raises(_Interrupted):
+    with interrupt_after(0.05), pytest.raises(Interrupted):
         operator.execute(context)
     with pytest.raises(Exception, match="left alone"):
         _operator(cancel_on_kill=False, timeout=0.05).execute(context)

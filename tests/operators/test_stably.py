@@ -1,9 +1,7 @@
 """The cancel operator's semantics table, row by row, against the emulator."""
 
 import math
-import signal
 import threading
-from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
@@ -15,6 +13,7 @@ from airflow_provider_stably.exceptions import StablyCancelError
 from airflow_provider_stably.operators.stably import StablyCancelRunOperator
 from airflow_provider_stably.testing import Fault, StablyEmulator
 from tests.constants import KEY, PROJECT
+from tests.interruption import Interrupted, interrupt_after
 
 
 def _cancel(context, run_ids=None, **arguments):
@@ -273,29 +272,13 @@ def test_an_execution_timeout_is_not_held_up_by_slow_requests(emulator, context,
     others = [emulator.add_run(project_id=PROJECT) for _ in range(3)]
     emulator.inject(Fault(delay=1), run_id=run_id)
 
-    with _alarm_after(0.2), pytest.raises(TimeoutError):
+    with interrupt_after(0.2), pytest.raises(Interrupted):
         _cancel(context, [run_id, *others])
 
     under_way = [thread for thread in threading.enumerate() if thread.name.startswith("stably_")]
     assert len(under_way) == 1  # its answer is still to come
     under_way[0].join()
     assert [request.run_id for request in emulator.requests()] == [run_id]
-
-
-@contextmanager
-def _alarm_after(seconds):
-    """Interrupt the main thread, as Airflow does at the execution_timeout."""
-
-    def interrupt(*_):
-        raise TimeoutError("execution_timeout")
-
-    previous = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
 
 
 @pytest.mark.parametrize(
