@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_stably.testing import StablyEmulator
-from tests.constants import KEY, PROJECT
+from tests.constants import KEY, PROJECT, ROOT
 from tests.system.airflow_under_test import AirflowUnderTest
 from tests.system.postgres import PostgresServer
 from tests.system.processes import adopt_orphans, family, free_port, kill_descendants
@@ -23,6 +23,7 @@ RUN_SECONDS = 5.0
 """How long a run takes in the emulator, unless its script says otherwise."""
 
 _DAGS = Path(__file__).with_name("dags")
+_MUTATIONS = Path(__file__).with_name("mutations")
 _LINES_IN_REPORT = 40
 _airflow: AirflowUnderTest | None = None
 _log_sizes = pytest.StashKey[dict[Path, int]]()
@@ -81,7 +82,7 @@ def airflow(home, postgres, emulator) -> Iterator[AirflowUnderTest]:
         key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
     )
     connections = {"AIRFLOW_CONN_STABLY_DEFAULT": emulator.connection(login=PROJECT)}
-    _airflow = AirflowUnderTest(site, environment=connections)
+    _airflow = AirflowUnderTest(site, environment=connections | _mutation())
     with _airflow:
         yield _airflow
     _airflow = None
@@ -103,6 +104,13 @@ def pytest_runtest_makereport(item, call):
             if added := _tail(path, since=sizes.get(path, 0)):
                 report.sections.append((f"end of {path.relative_to(_airflow.site.home)}", added))
     return report
+
+
+def _mutation() -> dict[str, str]:
+    """Return what switches the mechanism off that ``MUTATE`` names, see ``mutations/sitecustomize.py``."""
+    if not (mechanism := os.environ.get("MUTATE")):
+        return {}
+    return {"MUTATE": mechanism, "PYTHONPATH": f"{_MUTATIONS}{os.pathsep}{ROOT}"}
 
 
 def _logs() -> list[Path]:

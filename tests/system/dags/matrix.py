@@ -1,0 +1,68 @@
+"""DAGs of the matrix: one task that runs Stably tests, in each mode and with whatever a scenario needs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.providers.common.compat.sdk import DAG, Param
+
+from airflow_provider_stably.operators.stably import StablyCancelRunOperator, StablyRunTestsOperator
+from airflow_provider_stably.sensors.stably import StablyRunSensor
+
+RETRY = {"retries": 1, "retry_delay": timedelta(seconds=1)}
+RUN = {
+    "project_id": "{{ params.project_id }}",
+    "playwright_project_name": "{{ params.script }}",
+    "branch": "{{ ti.task_id }}/{{ ti.map_index }}",
+    "poll_interval": 1,
+}
+MODES = {"sync": False, "deferrable": True}
+VARIANTS = {
+    "plain": {},
+    "retry": RETRY,
+    "execution_timeout": {"execution_timeout": timedelta(seconds=10)},
+    "timeout": {"timeout": 6},
+}
+
+
+def dag_of(mode, variant, **options):
+    """Declare the DAG of a variant in a mode."""
+    params = {"project_id": Param("project-1", type="string"), "script": Param("hangs", type="string")}
+    return DAG(f"matrix_{variant}_{mode}", schedule=None, params=params, max_active_runs=30, **options)
+
+
+for mode, deferrable in MODES.items():
+    for variant, options in VARIANTS.items():
+        with dag_of(mode, variant):
+            StablyRunTestsOperator(task_id="tests", deferrable=deferrable, **RUN, **options)
+
+    with dag_of(mode, "crash"):
+        crashing = StablyRunTestsOperator(task_id="tests", deferrable=deferrable, **RUN)
+        crashing.poll_interval = "not a number"  # past the check; whoever waits stumbles over it
+
+    for variant in ("rotated", "impatient"):
+        with dag_of(mode, variant):
+            StablyRunTestsOperator(
+                task_id="tests", deferrable=deferrable, stably_conn_id=f"stably_{variant}_{mode}", **RUN
+            )
+
+    with dag_of(mode, "dagrun_timeout", dagrun_timeout=timedelta(seconds=12)):
+        StablyRunTestsOperator(task_id="tests", deferrable=deferrable, **RUN)
+
+    for variant, options in {"mapped": {}, "mapped_retry": RETRY}.items():
+        with dag_of(mode, variant):
+            StablyRunTestsOperator.partial(task_id="tests", deferrable=deferrable, **RUN, **options).expand(
+                environment=["staging"]
+            )
+
+    with dag_of(mode, "teardown"):
+        start = StablyRunTestsOperator(task_id="start", wait_for_completion=False, **RUN)
+        wait = StablyRunSensor(
+            task_id="wait",
+            run_id=start.output["run_id"],
+            project_id=RUN["project_id"],
+            poke_interval=1,
+            deferrable=deferrable,
+        )
+        stop = StablyCancelRunOperator(task_id="stop", task_ids="start").as_teardown(setups=start)
+        start >> wait >> stop

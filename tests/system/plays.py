@@ -1,0 +1,193 @@
+"""What is done to the task of a cell while its Stably run goes on."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from airflow_provider_stably.testing import Fault
+from tests.system.cell import Cell
+from tests.system.versions import TRIGGERER_TIMEOUT_SECONDS
+
+_FAILURES = 3
+_SECOND_TRIGGERER = "triggerer-2"
+
+
+def just_wait(cell: Cell) -> None:
+    """Let the run, the task or the DAG run end by itself."""
+    cell.starting()
+
+
+def mark_failed(cell: Cell) -> None:
+    """Mark the task failed while it waits."""
+    cell.watched()
+    cell.task.set_state("failed")
+
+
+def mark_success(cell: Cell) -> None:
+    """Mark the task a success while it waits."""
+    cell.watched()
+    cell.task.set_state("success")
+
+
+def clear_while_waiting(cell: Cell) -> None:
+    """Clear the task while it waits; the next run passes."""
+    cell.watched()
+    cell.task.clear()
+    cell.end(cell.watched(2))
+
+
+def clear_after_the_end(cell: Cell) -> None:
+    """Clear the task after its run has passed; the next run passes, too."""
+    cell.end(cell.watched())
+    cell.dag_run.wait_for("success")
+    cell.task.clear()
+    cell.end(cell.watched(2))
+
+
+def fail_dag_run(cell: Cell) -> None:
+    """Set the DAG run failed while the task waits."""
+    cell.watched()
+    cell.dag_run.set_state("failed")
+
+
+def fail_while_starting(cell: Cell) -> None:
+    """Mark the task failed while it waits for the answer to its start."""
+    cell.starting()
+    cell.task.set_state("failed")
+
+
+def fail_with_cancel_failing_once(cell: Cell) -> None:
+    """Mark the task failed, and let the first cancel call fail."""
+    cell.watched()
+    cell.inject(Fault(status=503), call="cancel")
+    cell.task.set_state("failed")
+
+
+def kill_process(cell: Cell) -> None:
+    """Kill the task's own process."""
+    cell.watched()
+    cell.task.kill_process()
+
+
+def kill_worker(cell: Cell) -> None:
+    """Kill the task's process and its supervisor."""
+    cell.watched()
+    cell.task.kill_worker()
+
+
+def kill_process_and_retry(cell: Cell) -> None:
+    """Kill the task's own process; the run passes when the next try looks at it."""
+    run = cell.watched()
+    cell.task.kill_process()
+    cell.looked_at_again(run)
+    cell.end(run)
+
+
+def kill_worker_and_retry(cell: Cell) -> None:
+    """Kill the task's process and its supervisor; the run passes when the next try looks at it."""
+    run = cell.watched()
+    cell.task.kill_worker()
+    cell.looked_at_again(run)
+    cell.end(run)
+
+
+def kill_worker_while_starting(cell: Cell) -> None:
+    """Kill the worker before the answer to the start is there."""
+    cell.starting()
+    cell.task.kill_worker()
+
+
+def refuse_service(cell: Cell) -> None:
+    """Let status requests be answered by 503, then pass."""
+    _fail_looks(cell, Fault(status=503))
+
+
+def cut_connections(cell: Cell) -> None:
+    """Let status requests lose their connection, then pass."""
+    _fail_looks(cell, Fault(drop=True))
+
+
+def never_answer(cell: Cell) -> None:
+    """Let status requests time out, then pass."""
+    _fail_looks(cell, Fault(delay=math.inf))
+
+
+def cancel_in_dashboard(cell: Cell) -> None:
+    """Let somebody cancel the run in Stably's dashboard."""
+    cell.end(cell.watched(), "is-cancelled")
+
+
+def rotate_key(cell: Cell) -> None:
+    """Put a new key into the connection, then let the old one be refused."""
+    run = cell.watched()
+    cell.airflow.change_connection(f"stably_rotated_{cell.mode}", password="the-new-key")
+    cell.emulator.api_key = "the-new-key"
+    cell.looked_at_again(run, times=2)
+    cell.end(run)
+
+
+def kill_triggerer(cell: Cell) -> None:
+    """Kill the triggerer with SIGKILL and start it again."""
+    run = cell.watched()
+    cell.airflow.triggerer.kill()
+    cell.airflow.triggerer.start()
+    cell.looked_at_again(run)
+    cell.end(run)
+
+
+def terminate_triggerer(cell: Cell) -> None:
+    """Stop the triggerer in an orderly way and start it again."""
+    run = cell.watched()
+    cell.airflow.triggerer.terminate()
+    cell.airflow.triggerer.start()
+    cell.looked_at_again(run)
+    cell.end(run)
+
+
+def take_over(cell: Cell) -> None:
+    """Kill the triggerer while another one is there."""
+    run = cell.watched()
+    second = cell.airflow.start_triggerer(_SECOND_TRIGGERER)
+    try:
+        cell.airflow.triggerer.kill()
+        cell.looked_at_again(run)
+        cell.end(run)
+        cell.task.wait_for("success")
+    finally:
+        cell.airflow.triggerer.start()
+        second.terminate()
+
+
+def stall_triggerer(cell: Cell) -> None:
+    """Let the triggerer stand still until another one has its work, and go on then."""
+    run = cell.watched()
+    second = cell.airflow.start_triggerer(_SECOND_TRIGGERER)
+    try:
+        with cell.airflow.triggerer.paused():
+            cell.airflow.wait_for(
+                lambda: cell.airflow.triggerer_of(cell.task) is second,
+                what="the other triggerer to take over",
+                timeout=60 + TRIGGERER_TIMEOUT_SECONDS,
+            )
+            cell.looked_at_again(run)
+        _give_time_for_wrong_cancelling(cell)
+        cell.end(run)
+        cell.task.wait_for("success")
+    finally:
+        second.terminate()
+
+
+def _give_time_for_wrong_cancelling(cell: Cell) -> None:
+    """Wait until the first triggerer has beaten again and would have given its copy up."""
+    run = cell.runs()[0]
+    end = time.monotonic() + 6
+    while time.monotonic() < end and cell.live():
+        cell.looked_at_again(run)
+
+
+def _fail_looks(cell: Cell, fault: Fault) -> None:
+    run = cell.watched()
+    cell.inject(fault, call="get", times=_FAILURES)
+    cell.looked_at_again(run, times=_FAILURES + 1)
+    cell.end(run)

@@ -1,0 +1,165 @@
+"""The scenarios of the matrix: what is done to a task while its Stably run goes on, and how it must end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from airflow_provider_stably.testing import Fault
+from tests.system.cell import Cell
+from tests.system.plays import (
+    cancel_in_dashboard,
+    clear_after_the_end,
+    clear_while_waiting,
+    cut_connections,
+    fail_dag_run,
+    fail_while_starting,
+    fail_with_cancel_failing_once,
+    just_wait,
+    kill_process,
+    kill_process_and_retry,
+    kill_triggerer,
+    kill_worker,
+    kill_worker_and_retry,
+    kill_worker_while_starting,
+    mark_failed,
+    mark_success,
+    never_answer,
+    refuse_service,
+    rotate_key,
+    stall_triggerer,
+    take_over,
+    terminate_triggerer,
+)
+from tests.system.verdicts import Verdict
+
+MODES = ("sync", "deferrable")
+
+
+@dataclass(frozen=True)
+class Cannot:
+    """Why a cell is not ok, and cannot be.
+
+    :param verdict: What happens instead; the test fails if something better does, so that the docs follow.
+    :param reason: Why, with the versions of Airflow it holds for.
+    """
+
+    verdict: Verdict
+    reason: str
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A row of the matrix.
+
+    :param play: Does it, from the start of the DAG run on, or only waits for it to happen.
+    :param ends: The states that the task may end in.
+    :param starts: How many runs are started in all.
+    :param variant: Which of the DAGs in ``dags/matrix.py``.
+    :param script: What the run does, see the emulator.
+    :param task: Task id and map index of the task that is dealt with.
+    :param modes: Those that it exists in.
+    :param only_because: Why it exists in no other.
+    :param alone: Whether it disturbs others.
+    :param marked_by_user: Whether the end is a user's word.
+    :param start_fault: What goes wrong with the first start request; None: nothing.
+    :param cannot: The modes that cannot be ok.
+    """
+
+    name: str
+    play: Callable[[Cell], None]
+    ends: tuple[str, ...] = ("failed",)
+    starts: int = 1
+    variant: str = "plain"
+    script: str = "hangs"
+    task: tuple[str, int] = ("tests", -1)
+    modes: tuple[str, ...] = MODES
+    only_because: str = ""
+    alone: bool = False
+    marked_by_user: bool = False
+    start_fault: Fault | None = None
+    cannot: Mapping[str, Cannot] = field(default_factory=dict)
+
+
+_SLOW = Fault(delay=4)
+"""Less than the five seconds that Airflow grants a killed task."""
+_NO_PROCESS = "a deferred task has no process"
+_NO_TRIGGER = "no triggerer is involved"
+_NOTHING_CALLED = "Airflow 3.0 and later call nothing then; the teardown recipe covers it"
+_UNTRACKED = "the run's id never arrived (any Airflow); no other run is started beside it"
+
+
+def _in_both(verdict: Verdict, reason: str) -> dict[str, Cannot]:
+    return dict.fromkeys(MODES, Cannot(verdict, reason))
+
+
+def _on_worker(name: str, play: Callable[[Cell], None], **options: object) -> Scenario:
+    return Scenario(name, play, modes=("sync",), only_because=_NO_PROCESS, **options)
+
+
+def _on_triggerer(name: str, play: Callable[[Cell], None]) -> Scenario:
+    return Scenario(
+        name, play, ends=("success",), modes=("deferrable",), only_because=_NO_TRIGGER, alone=True
+    )
+
+
+SCENARIOS = (
+    Scenario("marked failed", mark_failed),
+    Scenario("marked success", mark_success, ends=("success",), marked_by_user=True),
+    Scenario("cleared", clear_while_waiting, ends=("success",), starts=2),
+    Scenario("DAG run set failed", fail_dag_run, ends=("failed", "skipped")),
+    Scenario("execution_timeout", just_wait, variant="execution_timeout"),
+    Scenario("the operator's timeout", just_wait, variant="timeout"),
+    Scenario("dagrun_timeout", just_wait, variant="dagrun_timeout", ends=("failed", "skipped")),
+    Scenario("the watching crashes", just_wait, variant="crash"),
+    Scenario("marked failed during the start request", fail_while_starting, start_fault=_SLOW),
+    Scenario("marked failed, the cancel call fails once", fail_with_cancel_failing_once),
+    _on_worker(
+        "task process killed, a retry left", kill_process_and_retry, variant="retry", ends=("success",)
+    ),
+    _on_worker(
+        "task process killed, no retry left",
+        kill_process,
+        cannot={"sync": Cannot(Verdict.LEAK, _NOTHING_CALLED)},
+    ),
+    _on_worker(
+        "whole worker killed, a retry left", kill_worker_and_retry, variant="retry", ends=("success",)
+    ),
+    _on_worker("whole worker killed, no retry left", kill_worker),
+    _on_worker(
+        "whole worker killed, mapped task, a retry left",
+        kill_worker_and_retry,
+        variant="mapped_retry",
+        ends=("success",),
+        task=("tests", 0),
+    ),
+    _on_worker(
+        "whole worker killed, mapped task, no retry left", kill_worker, variant="mapped", task=("tests", 0)
+    ),
+    Scenario(
+        "whole worker killed during the start request, a retry left",
+        kill_worker_while_starting,
+        variant="retry",
+        start_fault=Fault(delay=60),
+        cannot=_in_both(Verdict.LEAK, _UNTRACKED),
+    ),
+    Scenario("status answers 503 several times", refuse_service, ends=("success",)),
+    Scenario("status connection dropped several times", cut_connections, ends=("success",)),
+    Scenario("status never answered several times", never_answer, variant="impatient", ends=("success",)),
+    Scenario(
+        "the start's answer lost, a retry left",
+        just_wait,
+        variant="retry",
+        start_fault=Fault(drop=True, processed=True),
+        cannot=_in_both(Verdict.LEAK, _UNTRACKED),
+    ),
+    Scenario("cancelled in the dashboard, a retry left", cancel_in_dashboard, variant="retry"),
+    Scenario("unknown status", just_wait, script="pauses", ends=("success",)),
+    Scenario("API key rotated", rotate_key, variant="rotated", ends=("success",)),
+    Scenario("cleared after its end", clear_after_the_end, ends=("success",), starts=2),
+    _on_worker("teardown recipe, its sensor killed", kill_process, variant="teardown", task=("wait", -1)),
+    _on_triggerer("triggerer killed and started again", kill_triggerer),
+    _on_triggerer("triggerer terminated and started again", terminate_triggerer),
+    _on_triggerer("triggerer killed, another takes over", take_over),
+    _on_triggerer("triggerer stalls, another takes over", stall_triggerer),
+)

@@ -1,0 +1,134 @@
+"""No run left behind: whatever happens to a task, see ``scenarios.py`` for what does."""
+
+from __future__ import annotations
+
+import os
+import re
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_stably.testing import StablyEmulator
+from tests.constants import KEY, PROJECT
+from tests.system import matrix_table
+from tests.system.cell import Cell
+from tests.system.scenarios import SCENARIOS, Scenario
+from tests.system.verdicts import Verdict, judge
+from tests.system.waiting import NotInTimeError
+
+SIDE_BY_SIDE = 7
+"""How many cells are played at once: more of them would wait for two cores, not for Airflow."""
+
+_CELLS = [
+    pytest.param(scenario, mode, id=re.sub(r"\W+", "-", f"{scenario.name} {mode}"))
+    for scenario in sorted(SCENARIOS, key=lambda scenario: scenario.alone)
+    for mode in scenario.modes
+]
+
+
+@dataclass(frozen=True)
+class Played:
+    """What came of a cell.
+
+    :param is_as_documented: Whether the task ended as it was to, with as many runs as there were to be.
+    :param story: For people: states, starts.
+    """
+
+    verdict: Verdict
+    is_as_documented: bool
+    story: str
+
+
+@pytest.fixture(scope="module")
+def table(pytestconfig):
+    """What stands in each cell; shown and written at the end."""
+    results: dict[tuple[str, str], str] = {}
+    yield results
+    rows = matrix_table.rows(SCENARIOS, results)
+    terminal = pytestconfig.pluginmanager.get_plugin("terminalreporter")
+    terminal.write_line("")
+    for line in matrix_table.as_text(rows):
+        terminal.write_line(line)
+    if path := os.environ.get("STABLY_MATRIX"):
+        measured_on = f"Airflow {version('apache-airflow')} with the LocalExecutor and PostgreSQL"
+        Path(path).write_text(matrix_table.as_markdown(rows, measured_on=measured_on), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def side_by_side(request, airflow, emulator):
+    """The cells that are played together, as futures; only those that were asked for."""
+    asked_for = [
+        item.callspec.params
+        for item in request.session.items
+        if getattr(item, "originalname", None) == "test_no_run_is_left_behind"
+    ]
+    with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="cell") as pool:
+        yield {
+            (each["scenario"].name, each["mode"]): pool.submit(
+                play, each["scenario"], each["mode"], airflow, emulator
+            )
+            for each in asked_for
+            if not each["scenario"].alone
+        }
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.parametrize(("scenario", "mode"), _CELLS)
+def test_no_run_is_left_behind(scenario, mode, side_by_side, table, airflow, emulator):
+    """No run is left live, none is doubled, and the task's colour is that of its run."""
+    future: Future[Played] | None = side_by_side.get((scenario.name, mode))
+    table[scenario.name, mode] = "BROKEN"
+    played = play(scenario, mode, airflow, emulator) if future is None else future.result(timeout=900)
+    cannot = scenario.cannot.get(mode)
+    expected = Verdict.OK if cannot is None else cannot.verdict
+
+    if played.verdict is expected:
+        as_expected = str(expected) if cannot is None else f"cannot: {cannot.reason}"
+        table[scenario.name, mode] = as_expected if played.is_as_documented else "NOT AS DOCUMENTED"
+    else:
+        table[scenario.name, mode] = str(played.verdict)
+    assert played.verdict is expected, played.story
+    assert played.is_as_documented, played.story
+
+
+def play(scenario: Scenario, mode: str, airflow, emulator) -> Played:
+    """Play a cell and judge it."""
+    project_id = re.sub(r"\W+", "-", f"{scenario.name} {mode}")
+    if scenario.variant in {"rotated", "impatient"}:
+        with StablyEmulator(api_key=KEY, run_seconds=emulator.run_seconds) as own:
+            extra = '{"allow_http": true, "timeout": 2}'
+            airflow.add_connection(
+                f"stably_{scenario.variant}_{mode}",
+                conn_type="stably",
+                host=own.url,
+                login=PROJECT,
+                password=KEY,
+                extra=extra,
+            )
+            return _play(scenario, Cell(airflow, own, mode, project_id))
+    return _play(scenario, Cell(airflow, emulator, mode, project_id))
+
+
+def _play(scenario: Scenario, cell: Cell) -> Played:
+    task_id, map_index = scenario.task
+    if scenario.start_fault is not None:
+        cell.inject(scenario.start_fault, call="start")
+    cell.begin(scenario.variant, script=scenario.script, task_id=task_id, map_index=map_index)
+    broken_off = ""
+    try:
+        scenario.play(cell)
+    except NotInTimeError as error:  # judged all the same: a run that is lost is worse than a test that is
+        broken_off = f"; broken off: {error}"
+    state = cell.settle()
+    runs = cell.runs()
+    story = (
+        f"{scenario.name}, {cell.mode}: the task ended {state}, of {scenario.ends}; "
+        f"{len(runs)} run(s) of {scenario.starts}: {[cell.emulator.status(run.run_id) for run in runs]}"
+        f"{broken_off}"
+    )
+    is_as_documented = not broken_off and state in scenario.ends and len(runs) == scenario.starts
+    verdict = judge(runs, state, marked_by_user=scenario.marked_by_user)
+    return Played(verdict, is_as_documented, story)
