@@ -66,11 +66,13 @@ def next_delay(age: float, poll_interval: float) -> float:
     :param age: Seconds since the run was started, by the wall clock: a restarted triggerer goes on at the
         same pace instead of falling back to the shortest delay for every run at once.
     :param poll_interval: Longest delay, in seconds.
-    :returns: A tenth of the age with up to 10 % jitter, between 2 s and the poll interval.
+    :returns: A tenth of the age with up to 10 % jitter, between 2 s and the poll interval. Old runs are
+        jittered too, below that limit: a triggerer that is restarted takes all up at once, and without
+        jitter they would be looked at together ever after.
     """
     jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - spreads load, hides nothing
-    delay = max(SHARE_OF_AGE * age, SHORTEST_DELAY_SECONDS) * jitter
-    return min(delay, poll_interval)
+    longest = poll_interval / (1 + JITTER)
+    return min(max(SHARE_OF_AGE * age, SHORTEST_DELAY_SECONDS), longest) * jitter
 
 
 def supervision(

@@ -160,15 +160,15 @@ def test_the_apis_wish_to_wait_is_honoured():
         (0, 30, 1.8, 2.2),
         (10, 30, 1.8, 2.2),
         (100, 30, 9.0, 11.0),
-        (10_000, 30, 30, 30),
+        (10_000, 30, 24.5, 30),
         (-50, 30, 1.8, 2.2),
-        (100, 0.5, 0.5, 0.5),
+        (100, 0.5, 0.4, 0.5),
     ],
 )
 def test_the_pace_follows_the_runs_age(monkeypatch, age, poll_interval, shortest, longest):
-    """A tenth of the age, at least 2 s, never more than the poll interval, jittered."""
+    """A tenth of the age, at least 2 s, never more than the poll interval, always jittered."""
     monkeypatch.setattr(watching, "SHORTEST_DELAY_SECONDS", 2.0)
     delays = {next_delay(age, poll_interval) for _ in range(200)}
 
     assert shortest <= min(delays) <= max(delays) <= longest
-    assert (len(delays) > 1) is (shortest < longest)
+    assert len(delays) > 100

@@ -6,7 +6,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self, TypeVar
 from weakref import WeakKeyDictionary
@@ -99,8 +99,9 @@ class AsyncStablyClient:
 
 @dataclass(slots=True)
 class _SharedSession:
-    session: aiohttp.ClientSession
     users: int = 0
+    session: aiohttp.ClientSession | None = None
+    opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 _shared_sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Endpoint, _SharedSession]] = (
@@ -110,13 +111,16 @@ _shared_sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Endpoint, _S
 
 async def _enter_session(endpoint: Endpoint) -> aiohttp.ClientSession:
     sessions = _shared_sessions.setdefault(asyncio.get_running_loop(), {})
-    if endpoint not in sessions:
-        tls = await _tls(endpoint.effective_verify())
-        if endpoint not in sessions:  # else another task came first, during the await
-            sessions[endpoint] = _SharedSession(_new_session(endpoint, tls))
-    shared = sessions[endpoint]
+    shared = sessions.setdefault(endpoint, _SharedSession())
     shared.users += 1
-    return shared.session
+    try:
+        async with shared.opening:  # else a thousand triggers that start at once read the CA bundle each
+            if shared.session is None:
+                shared.session = _new_session(endpoint, await _tls(endpoint.effective_verify()))
+            return shared.session
+    except BaseException:
+        await _leave_session(endpoint)
+        raise
 
 
 async def _leave_session(endpoint: Endpoint) -> None:
@@ -125,7 +129,8 @@ async def _leave_session(endpoint: Endpoint) -> None:
     shared.users -= 1
     if not shared.users:
         del sessions[endpoint]
-        await shared.session.close()
+        if shared.session is not None:
+            await shared.session.close()
 
 
 def _new_session(endpoint: Endpoint, tls: ssl.SSLContext | bool) -> aiohttp.ClientSession:

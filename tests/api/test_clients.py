@@ -9,6 +9,7 @@ import socket
 import ssl
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from unittest.mock import create_autospec
 
 import certifi
 import pytest
@@ -501,11 +502,13 @@ async def test_clients_on_one_loop_share_connections(emulator, endpoint):
 
 
 async def test_clients_that_enter_at_once_share_too(emulator, endpoint, monkeypatch):
-    """A CA bundle that takes time to read does not lead to two sessions, not even to one that nobody uses."""
+    """A CA bundle that takes time to read is read once, and makes one session."""
     made, new_session = [], async_client._new_session
     monkeypatch.setattr(
         async_client, "_new_session", lambda *given: made.append(new_session(*given)) or made[-1]
     )
+    reads = create_autospec(async_client._trust_only, side_effect=async_client._trust_only)
+    monkeypatch.setattr(async_client, "_trust_only", reads)
     bundled = replace(endpoint, verify=certifi.where())
     all_inside = asyncio.Barrier(5)
 
@@ -519,6 +522,21 @@ async def test_clients_that_enter_at_once_share_too(emulator, endpoint, monkeypa
     assert len(set(map(id, sessions))) == 1
     assert sessions[0].closed
     assert made == sessions[:1]
+    assert reads.call_count == 1
+
+
+async def test_a_ca_bundle_that_cannot_be_read_leaves_nothing_behind(endpoint, tmp_path):
+    """After one could not enter, the next tries anew."""
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_text("no certificates")
+    bundled = replace(endpoint, verify=str(bundle))
+
+    with pytest.raises(ssl.SSLError):
+        await AsyncStablyClient(bundled).__aenter__()
+    bundle.write_text(certifi.contents())
+
+    async with AsyncStablyClient(bundled) as client:
+        assert not client._session.closed
 
 
 def test_a_new_loop_gets_a_new_session(endpoint):
