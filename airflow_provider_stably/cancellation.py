@@ -44,6 +44,9 @@ class Outcome(StrEnum):
     MALFORMED = "malformed"
 
 
+OVER = frozenset({Outcome.CANCELLED, Outcome.ALREADY_FINISHED})
+"""Nothing is left running."""
+
 _WORTH_ANOTHER_LOOK = frozenset({Outcome.STILL_LIVE, Outcome.UNKNOWN, Outcome.NOT_FOUND})
 
 

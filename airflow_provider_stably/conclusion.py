@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_stably.cancellation import Outcome
+from airflow_provider_stably.cancellation import OVER, Outcome
 from airflow_provider_stably.exceptions import (
     StablyRunCancelledError,
     StablyRunError,
@@ -75,7 +75,7 @@ class Conclusion:
     @property
     def is_over(self) -> bool:
         """Whether the run is known to go on no longer."""
-        return self.end is End.FINISHED or self.cancellation in {Outcome.CANCELLED, Outcome.ALREADY_FINISHED}
+        return self.end is End.FINISHED or self.cancellation in OVER
 
     def error(self) -> StablyRunError | None:
         """Return the error that the task is to end with; None if the run passed."""

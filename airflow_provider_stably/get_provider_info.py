@@ -40,6 +40,7 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": [
             {"integration-name": "Stably", "python-modules": ["airflow_provider_stably.triggers.stably"]},
         ],
+        "notifications": ["airflow_provider_stably.notifications.stably.StablyCancelRunNotifier"],
         "extra-links": ["airflow_provider_stably.links.stably.StablyRunLink"],
         "connection-types": [
             {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from airflow_provider_stably.api.protocol import check_id, run_url
 
@@ -57,23 +56,3 @@ class RunReference:
             project_id=check_id("project", value.get("project_id")),
             stably_conn_id=stably_conn_id if isinstance(stably_conn_id, str) else None,
         )
-
-
-def started_by(context: Any, task_id: str) -> list[RunReference]:
-    """Return the runs that a task of the same DAG run started, one per map index; none is an empty list.
-
-    Within a mapped task group only the run of the same map index: the others belong to its siblings.
-
-    :param context: The running task's context.
-    :param task_id: The task that started them, with its task groups' prefix.
-    :raises ValueError: if an XCom of that key is not ours.
-    """
-    ti, group = context["ti"], context["task"].get_closest_mapped_task_group()
-    named_group = context["dag"].task_dict[task_id].get_closest_mapped_task_group()
-    indexes = {"map_indexes": ti.map_index} if group is not None and named_group is group else {}
-    pulled = ti.xcom_pull(task_ids=task_id, key=STABLY_RUN_KEY, **indexes)
-    if pulled is None:
-        return []
-    # One value for a plain task; for a mapped one a list, or on 2.11 a lazy sequence.
-    values = [pulled] if isinstance(pulled, Mapping | str) else list(pulled)
-    return [RunReference.from_xcom(value) for value in values if value is not None]

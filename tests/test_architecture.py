@@ -21,12 +21,21 @@ RULES = {
     "seconds",
     "awaiting",
     "own_run",
+    "best_effort",
+    "pushed_runs",
+    "triggerer_view",
+    "unsupervised",
     "start_arguments",
     "start_record",
     "watching",
 }
 
-EXECUTION = {"execution.cancel_run", "execution.run_tests", "execution.watch_run"}
+EXECUTION = {
+    "execution.cancel_in_callback",
+    "execution.cancel_run",
+    "execution.run_tests",
+    "execution.watch_run",
+}
 
 ALLOWED = {
     "": set(),
@@ -50,7 +59,11 @@ ALLOWED = {
     "start_arguments": {"run_ids"},
     "start_record": {"run_reference"},
     "awaiting": {"run_reference"},
-    "own_run": API | {"cancellation", "conversation", "run_reference", "hooks.stably"},
+    "pushed_runs": {"run_reference"},
+    "triggerer_view": {"run_reference"},
+    "unsupervised": set(),
+    "best_effort": API | {"cancellation", "conversation", "run_reference", "hooks.stably"},
+    "own_run": {"exceptions", "best_effort", "pushed_runs"},
     "deadline": set(),
     "seconds": set(),
     "hooks": set(),
@@ -63,7 +76,10 @@ ALLOWED = {
     "operators.stably": {"hooks.stably", "links.stably", "own_run", "seconds", *EXECUTION},
     "sensors": set(),
     "sensors.stably": {"hooks.stably", "links.stably", *EXECUTION},
+    "notifications": set(),
+    "notifications.stably": {"hooks.stably", *EXECUTION},
     "execution": set(),
+    "execution.cancel_in_callback": API | RULES | {"hooks.stably", "notifications.stably"},
     "execution.cancel_run": API | RULES | {"hooks.stably", "operators.stably"},
     "execution.run_tests": API
     | RULES
@@ -91,6 +107,8 @@ BRIDGES_VERSIONS = {
         "airflow.models.TaskInstance",
         "airflow.utils.session.create_session",
     },
+    "triggerer_view": {"airflow.sdk.execution_time.task_runner.RuntimeTaskInstance"},
+    "unsupervised": {"airflow.sdk.execution_time.task_runner", "airflow.models.TaskInstance"},
 }
 """Modules that ask one Airflow or the other, by whether a name is there."""
 

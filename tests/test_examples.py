@@ -1,14 +1,20 @@
 """Every example DAG runs to its end on a real Airflow; what it asked of Stably is looked at."""
 
+import json
 import re
 
+import airflow
 import pytest
+from packaging.version import Version
 
 from tests.constants import PROJECT, ROOT
 from tests.dag_files import load_dag_file
 
 pytest_plugins = ["airflow_provider_stably.testing.fixtures"]
 
+NEEDS_DEADLINES = pytest.mark.skipif(
+    Version(airflow.__version__) < Version("3.1"), reason="Airflow 3.1 brought deadlines"
+)
 BOTH_MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["on the worker", "deferred"])
 
 
@@ -92,6 +98,88 @@ def test_example_stably_start_and_wait_later(airflow_db, run_stably_dag, stably_
     assert set(_states(dag_run).values()) == {"success"}
     assert (_calls(journal)[0], _calls(journal)[-1], len(stably_emulator.runs)) == ("start", "get", 1)
     assert dag_run.get_task_instance("stop").xcom_pull(task_ids="stop") == []
+
+
+@pytest.mark.parametrize("healthy", [True, False], ids=["all goes well", "the migration fails"])
+def test_example_stably_cancel_on_failure(airflow_db, run_stably_dag, stably_emulator, healthy):
+    """A task that fails cancels the run that another one started; without a failure nothing is cancelled."""
+    dag = _load_example("example_stably_cancel_on_failure")
+
+    dag_run, journal = _run_healthy_or_not(run_stably_dag, stably_emulator, dag, healthy=healthy)
+
+    assert dag_run.state == ("success" if healthy else "failed")
+    assert _calls(journal).count("cancel") == (0 if healthy else 1)
+    assert stably_emulator.live_runs() == []
+
+
+@pytest.mark.parametrize("healthy", [True, False], ids=["all goes well", "the deployment fails"])
+def test_example_stably_cancel_dag_callback(airflow_db, run_stably_dag, stably_emulator, healthy):
+    """A DAG run that fails cancels the runs of the tasks it names, although nobody watches them."""
+    dag = _load_example("example_stably_cancel_dag_callback")
+
+    dag_run, journal = _run_healthy_or_not(run_stably_dag, stably_emulator, dag, healthy=healthy)
+
+    assert dag_run.state == ("success" if healthy else "failed")
+    assert _calls(journal) == ["start", "start"] + ([] if healthy else ["cancel", "cancel"])
+
+
+@pytest.mark.parametrize("healthy", [True, False], ids=["all goes well", "the seeding fails"])
+def test_example_stably_cancel_teardown(airflow_db, run_stably_dag, stably_emulator, healthy):
+    """The teardown cancels the run if it still goes on, and a failed DAG run stays red."""
+    dag = _load_example("example_stably_cancel_teardown")
+
+    dag_run, _ = _run_healthy_or_not(run_stably_dag, stably_emulator, dag, healthy=healthy)
+
+    assert dag_run.state == ("success" if healthy else "failed")
+    assert _states(dag_run)["stop", -1] == "success"
+    assert dag_run.get_task_instance("stop").xcom_pull(task_ids="stop") == _cancelled(stably_emulator)
+    assert len(_cancelled(stably_emulator)) == (0 if healthy else 1)
+
+
+@pytest.mark.parametrize("healthy", [True, False], ids=["all goes well", "the seeding fails"])
+def test_example_stably_cancel_one_failed(airflow_db, run_stably_dag, stably_emulator, healthy):
+    """The task runs only if another failed, and its own success does not turn the DAG run green."""
+    dag = _load_example("example_stably_cancel_one_failed")
+
+    dag_run, _ = _run_healthy_or_not(run_stably_dag, stably_emulator, dag, healthy=healthy)
+
+    assert dag_run.state == ("success" if healthy else "failed")
+    assert _states(dag_run)["stop", -1] == ("skipped" if healthy else "success")
+    assert len(_cancelled(stably_emulator)) == (0 if healthy else 1)
+
+
+@NEEDS_DEADLINES
+@BOTH_MODES
+def test_example_stably_cancel_on_deadline(airflow_db, run_stably_dag, deferrable):
+    """Within its time the run is left alone; Airflow can store the callback, with its arguments."""
+    dag = _load_example("example_stably_cancel_on_deadline", deferrable=deferrable)
+    stored = _stored_callback(dag)
+    dag.deadline = None  # dag.test() of Airflow 3.3.2 fails with one after the end, apache/airflow#73428
+
+    dag_run, journal = run_stably_dag(dag, {"suite": "passes"})
+
+    assert dag_run.state == "success"
+    assert "cancel" not in _calls(journal)
+    assert stored == {
+        "path": "airflow_provider_stably.notifications.stably.StablyCancelRunNotifier",
+        "kwargs": {"task_ids": ["run_tests"]},
+    }
+
+
+def _run_healthy_or_not(run_stably_dag, stably_emulator, dag, *, healthy):
+    """Run a recipe; if something is to fail, the Stably run goes on until it is cancelled."""
+    stably_emulator.run_seconds = 0.1 if healthy else 600
+    return run_stably_dag(dag, {"healthy": healthy})
+
+
+def _cancelled(emulator):
+    return [run_id for run_id in emulator.runs if emulator.status(run_id) == "CANCELLED"]
+
+
+def _stored_callback(dag):
+    """Return what Airflow writes into its database of a DAG's only deadline."""
+    (alert,) = dag.deadline if isinstance(dag.deadline, list) else [dag.deadline]
+    return json.loads(json.dumps({"path": alert.callback.path, "kwargs": alert.callback.kwargs}))
 
 
 def test_every_example_has_a_test():

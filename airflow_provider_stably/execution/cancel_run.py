@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
 from airflow_provider_stably.api.protocol import check_id
-from airflow_provider_stably.cancellation import Outcome, Verdict, cancel_all, wait_until_over
+from airflow_provider_stably.cancellation import OVER, Outcome, Verdict, cancel_all, wait_until_over
 from airflow_provider_stably.exceptions import StablyCancelError, StablyError
 from airflow_provider_stably.hooks.stably import StablyHook
+from airflow_provider_stably.pushed_runs import runs_of, shared_map_index, tasks_named
 from airflow_provider_stably.run_ids import is_missing, read_run_ids
-from airflow_provider_stably.run_reference import RunReference, started_by
+from airflow_provider_stably.run_reference import RunReference
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_stably.operators.stably import StablyCancelRunOperator
 
-_OVER = frozenset({Outcome.CANCELLED, Outcome.ALREADY_FINISHED})
 _MAY_CHANGE = frozenset({Outcome.UNKNOWN, Outcome.STILL_LIVE})
 
 _NEXT_STEPS = {
@@ -64,12 +63,7 @@ class CancelRun:
     def _named_runs(self, hook: StablyHook) -> tuple[list[RunReference], dict[str, Verdict]]:
         """Return the runs to cancel, each once, and a verdict on each entry that cannot be a run id."""
         if self._operator.task_ids is not None:
-            task_ids = (
-                [self._operator.task_ids]
-                if isinstance(self._operator.task_ids, str)
-                else list(self._operator.task_ids)
-            )
-            return self._runs_of(task_ids), {}
+            return self._runs_of(self._operator.task_ids), {}
         named = read_run_ids(self._operator.run_ids)
         if named.missing:
             self.log.warning(
@@ -84,12 +78,16 @@ class CancelRun:
         project_id = check_id("project", hook.resolve_project_id(project_id))
         return [RunReference(run_id, project_id) for run_id in named.valid], malformed
 
-    def _runs_of(self, task_ids: Sequence[str]) -> list[RunReference]:
+    def _runs_of(self, names: str | Sequence[str]) -> list[RunReference]:
+        try:
+            task_ids = tasks_named(self._context["dag"], names)
+        except ValueError as error:
+            raise AirflowFailException(str(error)) from error
         runs: dict[RunReference, None] = {}
         for task_id in task_ids:
-            self._check_task_exists(task_id)
+            index = shared_map_index(self._context, task_id)
             try:
-                started = started_by(self._context, task_id)
+                started = runs_of(self._context["ti"], task_id, map_index=index)
             except ValueError as error:
                 message = f"The XCom 'stably_run' of task {task_id!r} is not one of this provider's: {error}"
                 raise AirflowFailException(message) from error
@@ -97,13 +95,6 @@ class CancelRun:
                 self.log.info("Task %s started no Stably run", task_id)
             runs.update(dict.fromkeys(started))
         return list(runs)
-
-    def _check_task_exists(self, task_id: str) -> None:
-        known = self._context["dag"].task_dict
-        if task_id not in known:
-            close = get_close_matches(task_id, known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise AirflowFailException(f"task_ids: this DAG has no task {task_id!r}{hint}")
 
     def _cancel(self, hook: StablyHook, runs: Sequence[RunReference]) -> dict[RunReference, Verdict]:
         """Cancel the runs of each connection with that connection's key."""
@@ -132,7 +123,7 @@ class CancelRun:
         raise (AirflowSkipException if self._operator.on_empty == "skip" else AirflowFailException)(message)
 
     def _fail_unless_over(self, verdicts: dict[str, Verdict], cancelled: Sequence[str]) -> None:
-        over = _OVER | {Outcome.NOT_FOUND} if self._operator.ignore_missing else _OVER
+        over = OVER | {Outcome.NOT_FOUND} if self._operator.ignore_missing else OVER
         bad = {run_id: verdict for run_id, verdict in verdicts.items() if verdict.outcome not in over}
         if not bad:
             return

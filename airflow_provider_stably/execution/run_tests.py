@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
 from airflow_provider_stably.api import protocol
-from airflow_provider_stably.cancellation import Outcome, cancellation
+from airflow_provider_stably.cancellation import OVER, Outcome, cancellation
 from airflow_provider_stably.conclusion import NOT_RETRYABLE, Conclusion
 from airflow_provider_stably.conversation import conduct
 from airflow_provider_stably.deadline import deferral_timeout, deferred_deadline
@@ -25,7 +25,7 @@ from airflow_provider_stably.exceptions import (
 )
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import RUN_URL_KEY, StablyRunLink
-from airflow_provider_stably.own_run import own_run
+from airflow_provider_stably.pushed_runs import own_run_to_cancel
 from airflow_provider_stably.run_reference import STABLY_RUN_KEY, RunReference
 from airflow_provider_stably.run_summary import RunSummary
 from airflow_provider_stably.start_arguments import env_overrides_as_text, optional_text
@@ -46,7 +46,7 @@ KILL_REPEAT_SECONDS = 1.0
 KILL_PAUSE_SECONDS = 0.2
 SECOND_LOOK_SECONDS = 1.0
 
-_OVER = frozenset({Outcome.CANCELLED, Outcome.ALREADY_FINISHED, Outcome.NOT_FOUND})
+_OVER_OR_GONE = OVER | {Outcome.NOT_FOUND}
 
 
 class RunTests:
@@ -180,7 +180,7 @@ class RunTests:
         hook = StablyHook(run.stably_conn_id or self._operator.stably_conn_id)
         verdict = conduct(cancellation(run), hook.client)
         self.log.info("Run %s of an earlier try: %s", run.run_id, verdict.outcome)
-        if verdict.outcome not in _OVER:
+        if verdict.outcome not in _OVER_OR_GONE:
             raise StablyCancelError(
                 f"Run {run.run_id} of an earlier try cannot be shown to be over ({verdict.outcome}: "
                 f"{verdict.detail}), so no other is started beside it; see {run.run_url}",
@@ -285,7 +285,7 @@ class RunTests:
         try:
             verdict = conduct(cancellation(run), self._kill_client)
             self.log.info("Run %s: no longer watched, so it was cancelled: %s", run.run_id, verdict.outcome)
-            if verdict.outcome in _OVER:
+            if verdict.outcome in _OVER_OR_GONE:
                 ledger.forget()
             else:
                 ledger.note(run, time.time())
@@ -295,7 +295,7 @@ class RunTests:
     def cancel_pushed_run(self) -> None:
         """Cancel the run that this task's XCom names: the process that started it is gone."""
         try:
-            self._own_run = own_run(self._context["ti"])
+            self._own_run = own_run_to_cancel(self._context["ti"])
             if self._own_run is not None:
                 self._connect()
                 self._cancel_own_run(StartLedger(self._context))

@@ -88,6 +88,15 @@ class StablyHook(BaseHook):
             sleep=sleep,
         )
 
+    def make_async_client(self) -> AsyncStablyClient:
+        """Return a client for ``async with``; the connection is looked up here, in this thread.
+
+        :raises StablyConfigError: if the connection cannot be used.
+        """
+        from airflow_provider_stably.api.async_client import AsyncStablyClient
+
+        return AsyncStablyClient(self._settings.endpoint)
+
     async def get_async_client(self) -> AsyncStablyClient:
         """Look the connection up without blocking the event loop and return a client for ``async with``.
 

@@ -1,0 +1,100 @@
+"""Cancel the runs that a notifier names."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_stably.api.protocol import check_id
+from airflow_provider_stably.best_effort import acancel_in_time, best_effort, cancel_in_time
+from airflow_provider_stably.hooks.stably import StablyHook
+from airflow_provider_stably.own_run import saw_the_end
+from airflow_provider_stably.pushed_runs import own_run, runs_of, shared_map_index, tasks_named
+from airflow_provider_stably.run_ids import is_missing, read_run_ids
+from airflow_provider_stably.run_reference import RunReference
+from airflow_provider_stably.triggerer_view import runs_seen_by_triggerer
+from airflow_provider_stably.unsupervised import able_to_read
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_stably.notifications.stably import StablyCancelRunNotifier
+
+log = logging.getLogger(__name__)
+
+_FAILURE = "No Stably run was cancelled by this callback"
+
+
+class CancelInCallback:
+    """One call of the notifier.
+
+    :param notifier: The notifier, shared with other tasks perhaps.
+    :param context: What Airflow tells. A DAG's callback has ``reason``, an arbitrary ``ti``, rarely none; a
+        deadline's has ``dag_run`` as plain values, no ``ti``.
+    """
+
+    def __init__(self, notifier: StablyCancelRunNotifier, context: Context) -> None:
+        self._notifier = notifier
+        self._context = context
+
+    def notify(self) -> None:
+        """Cancel the runs; see the notifier."""
+        with best_effort(_FAILURE):
+            runs = self._named_runs() if self._notifier.run_ids is not None else self._pushed_runs()
+            if self._are_any(runs):
+                cancel_in_time(runs, stably_conn_id=self._notifier.stably_conn_id)
+
+    async def async_notify(self) -> None:
+        """Do the same on an event loop, where Airflow must be asked from a thread."""
+        with best_effort(_FAILURE):
+            by_id = self._notifier.run_ids is not None
+            runs = await asyncio.to_thread(self._named_runs if by_id else self._runs_seen_by_triggerer)
+            if self._are_any(runs):
+                await acancel_in_time(runs, stably_conn_id=self._notifier.stably_conn_id)
+
+    def _are_any(self, runs: Sequence[RunReference]) -> bool:
+        if not runs:
+            log.info("There is no Stably run to cancel")
+        return bool(runs)
+
+    def _named_runs(self) -> list[RunReference]:
+        named = read_run_ids(self._render(self._notifier.run_ids))
+        for entry in named.malformed:
+            log.warning("Not a run id, so nothing is sent for it: %s", entry)
+        if not named.valid:
+            return []
+        project_id = self._render(self._notifier.project_id)
+        hook = StablyHook(self._notifier.stably_conn_id)
+        project_id = hook.resolve_project_id(None if is_missing(project_id) else project_id)
+        return [RunReference(run_id, check_id("project", project_id)) for run_id in named.valid]
+
+    def _pushed_runs(self) -> list[RunReference]:
+        names, ti = self._notifier.task_ids, self._context["ti"]
+        is_dag_level = "reason" in self._context
+        if names is None and is_dag_level:
+            raise ValueError("name task_ids or run_ids: a DAG's callback belongs to no task")
+        if names is None:
+            own = None if saw_the_end(self._context) else own_run(ti)
+            return [own] if own else []
+        if is_dag_level:
+            ti = able_to_read(ti)
+        runs: list[RunReference] = []
+        for task_id in tasks_named(self._context["dag"], names):
+            index = None if is_dag_level else shared_map_index(self._context, task_id)
+            runs += runs_of(ti, task_id, map_index=index)
+        return runs
+
+    def _runs_seen_by_triggerer(self) -> list[RunReference]:
+        if self._notifier.task_ids is None:
+            raise ValueError("name task_ids or run_ids: a deadline's callback belongs to no task")
+        dag_run: Any = self._context["dag_run"]
+        return runs_seen_by_triggerer(dag_run["dag_id"], dag_run["dag_run_id"], self._notifier.task_ids)
+
+    def _render(self, value: Any) -> Any:
+        """Render a template on a copy: the notifier may be shared."""
+        dag = self._context.get("dag")
+        # At DAG level within dag.test() it is a serialized DAG, which has no environment.
+        environment = self._notifier.get_template_env(dag if hasattr(dag, "get_template_env") else None)
+        return self._notifier.render_template(value, self._context, environment)

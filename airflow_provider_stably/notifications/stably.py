@@ -1,0 +1,70 @@
+"""Cancel Stably runs when something fails: as callback of a task, of a DAG, or of a deadline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseNotifier
+
+from airflow_provider_stably.hooks.stably import StablyHook
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class StablyCancelRunNotifier(BaseNotifier):
+    """Cancel Stably runs as a callback.
+
+    For ``on_failure_callback``, ``on_retry_callback`` and ``on_skipped_callback`` of tasks, for a DAG's
+    ``on_failure_callback``, and (the class, not an instance) for the ``AsyncCallback`` of a
+    ``DeadlineAlert``.
+
+    It never raises, writes no XCom, sends requests for 20 s at most, and may run twice: a run that is over
+    already is fine. It logs what became of each run. Nothing to cancel is fine, too.
+
+    One instance may serve many tasks, so nothing is rendered in place; ``template_fields`` is empty.
+
+    :param task_ids: The tasks of this DAG run whose Stably runs to cancel, or task groups; mapped tasks
+        included, each run in its own project and with its own connection. Default, for tasks only: the run
+        that the failing task itself has started, in this very try.
+    :param run_ids: Instead: the ids of the runs (templated, on a copy).
+    :param project_id: Project of the runs in ``run_ids``; default: the connection's (templated likewise).
+    :param stably_conn_id: Id of a connection of type ``stably``, for ``run_ids``.
+    :param context: Airflow passes it where it wants the class, not an instance.
+    """
+
+    def __init__(
+        self,
+        *,
+        task_ids: str | Sequence[str] | None = None,
+        run_ids: str | Sequence[str] | None = None,
+        project_id: str | None = None,
+        stably_conn_id: str = StablyHook.default_conn_name,
+        context: Context | None = None,
+    ) -> None:
+        super().__init__()
+        if run_ids is not None and task_ids is not None:
+            raise ValueError(
+                "run_ids and task_ids exclude each other: name runs, or the tasks that start them"
+            )
+        self.task_ids = task_ids
+        self.run_ids = run_ids
+        self.project_id = project_id
+        self.stably_conn_id = stably_conn_id
+        self.context = context or {}  # not passed on: the constructor of Airflow 2.11 takes none
+
+    def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
+        """Render nothing in place: at DAG level within ``dag.test()``, Airflow has no environment for it."""
+
+    def notify(self, context: Context) -> None:
+        """Cancel the runs, as callback of a task or a DAG."""
+        from airflow_provider_stably.execution.cancel_in_callback import CancelInCallback
+
+        CancelInCallback(self, context).notify()
+
+    async def async_notify(self, context: Context) -> None:
+        """Cancel the runs, as callback of a deadline."""
+        from airflow_provider_stably.execution.cancel_in_callback import CancelInCallback
+
+        await CancelInCallback(self, context).async_notify()

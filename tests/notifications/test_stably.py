@@ -1,0 +1,337 @@
+"""What the notifier asks of Stably, given what Airflow tells it; on a real Airflow: see beside."""
+
+import asyncio
+import json
+import logging
+import math
+import time
+from contextlib import suppress
+from unittest.mock import create_autospec
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, BaseOperator, XCom
+
+from airflow_provider_stably import best_effort
+from airflow_provider_stably.api.protocol import run_url
+from airflow_provider_stably.exceptions import StablyRunFailedError
+from airflow_provider_stably.notifications.stably import StablyCancelRunNotifier
+from airflow_provider_stably.testing import Fault, StablyEmulator
+from tests.constants import KEY, PROJECT
+
+
+def _started(emulator, *, try_number=1, project_id=PROJECT, **more):
+    """Let a run go on, and return what its task would have pushed."""
+    run_id = emulator.add_run(project_id=project_id)
+    return {"run_id": run_id, "project_id": project_id, "try_number": try_number, **more}
+
+
+def _arguments(notifier):
+    """Return what an instance holds besides the logger that Airflow gives it."""
+    return {name: value for name, value in vars(notifier).items() if name != "_log"}
+
+
+@pytest.fixture
+def dag_context(context, monkeypatch):
+    """The context of a DAG's callback in the dag processor: an arbitrary task instance, and a reason."""
+    with suppress(ImportError):  # Airflow 2.11 has no supervisor
+        from airflow.sdk.execution_time import task_runner
+
+        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", None, raising=False)
+    return {**context, "reason": "task_failure"}
+
+
+def test_by_default_a_task_cancels_its_own_run(emulator, context):
+    """Without arguments the run of the failing task goes, and no other."""
+    context["xcom"]["run", "stably_run"] = _started(emulator)
+    other = emulator.add_run(project_id=PROJECT)
+
+    StablyCancelRunNotifier()(context)
+
+    assert emulator.live_runs() == [other]
+
+
+def test_one_instance_serves_many_tasks(emulator, context):
+    """In default_args one instance cancels each task's own run, and keeps nothing of the one before."""
+    notifier = StablyCancelRunNotifier()
+    before = _arguments(notifier)
+
+    for task_id in ("one", "two"):
+        context["ti"].task_id = task_id
+        context["xcom"][task_id, "stably_run"] = _started(emulator)
+        notifier(context)
+
+    assert emulator.live_runs() == []
+    assert len(emulator.requests("cancel")) == 2
+    assert _arguments(notifier) == before
+
+
+def test_a_run_of_another_try_is_left_alone(emulator, context):
+    """A callback that comes after the next try has started does not cancel that try's run."""
+    context["xcom"]["run", "stably_run"] = _started(emulator, try_number=2)
+
+    StablyCancelRunNotifier()(context)
+
+    assert len(emulator.live_runs()) == 1
+
+
+def test_a_task_that_saw_its_run_end_asks_for_nothing(emulator, context):
+    """A red task whose run FAILED has nothing to cancel."""
+    context["xcom"]["run", "stably_run"] = _started(emulator)
+
+    StablyCancelRunNotifier()({**context, "exception": StablyRunFailedError("over", run={})})
+
+    assert emulator.requests() == []
+
+
+def test_it_cancels_although_the_task_itself_would_not(emulator, context):
+    """Whoever attaches the notifier wants it: cancel_on_kill=False speaks of what the task does by itself."""
+    context["xcom"]["run", "stably_run"] = _started(emulator, cancel_on_kill=False)
+
+    StablyCancelRunNotifier()(context)
+
+    assert emulator.live_runs() == []
+
+
+@pytest.mark.parametrize("level", ["context", "dag_context"], ids=["task", "DAG"])
+def test_named_tasks_runs_are_cancelled(emulator, request, level):
+    """Plain and mapped tasks, each run in its own project and by its own connection; others stay."""
+    context = request.getfixturevalue(level)
+    context["xcom"]["start", "stably_run"] = _started(emulator, project_id="another-project")
+    context["xcom"]["start_many", "stably_run"] = [_started(emulator), None, _started(emulator)]
+    other = emulator.add_run(project_id=PROJECT)
+
+    StablyCancelRunNotifier(task_ids=["start", "start_many"])(context)
+
+    assert emulator.live_runs() == [other]
+
+
+def test_a_task_group_means_all_its_tasks(emulator, context):
+    """A group's id names the tasks in it, with their dotted ids."""
+    from airflow.providers.common.compat.sdk import TaskGroup
+
+    with DAG("grouped") as context["dag"], TaskGroup("suites"):
+        BaseOperator(task_id="smoke")
+        BaseOperator(task_id="load")
+    context["task"] = context["dag"].get_task("suites.smoke")
+    for task_id in ("suites.smoke", "suites.load"):
+        context["xcom"][task_id, "stably_run"] = _started(emulator)
+
+    StablyCancelRunNotifier(task_ids="suites")(context)
+
+    assert len(emulator.requests("cancel")) == 2
+    assert emulator.live_runs() == []
+
+
+def test_runs_of_another_connection_are_cancelled_with_its_key(emulator, context, monkeypatch):
+    """A run that was started with another connection is cancelled by that one."""
+    with StablyEmulator(api_key="another-key") as other:
+        monkeypatch.setenv("AIRFLOW_CONN_STABLY_OTHER", other.connection())
+        context["xcom"]["start"] = None
+        context["xcom"]["start", "stably_run"] = _started(other, stably_conn_id="stably_other")
+        context["xcom"]["start_many", "stably_run"] = [_started(emulator)]
+
+        StablyCancelRunNotifier(task_ids=["start", "start_many"])(context)
+
+        assert (emulator.live_runs(), other.live_runs()) == ([], [])
+
+
+def test_a_connection_that_cannot_be_used_spares_no_other_run(emulator, context, caplog):
+    """What one connection's runs lack does not keep the others from being cancelled."""
+    context["xcom"]["start", "stably_run"] = _started(emulator, stably_conn_id="not_there")
+    context["xcom"]["start_many", "stably_run"] = _started(emulator)
+
+    StablyCancelRunNotifier(task_ids=["start", "start_many"])(context)
+
+    assert emulator.live_runs() == [context["xcom"]["start", "stably_run"]["run_id"]]
+    assert "not_there" in caplog.text
+
+
+def test_named_runs_are_rendered_on_a_copy(emulator, context):
+    """Templates see the context as it is - its own run_id, too - and the next call renders afresh."""
+    run_ids = [emulator.add_run(project_id="elsewhere") for _ in range(2)]
+    notifier = StablyCancelRunNotifier(run_ids="{{ stably_runs }} ", project_id="{{ where }}")
+
+    notifier({**context, "stably_runs": run_ids[0], "run_id": "manual__1", "where": "elsewhere"})
+    notifier({**context, "stably_runs": json.dumps(run_ids[1:]), "run_id": "manual__2", "where": "elsewhere"})
+
+    assert emulator.live_runs() == []
+    assert notifier.run_ids == "{{ stably_runs }} "
+
+
+@pytest.mark.parametrize("run_ids", ["None", "", [], "{{ ti.task_id and None }}"], ids=repr)
+def test_nothing_named_is_nothing_to_cancel(emulator, context, run_ids, caplog):
+    """A missing XCom, which Jinja renders as 'None', sends no request and warns of nothing."""
+    StablyCancelRunNotifier(run_ids=run_ids)(context)
+
+    assert emulator.requests() == []
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"task_ids": "strat"}, {"run_ids": "{{ nothing.there }}"}, {"run_ids": ["a/b"]}],
+    ids=["nothing named", "a mistyped task", "a template that fails", "a malformed id"],
+)
+def test_a_wrong_notifier_warns_and_lets_the_dag_run_end(emulator, dag_context, arguments, caplog):
+    """What cannot be carried out is told in the log, and never raised."""
+    StablyCancelRunNotifier(**arguments)(dag_context)
+
+    assert emulator.requests() == []
+    assert any(record.levelno == logging.WARNING for record in caplog.records)
+
+
+def test_a_mistyped_task_is_told_with_a_hint(emulator, context, caplog):
+    """The log names the task that was probably meant."""
+    StablyCancelRunNotifier(task_ids="strat")(context)
+
+    assert "did you mean 'start'?" in caplog.text
+
+
+def test_runs_and_tasks_exclude_each_other():
+    """A notifier that names both is refused where the DAG is parsed."""
+    with pytest.raises(ValueError, match="exclude each other"):
+        StablyCancelRunNotifier(task_ids="start", run_ids="run-1")
+
+
+@pytest.mark.parametrize("xcom", ["junk", {"run_id": "a/b"}, 7], ids=repr)
+@pytest.mark.parametrize("arguments", [{}, {"task_ids": "start"}], ids=["own", "named"])
+def test_an_xcom_that_is_not_ours_sends_nothing(emulator, context, xcom, arguments):
+    """Whatever lies under our key, the callback does not raise."""
+    context["xcom"]["stably_run"] = xcom
+
+    StablyCancelRunNotifier(**arguments)(context)
+
+    assert emulator.requests() == []
+
+
+def test_it_says_what_it_cancelled_what_was_over_and_what_it_could_not_reach(emulator, context, caplog):
+    """Each run is told once, with its id; what may go on is a warning with the page to look at."""
+    caplog.set_level(logging.INFO)
+    live = _started(emulator)
+    over = {**live, "run_id": emulator.add_run(project_id=PROJECT, statuses=["PASSED"])}
+    unknown = {**live, "run_id": "run-0"}
+    context["xcom"]["start_many", "stably_run"] = [live, over, unknown]
+
+    StablyCancelRunNotifier(task_ids="start_many")(context)
+
+    lines = [
+        (record.levelname, record.getMessage())
+        for record in caplog.records
+        if record.name == best_effort.__name__
+    ]
+    page = run_url(PROJECT, "run-0")
+    assert sorted(lines) == sorted(
+        [
+            ("INFO", f"Run {live['run_id']}: cancelled (CANCELLED)"),
+            ("INFO", f"Run {over['run_id']}: already_finished (PASSED)"),
+            ("WARNING", f"Run run-0: not_found, project project-1 has no such run; see {page}"),
+        ]
+    )
+
+
+def test_the_key_never_reaches_the_log(emulator, context, caplog):
+    """Neither a refused key nor a lost connection puts the key into the log."""
+    caplog.set_level(logging.DEBUG)
+    context["xcom"]["run", "stably_run"] = _started(emulator)
+
+    for fault in (Fault(status=401), Fault(drop=True)):
+        emulator.inject(fault, times=math.inf)
+        StablyCancelRunNotifier()(context)
+
+    assert KEY not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault(status=500), Fault(delay=math.inf), Fault(drop=True)], ids=["500", "silence", "drops"]
+)
+def test_it_gives_up_within_its_budget(emulator, context, monkeypatch, caplog, fault):
+    """An API that is down holds the callback up for no longer than the budget, however many the runs."""
+    monkeypatch.setattr(best_effort, "BUDGET_SECONDS", 1.0)
+    context["xcom"]["start_many", "stably_run"] = [_started(emulator) for _ in range(20)]
+    emulator.inject(fault, times=math.inf)
+    began = time.monotonic()
+
+    StablyCancelRunNotifier(task_ids="start_many")(context)
+
+    assert time.monotonic() - began < 5
+    told = [record for record in caplog.records if record.name == best_effort.__name__]
+    assert len(told) == 20
+    assert all(record.levelno == logging.WARNING for record in told)
+
+
+def _deadline(**arguments):
+    """Call the notifier as Airflow's triggerer does: the class, awaited, with what a deadline tells."""
+    context = {
+        "dag_run": {"dag_id": "dag", "dag_run_id": "manual__1"},
+        "deadline": {"id": "1", "deadline_time": "2026-01-01T00:00:00Z"},
+    }
+
+    async def call():
+        return await StablyCancelRunNotifier(**arguments, context=context)
+
+    return asyncio.run(call())
+
+
+@pytest.fixture
+def triggerer(monkeypatch):
+    """What Airflow tells a triggerer: instances by name, XComs by task and map index."""
+    task_runner = pytest.importorskip(
+        "airflow.sdk.execution_time.task_runner", reason="Airflow 3.1 brought deadlines"
+    )
+    instances, groups, xcoms = {}, {}, {}
+
+    def get_task_states(dag_id, run_ids, task_ids=None, task_group_id=None):
+        found = instances.get(task_ids[0], []) if task_ids else groups[task_group_id]
+        return {run_ids[0]: dict.fromkeys(found, "success")} if found else {}
+
+    def get_one(*, key, dag_id, run_id, task_id, map_index):
+        return xcoms.get((task_id, map_index))
+
+    runtime = task_runner.RuntimeTaskInstance
+    states = create_autospec(runtime.get_task_states, side_effect=get_task_states)
+    monkeypatch.setattr(runtime, "get_task_states", staticmethod(states))
+    monkeypatch.setattr(XCom, "get_one", create_autospec(XCom.get_one, side_effect=get_one))
+    return instances, groups, xcoms
+
+
+def test_a_deadline_cancels_the_runs_of_tasks(emulator, triggerer):
+    """Plain, mapped and grouped tasks are found without a task instance at hand."""
+    instances, groups, xcoms = triggerer
+    instances.update({"start": ["start"], "many": ["many_0", "many_1"]})
+    groups["suites"] = ["suites.load_2", "suites.smoke_0"]
+    for instance in [("start", -1), ("many", 1), ("suites.load_2", -1), ("suites.smoke", 0)]:
+        xcoms[instance] = _started(emulator)
+
+    result = _deadline(task_ids=["start", "many", "suites"])
+
+    assert result is None
+    assert len(emulator.requests("cancel")) == 4
+    assert emulator.live_runs() == []
+
+
+def test_a_deadline_cancels_named_runs(emulator, triggerer):
+    """Run ids are rendered with what a deadline tells: the DAG run, as plain values."""
+    run_id = emulator.add_run(project_id=PROJECT)
+
+    _deadline(run_ids=[run_id, "{{ dag_run.conf }}"])
+
+    assert emulator.live_runs() == []
+
+
+@pytest.mark.parametrize("arguments", [{}, {"task_ids": "not_there"}], ids=["nothing named", "no such task"])
+def test_a_deadlines_callback_never_raises(emulator, triggerer, arguments, caplog):
+    """A deadline that cannot cancel says so in the log."""
+    _deadline(**arguments)
+
+    assert emulator.requests() == []
+    assert "No Stably run was cancelled" in caplog.text
+
+
+def test_a_failing_task_keeps_its_own_error(emulator, context):
+    """What the notifier is told is not changed for the callbacks after it."""
+    told = {**context, "run_id": "manual__1", "exception": AirflowFailException("mine")}
+    before = dict(told)
+
+    StablyCancelRunNotifier(run_ids="run-1")(told)
+
+    assert told == before
