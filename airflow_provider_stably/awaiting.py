@@ -5,17 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.providers.common.compat.sdk import TaskInstanceState, XCom
+from asgiref.sync import sync_to_async
 
 from airflow_provider_stably.run_reference import STABLY_RUN_KEY
 
 
-def is_awaited(ti: Any, run_id: str) -> bool:
+async def is_awaited(ti: Any, run_id: str) -> bool:
     """Tell whether a task instance is deferred, and for this very run.
-
-    Blocks: on an event loop, call it in a thread.
 
     :param ti: The trigger's ``task_instance``.
     """
+    # Not asyncio.to_thread: before 3.3 Airflow then reads the answer on an event loop of the thread's own,
+    # which fails, and the triggerer stumbles over that answer and ends.
+    return await sync_to_async(_is_awaited, thread_sensitive=False)(ti, run_id)
+
+
+def _is_awaited(ti: Any, run_id: str) -> bool:
     if _state(ti) != TaskInstanceState.DEFERRED:
         return False
     pushed = XCom.get_value(ti_key=ti.key, key=STABLY_RUN_KEY)

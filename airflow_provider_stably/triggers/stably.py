@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -23,6 +23,7 @@ from airflow_provider_stably.watching import next_delay, supervision
 if TYPE_CHECKING:
     from airflow_provider_stably.api.async_client import AsyncStablyClient
 
+T = TypeVar("T")
 
 KILL_SECONDS = 25.0
 """For on_kill: Airflow gives a trigger 30 s."""
@@ -31,8 +32,8 @@ HAS_ON_KILL = hasattr(BaseTrigger, "on_kill")
 """Whether Airflow tells a trigger that a user acted on its task: from 3.3 on. Delete with 3.2."""
 
 
-_going_on: set[asyncio.Future[None]] = set()
-"""Keeps cancellations that Airflow no longer waits for from being collected as garbage."""
+_going_on: set[asyncio.Future[Any]] = set()
+"""Keeps what nobody waits for any more from being collected as garbage."""
 
 
 class StablyRunTrigger(BaseTrigger):
@@ -93,17 +94,13 @@ class StablyRunTrigger(BaseTrigger):
         except asyncio.CancelledError:
             if not HAS_ON_KILL:
                 # A shutdown looks the same; only the task itself tells which it is.
-                await asyncio.shield(self._cancel_if_abandoned(in_doubt=False))
+                await _seen_through(self._cancel_if_abandoned(in_doubt=False))
             raise
         yield TriggerEvent(conclusion.to_json())  # type: ignore[no-untyped-call] # so is this
 
     async def on_kill(self) -> None:
         """Cancel the run when a user marks or clears the deferred task (Airflow 3.3 and later)."""
-        # Airflow cancels a trigger again every second until it has ended, on_kill included.
-        cancelling = asyncio.ensure_future(self._cancel_if_abandoned(in_doubt=True))
-        _going_on.add(cancelling)
-        cancelling.add_done_callback(_going_on.discard)
-        await asyncio.shield(cancelling)
+        await _seen_through(self._cancel_if_abandoned(in_doubt=True))
 
     async def _watch(self) -> Conclusion:
         reference = RunReference(self.run_id, self.project_id)
@@ -132,7 +129,7 @@ class StablyRunTrigger(BaseTrigger):
         if not self.cancel_on_kill:
             return
         try:
-            is_abandoned = not await asyncio.to_thread(is_awaited, self.task_instance, self.run_id)
+            is_abandoned = not await is_awaited(self.task_instance, self.run_id)
         except Exception:
             self.log.warning("Cannot tell whether run %s is still awaited", self.run_id, exc_info=True)
             is_abandoned = in_doubt
@@ -153,7 +150,7 @@ class StablyRunTrigger(BaseTrigger):
         """Look the connection up and enter a client, again until the deadline if Airflow cannot tell now."""
         while True:
             try:
-                client = await StablyHook(self.stably_conn_id).get_async_client()
+                client = await _seen_through(StablyHook(self.stably_conn_id).get_async_client())
             except Exception as error:
                 # Airflow says "not defined" of a connection whose secrets backend failed just now, too.
                 is_unusable = isinstance(error, StablyConfigError) and error.field != "conn_id"
@@ -163,3 +160,15 @@ class StablyRunTrigger(BaseTrigger):
                 await asyncio.sleep(next_delay(time.time() - self.started_at, self.poll_interval))
             else:
                 return await clients.enter_async_context(client)
+
+
+async def _seen_through(work: Coroutine[Any, Any, T]) -> T:
+    """Await something that goes on although this wait for it is cancelled.
+
+    Airflow cancels a trigger again every second until it has ended, ``on_kill`` included. And a question to
+    Airflow that is cut off ends the whole triggerer before 3.2: its answer is taken for the next one's.
+    """
+    going_on = asyncio.ensure_future(work)
+    _going_on.add(going_on)
+    going_on.add_done_callback(_going_on.discard)
+    return await asyncio.shield(going_on)

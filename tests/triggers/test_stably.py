@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import threading
 import time
 from unittest.mock import create_autospec
 
@@ -42,17 +41,23 @@ def says(monkeypatch):
     return say
 
 
-async def _run_and_end(trigger):
-    """Run a trigger until it has looked once, and end it as Airflow does."""
+async def _run_until_cancelled(emulator, trigger):
+    """Run a trigger until it has looked once, and cancel it as Airflow does; it is about to end then."""
 
     async def run():
         return [event async for event in trigger.run()]
 
     task = asyncio.create_task(run())
-    await asyncio.sleep(0.1)
+    while not emulator.requests("get"):  # noqa: ASYNC110 - the emulator serves in another thread
+        await asyncio.sleep(0)
     task.cancel("ended")
+    return task
+
+
+async def _run_and_end(emulator, trigger):
+    ending = await _run_until_cancelled(emulator, trigger)
     with pytest.raises(asyncio.CancelledError):
-        await task
+        await ending
 
 
 @pytest.mark.parametrize(
@@ -81,7 +86,7 @@ async def test_before_on_kill_existed_the_end_of_run_is_looked_into(
     monkeypatch.setattr(stably, "HAS_ON_KILL", False)
     says(answer)
 
-    await _run_and_end(trigger)
+    await _run_and_end(emulator, trigger)
 
     assert (emulator.live_runs() == []) is cancelled
 
@@ -91,7 +96,7 @@ async def test_with_on_kill_the_end_of_run_cancels_nothing(emulator, trigger, sa
     monkeypatch.setattr(stably, "HAS_ON_KILL", True)
     says(False)
 
-    await _run_and_end(trigger)
+    await _run_and_end(emulator, trigger)
 
     assert emulator.requests("cancel") == []
 
@@ -125,26 +130,54 @@ async def test_on_kill_never_raises(emulator, trigger, says, monkeypatch):
     assert len(emulator.requests("cancel")) == 1
 
 
-async def test_on_kill_goes_on_although_airflow_cancels_it_again(emulator, trigger, monkeypatch):
-    """Airflow 3.3 cancels a trigger every second until it has ended; on_kill is seen through all the same."""
-    asked, answer = threading.Event(), threading.Event()
+@pytest.mark.parametrize("has_on_kill", [True, False], ids=["on_kill", "the end of run"])
+async def test_cancelling_goes_on_although_airflow_cancels_the_trigger_again(
+    emulator, trigger, monkeypatch, has_on_kill
+):
+    """Airflow 3 cancels a trigger every second until it has ended; the cancelling is seen through."""
+    asked, answer = asyncio.Event(), asyncio.Event()
 
-    def slowly(ti, run_id):
+    async def slowly(ti, run_id):
         asked.set()
-        answer.wait(5)
+        await answer.wait()
         return False
 
     monkeypatch.setattr(stably, "is_awaited", slowly)
-    killing = asyncio.create_task(trigger.on_kill())
-    await asyncio.to_thread(asked.wait, 5)
-    killing.cancel("once more")
+    monkeypatch.setattr(stably, "HAS_ON_KILL", has_on_kill)
+    if has_on_kill:
+        ending = asyncio.create_task(trigger.on_kill())
+    else:
+        ending = await _run_until_cancelled(emulator, trigger)
+    await asked.wait()
+    ending.cancel("once more")
     with pytest.raises(asyncio.CancelledError):
-        await killing
+        await ending
 
     answer.set()
     await asyncio.wait(list(stably._going_on), timeout=5)
 
     assert emulator.live_runs() == []
+
+
+async def test_asking_for_the_connection_is_not_cut_off(trigger, monkeypatch):
+    """Before Airflow 3.2 an answer that nobody waits for any more ends the triggerer."""
+    asked, answer, was_taken = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def slowly(hook):
+        asked.set()
+        await answer.wait()
+        was_taken.set()
+
+    monkeypatch.setattr(StablyHook, "get_async_client", slowly)
+    starting = asyncio.create_task(anext(trigger.run()))
+    await asked.wait()
+    starting.cancel("marked")
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+
+    answer.set()
+
+    await asyncio.wait_for(was_taken.wait(), timeout=5)
 
 
 async def test_a_trigger_told_to_leave_runs_alone_does(emulator, trigger, says):
