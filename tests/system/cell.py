@@ -75,6 +75,25 @@ class Cell:
         self.looked_at_again(run, times=1)
         return run
 
+    def watched_again(self, run: EmulatedRun, *, timeout: float = 90) -> EmulatedRun:
+        """Wait until the next try of the task watches a run, and return it.
+
+        :param run: That of the lost try; where Airflow can tell the next try of it, it is watched again.
+        """
+        before = self._looks(run)
+        self.airflow.wait_for(
+            lambda: len(self.runs()) > 1 or (self._looks(run) > before and run in self.live()),
+            what=f"the next try of {self.project_id}",
+            timeout=timeout,
+        )
+        return run if len(self.runs()) == 1 else self.watched(2)
+
+    def called_back(self) -> None:
+        """Wait until a callback of the DAG's own was called, see ``dags/matrix.py``."""
+        self.airflow.wait_for(
+            lambda: self.emulator.requests("get", run_id=f"callback-of-{self.project_id}"), what="a callback"
+        )
+
     def looked_at_again(self, run: EmulatedRun, *, times: int = 1, timeout: float = 60) -> None:
         """Wait until the emulator has got some more status requests about a run."""
         enough = self._looks(run) + times

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 
 from airflow_provider_stably.testing import Fault
+from airflow_provider_stably.testing.emulator import EmulatedRun
 from tests.system.cell import Cell
-from tests.system.versions import TRIGGERER_TIMEOUT_SECONDS
+from tests.system.versions import DETECTION_SECONDS, TRIGGERER_TIMEOUT_SECONDS
+from tests.system.waiting import NotInTimeError
 
 _FAILURES = 3
 _SECOND_TRIGGERER = "triggerer-2"
@@ -77,25 +80,43 @@ def kill_worker(cell: Cell) -> None:
 
 
 def kill_process_and_retry(cell: Cell) -> None:
-    """Kill the task's own process; the run passes when the next try looks at it."""
+    """Kill the task's own process; the run passes when the next try looks at it, or at its own."""
     run = cell.watched()
     cell.task.kill_process()
-    cell.looked_at_again(run)
-    cell.end(run)
+    cell.end(cell.watched_again(run))
 
 
 def kill_worker_and_retry(cell: Cell) -> None:
-    """Kill the task's process and its supervisor; the run passes when the next try looks at it."""
+    """Kill the task's process and its supervisor; the next try's run passes."""
     run = cell.watched()
     cell.task.kill_worker()
-    cell.looked_at_again(run)
-    cell.end(run)
+    cell.end(cell.watched_again(run))
+
+
+def kill_worker_and_delay_callbacks(cell: Cell) -> None:
+    """Kill the worker, and let callbacks be called only when the next try watches its run.
+
+    On Airflow 2.11 there is no next try before they were called.
+    """
+    run = cell.watched()
+    with cell.airflow.programs["dag-processor"].paused(), suppress(NotInTimeError):
+        cell.task.kill_worker()
+        cell.watched_again(run, timeout=2 * DETECTION_SECONDS)
+    cell.called_back()
+    last = cell.watched_again(run)
+    _give_time_for_wrong_cancelling(cell, last)
+    cell.end(last)
 
 
 def kill_worker_while_starting(cell: Cell) -> None:
-    """Kill the worker before the answer to the start is there."""
+    """Kill the worker before the answer to the start is there; a run of the next try passes."""
     cell.starting()
     cell.task.kill_worker()
+    cell.airflow.wait_for(
+        lambda: len(cell.runs()) > 1 or cell.task.state == "failed", what="the next try to start or to fail"
+    )
+    for run in cell.runs()[1:]:
+        cell.end(run)
 
 
 def refuse_service(cell: Cell) -> None:
@@ -125,6 +146,22 @@ def rotate_key(cell: Cell) -> None:
     cell.emulator.api_key = "the-new-key"
     cell.looked_at_again(run, times=2)
     cell.end(run)
+
+
+def revoke_key(cell: Cell) -> None:
+    """Let the key be refused, and put the new one into the connection when the task has given up."""
+    cell.watched()
+    cell.emulator.api_key = "the-new-key"
+    cell.task.wait_for("failed")
+    cell.airflow.change_connection(f"stably_revoked_{cell.mode}", password="the-new-key")
+
+
+def mark_without_triggerer(cell: Cell) -> None:
+    """Mark the task failed while there is no triggerer."""
+    cell.watched()
+    cell.airflow.triggerer.kill()
+    cell.task.set_state("failed")
+    cell.airflow.triggerer.start()
 
 
 def kill_triggerer(cell: Cell) -> None:
@@ -171,18 +208,17 @@ def stall_triggerer(cell: Cell) -> None:
                 timeout=60 + TRIGGERER_TIMEOUT_SECONDS,
             )
             cell.looked_at_again(run)
-        _give_time_for_wrong_cancelling(cell)
+        _give_time_for_wrong_cancelling(cell, run)
         cell.end(run)
         cell.task.wait_for("success")
     finally:
         second.terminate()
 
 
-def _give_time_for_wrong_cancelling(cell: Cell) -> None:
-    """Wait until the first triggerer has beaten again and would have given its copy up."""
-    run = cell.runs()[0]
+def _give_time_for_wrong_cancelling(cell: Cell, run: EmulatedRun) -> None:
+    """Wait until a triggerer that stood still would have given its copy up, or a callback ended."""
     end = time.monotonic() + 6
-    while time.monotonic() < end and cell.live():
+    while time.monotonic() < end and run in cell.live():
         cell.looked_at_again(run)
 
 

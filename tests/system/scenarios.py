@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from airflow_provider_stably.testing import Fault
 from tests.system.cell import Cell
@@ -20,18 +20,22 @@ from tests.system.plays import (
     kill_process_and_retry,
     kill_triggerer,
     kill_worker,
+    kill_worker_and_delay_callbacks,
     kill_worker_and_retry,
     kill_worker_while_starting,
     mark_failed,
     mark_success,
+    mark_without_triggerer,
     never_answer,
     refuse_service,
+    revoke_key,
     rotate_key,
     stall_triggerer,
     take_over,
     terminate_triggerer,
 )
 from tests.system.verdicts import Verdict
+from tests.system.versions import is_airflow
 
 MODES = ("sync", "deferrable")
 
@@ -41,11 +45,15 @@ class Cannot:
     """Why a cell is not ok, and cannot be.
 
     :param verdict: What happens instead; the test fails if something better does, so that the docs follow.
-    :param reason: Why, with the versions of Airflow it holds for.
+    :param reason: Why, and what to do about it.
+    :param modes: The modes it holds in.
+    :param on: The versions of Airflow it holds for, as pip writes them.
     """
 
     verdict: Verdict
     reason: str
+    modes: tuple[str, ...] = MODES
+    on: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,7 @@ class Scenario:
     :param play: Does it, from the start of the DAG run on, or only waits for it to happen.
     :param ends: The states that the task may end in.
     :param starts: How many runs are started in all.
+    :param starts_another: On which versions of Airflow one more is.
     :param variant: Which of the DAGs in ``dags/matrix.py``.
     :param script: What the run does, see the emulator.
     :param task: Task id and map index of the task that is dealt with.
@@ -63,13 +72,14 @@ class Scenario:
     :param alone: Whether it disturbs others.
     :param marked_by_user: Whether the end is a user's word.
     :param start_fault: What goes wrong with the first start request; None: nothing.
-    :param cannot: The modes that cannot be ok.
+    :param cannot: Why it cannot be ok; the first that holds here counts.
     """
 
     name: str
     play: Callable[[Cell], None]
     ends: tuple[str, ...] = ("failed",)
     starts: int = 1
+    starts_another: str | None = None
     variant: str = "plain"
     script: str = "hangs"
     task: tuple[str, int] = ("tests", -1)
@@ -78,29 +88,39 @@ class Scenario:
     alone: bool = False
     marked_by_user: bool = False
     start_fault: Fault | None = None
-    cannot: Mapping[str, Cannot] = field(default_factory=dict)
+    cannot: tuple[Cannot, ...] = ()
+
+    def starts_here(self) -> int:
+        """Return how many runs are started on this Airflow."""
+        return self.starts + (self.starts_another is not None and is_airflow(self.starts_another))
+
+    def cannot_here(self, mode: str) -> Cannot | None:
+        """Return why a mode cannot be ok on this Airflow; None if it can."""
+        return next((each for each in self.cannot if mode in each.modes and is_airflow(each.on)), None)
 
 
 _SLOW = Fault(delay=4)
 """Less than the five seconds that Airflow grants a killed task."""
+_NO_STORE = "<3.3"
+"""Versions of Airflow without the task state store: a retry cannot know of the run before."""
 _NO_PROCESS = "a deferred task has no process"
 _NO_TRIGGER = "no triggerer is involved"
-_NOTHING_CALLED = "Airflow 3.0 and later call nothing then; the teardown recipe covers it"
-_UNTRACKED = "the run's id never arrived (any Airflow); no other run is started beside it"
-
-
-def _in_both(verdict: Verdict, reason: str) -> dict[str, Cannot]:
-    return dict.fromkeys(MODES, Cannot(verdict, reason))
+_NO_KEY = "no key that is known could cancel: put the new one into the connection first, then revoke the old"
+_NO_TRIGGERER = "Airflow deletes the trigger without calling it; the teardown recipe covers it"
+_NOTHING_CALLED = "Airflow 3 calls nothing then; the teardown recipe covers it"
+_NOTHING_CALLED_AT_RETRY = "Airflow 3 calls nothing then, and before 3.3 the next try cannot know of the run"
+_TOO_LATE = "by then Airflow has cleared the XCom that named the run; a retry_delay of a minute prevents it"
+_UNTRACKED = "the run's id never arrived; no other run is started beside it"
+_UNTRACKED_AT_RETRY = "the run's id never arrived, and before 3.3 the next try cannot know of the start"
 
 
 def _on_worker(name: str, play: Callable[[Cell], None], **options: object) -> Scenario:
     return Scenario(name, play, modes=("sync",), only_because=_NO_PROCESS, **options)
 
 
-def _on_triggerer(name: str, play: Callable[[Cell], None]) -> Scenario:
-    return Scenario(
-        name, play, ends=("success",), modes=("deferrable",), only_because=_NO_TRIGGER, alone=True
-    )
+def _on_triggerer(name: str, play: Callable[[Cell], None], **options: object) -> Scenario:
+    options = {"ends": ("success",)} | options
+    return Scenario(name, play, modes=("deferrable",), only_because=_NO_TRIGGER, alone=True, **options)
 
 
 SCENARIOS = (
@@ -115,15 +135,24 @@ SCENARIOS = (
     Scenario("marked failed during the start request", fail_while_starting, start_fault=_SLOW),
     Scenario("marked failed, the cancel call fails once", fail_with_cancel_failing_once),
     _on_worker(
-        "task process killed, a retry left", kill_process_and_retry, variant="retry", ends=("success",)
+        "task process killed, a retry left",
+        kill_process_and_retry,
+        variant="retry",
+        ends=("success",),
+        starts_another=_NO_STORE,
+        cannot=(Cannot(Verdict.LEAK, _NOTHING_CALLED_AT_RETRY, on=">=3,<3.3"),),
     ),
     _on_worker(
         "task process killed, no retry left",
         kill_process,
-        cannot={"sync": Cannot(Verdict.LEAK, _NOTHING_CALLED)},
+        cannot=(Cannot(Verdict.LEAK, _NOTHING_CALLED, on=">=3"),),
     ),
     _on_worker(
-        "whole worker killed, a retry left", kill_worker_and_retry, variant="retry", ends=("success",)
+        "whole worker killed, a retry left",
+        kill_worker_and_retry,
+        variant="retry",
+        ends=("success",),
+        starts_another=_NO_STORE,
     ),
     _on_worker("whole worker killed, no retry left", kill_worker),
     _on_worker(
@@ -131,17 +160,32 @@ SCENARIOS = (
         kill_worker_and_retry,
         variant="mapped_retry",
         ends=("success",),
+        starts_another=_NO_STORE,
         task=("tests", 0),
     ),
     _on_worker(
         "whole worker killed, mapped task, no retry left", kill_worker, variant="mapped", task=("tests", 0)
     ),
+    _on_worker(
+        "whole worker killed, a retry left, callbacks delayed",
+        kill_worker_and_delay_callbacks,
+        variant="shown",
+        ends=("success",),
+        starts_another=_NO_STORE,
+        alone=True,
+        cannot=(Cannot(Verdict.LEAK, _TOO_LATE, on=">=3,<3.3"),),
+    ),
     Scenario(
         "whole worker killed during the start request, a retry left",
         kill_worker_while_starting,
         variant="retry",
+        ends=("failed", "success"),
+        starts_another=_NO_STORE,
         start_fault=Fault(delay=60),
-        cannot=_in_both(Verdict.LEAK, _UNTRACKED),
+        cannot=(
+            Cannot(Verdict.LEAK, _UNTRACKED, on=">=3.3"),
+            Cannot(Verdict.LEAK, _UNTRACKED_AT_RETRY, on=_NO_STORE),
+        ),
     ),
     Scenario("status answers 503 several times", refuse_service, ends=("success",)),
     Scenario("status connection dropped several times", cut_connections, ends=("success",)),
@@ -151,15 +195,27 @@ SCENARIOS = (
         just_wait,
         variant="retry",
         start_fault=Fault(drop=True, processed=True),
-        cannot=_in_both(Verdict.LEAK, _UNTRACKED),
+        cannot=(Cannot(Verdict.LEAK, _UNTRACKED),),
     ),
     Scenario("cancelled in the dashboard, a retry left", cancel_in_dashboard, variant="retry"),
     Scenario("unknown status", just_wait, script="pauses", ends=("success",)),
     Scenario("API key rotated", rotate_key, variant="rotated", ends=("success",)),
+    Scenario(
+        "API key rotated, the old one revoked first",
+        revoke_key,
+        variant="revoked",
+        cannot=(Cannot(Verdict.LEAK, _NO_KEY),),
+    ),
     Scenario("cleared after its end", clear_after_the_end, ends=("success",), starts=2),
     _on_worker("teardown recipe, its sensor killed", kill_process, variant="teardown", task=("wait", -1)),
     _on_triggerer("triggerer killed and started again", kill_triggerer),
     _on_triggerer("triggerer terminated and started again", terminate_triggerer),
     _on_triggerer("triggerer killed, another takes over", take_over),
     _on_triggerer("triggerer stalls, another takes over", stall_triggerer),
+    _on_triggerer(
+        "marked failed while no triggerer is alive",
+        mark_without_triggerer,
+        ends=("failed",),
+        cannot=(Cannot(Verdict.LEAK, _NO_TRIGGERER),),
+    ),
 )

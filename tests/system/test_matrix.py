@@ -22,6 +22,9 @@ from tests.system.waiting import NotInTimeError
 SIDE_BY_SIDE = 7
 """How many cells are played at once: more of them would wait for two cores, not for Airflow."""
 
+OWN_CONNECTION = frozenset({"rotated", "revoked", "impatient"})
+"""Variants with an emulator of their own, and a stored connection that leads to it."""
+
 _CELLS = [
     pytest.param(scenario, mode, id=re.sub(r"\W+", "-", f"{scenario.name} {mode}"))
     for scenario in sorted(SCENARIOS, key=lambda scenario: scenario.alone)
@@ -82,7 +85,7 @@ def test_no_run_is_left_behind(scenario, mode, side_by_side, table, airflow, emu
     future: Future[Played] | None = side_by_side.get((scenario.name, mode))
     table[scenario.name, mode] = "BROKEN"
     played = play(scenario, mode, airflow, emulator) if future is None else future.result(timeout=900)
-    cannot = scenario.cannot.get(mode)
+    cannot = scenario.cannot_here(mode)
     expected = Verdict.OK if cannot is None else cannot.verdict
 
     if played.verdict is expected:
@@ -97,7 +100,7 @@ def test_no_run_is_left_behind(scenario, mode, side_by_side, table, airflow, emu
 def play(scenario: Scenario, mode: str, airflow, emulator) -> Played:
     """Play a cell and judge it."""
     project_id = re.sub(r"\W+", "-", f"{scenario.name} {mode}")
-    if scenario.variant in {"rotated", "impatient"}:
+    if scenario.variant in OWN_CONNECTION:
         with StablyEmulator(api_key=KEY, run_seconds=emulator.run_seconds) as own:
             extra = '{"allow_http": true, "timeout": 2}'
             airflow.add_connection(
@@ -124,11 +127,11 @@ def _play(scenario: Scenario, cell: Cell) -> Played:
         broken_off = f"; broken off: {error}"
     state = cell.settle()
     runs = cell.runs()
+    starts = scenario.starts_here()
     story = (
         f"{scenario.name}, {cell.mode}: the task ended {state}, of {scenario.ends}; "
-        f"{len(runs)} run(s) of {scenario.starts}: {[cell.emulator.status(run.run_id) for run in runs]}"
-        f"{broken_off}"
+        f"{len(runs)} run(s) of {starts}: {[cell.emulator.status(run.run_id) for run in runs]}{broken_off}"
     )
-    is_as_documented = not broken_off and state in scenario.ends and len(runs) == scenario.starts
+    is_as_documented = not broken_off and state in scenario.ends and len(runs) == starts
     verdict = judge(runs, state, marked_by_user=scenario.marked_by_user)
     return Played(verdict, is_as_documented, story)

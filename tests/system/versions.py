@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from packaging.specifiers import SpecifierSet
 
 from tests.system.rest import RestClient
 
@@ -189,9 +190,17 @@ class Airflow2(Airflow3):
         return (task_instance["triggerer_job"] or {}).get("hostname")
 
 
+def is_airflow(versions: str) -> bool:
+    """Tell whether the Airflow that the tests' Python has is one of some.
+
+    :param versions: As pip writes them, such as ``>=3,<3.3``; empty: any.
+    """
+    return SpecifierSet(versions).contains(version("apache-airflow"), prereleases=True)
+
+
 def airflow_of_this_python() -> Airflow3:
     """Return the ways of the Airflow that the tests' Python has."""
-    return Airflow2() if version("apache-airflow").startswith("2.") else Airflow3()
+    return Airflow2() if is_airflow("<3") else Airflow3()
 
 
 def _common_settings(site: Site) -> dict[str, str]:

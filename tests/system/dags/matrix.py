@@ -6,10 +6,19 @@ from datetime import timedelta
 
 from airflow.providers.common.compat.sdk import DAG, Param
 
+from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.operators.stably import StablyCancelRunOperator, StablyRunTestsOperator
 from airflow_provider_stably.sensors.stably import StablyRunSensor
 
-RETRY = {"retries": 1, "retry_delay": timedelta(seconds=1)}
+
+def show(context):
+    """Let the emulator see that callbacks are called; it knows no such run."""
+    project_id = context["dag_run"].conf["project_id"]
+    StablyHook().get_run(f"callback-of-{project_id}", project_id=project_id)
+
+
+RETRY = {"retries": 1, "retry_delay": timedelta(seconds=10)}  # time for the callbacks before 3.3
+RETRY_SOON = {"retries": 1, "retry_delay": timedelta(seconds=1)}
 RUN = {
     "project_id": "{{ params.project_id }}",
     "playwright_project_name": "{{ params.script }}",
@@ -20,6 +29,7 @@ MODES = {"sync": False, "deferrable": True}
 VARIANTS = {
     "plain": {},
     "retry": RETRY,
+    "shown": RETRY_SOON | {"on_retry_callback": show, "on_failure_callback": show},
     "execution_timeout": {"execution_timeout": timedelta(seconds=10)},
     "timeout": {"timeout": 6},
 }
@@ -40,7 +50,7 @@ for mode, deferrable in MODES.items():
         crashing = StablyRunTestsOperator(task_id="tests", deferrable=deferrable, **RUN)
         crashing.poll_interval = "not a number"  # past the check; whoever waits stumbles over it
 
-    for variant in ("rotated", "impatient"):
+    for variant in ("rotated", "revoked", "impatient"):
         with dag_of(mode, variant):
             StablyRunTestsOperator(
                 task_id="tests", deferrable=deferrable, stably_conn_id=f"stably_{variant}_{mode}", **RUN
