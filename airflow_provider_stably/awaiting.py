@@ -15,8 +15,8 @@ async def is_awaited(ti: Any, run_id: str) -> bool:
 
     :param ti: The trigger's ``task_instance``.
     """
-    # Not asyncio.to_thread: before 3.3 Airflow then reads the answer on an event loop of the thread's own,
-    # which fails, and the triggerer stumbles over that answer and ends.
+    # Not asyncio.to_thread: Airflow 3.0 and 3.1 would read the answer on an event loop of the thread's own,
+    # which fails, and the triggerer would stumble over that answer and end. Until 3.2 is the oldest.
     return await sync_to_async(_is_awaited, thread_sensitive=False)(ti, run_id)
 
 

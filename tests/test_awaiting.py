@@ -49,7 +49,7 @@ async def test_a_deferred_task_waits_for_the_run_in_its_xcom(ti, airflow_knows, 
 
 
 async def test_airflow_is_asked_on_the_loop_of_the_trigger(ti, monkeypatch):
-    """Before 3.3 Airflow 3 reads answers by async_to_sync, which must find the triggerer's loop."""
+    """Airflow 3.0 and 3.1 read answers by async_to_sync, which must find the triggerer's loop."""
     asked_on = []
 
     async def ask():

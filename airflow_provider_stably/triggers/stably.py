@@ -165,8 +165,8 @@ class StablyRunTrigger(BaseTrigger):
 async def _seen_through(work: Coroutine[Any, Any, T]) -> T:
     """Await something that goes on although this wait for it is cancelled.
 
-    Airflow cancels a trigger again every second until it has ended, ``on_kill`` included. And a question to
-    Airflow that is cut off ends the whole triggerer before 3.2: its answer is taken for the next one's.
+    Airflow 3 cancels a trigger again every second until it has ended, ``on_kill`` included. And a question to
+    Airflow 3.0 or 3.1 that is cut off ends the whole triggerer: its answer is taken for the next one's.
     """
     going_on = asyncio.ensure_future(work)
     _going_on.add(going_on)

@@ -160,7 +160,7 @@ async def test_cancelling_goes_on_although_airflow_cancels_the_trigger_again(
 
 
 async def test_asking_for_the_connection_is_not_cut_off(trigger, monkeypatch):
-    """Before Airflow 3.2 an answer that nobody waits for any more ends the triggerer."""
+    """On Airflow 3.0 and 3.1 an answer that nobody waits for any more ends the triggerer."""
     asked, answer, was_taken = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def slowly(hook):
