@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.providers.common.compat.sdk import TaskInstanceState, XCom
-from asgiref.sync import sync_to_async
 
+from airflow_provider_stably.asking import ask
 from airflow_provider_stably.run_reference import STABLY_RUN_KEY
 
 
@@ -15,9 +15,7 @@ async def is_awaited(ti: Any, run_id: str) -> bool:
 
     :param ti: The trigger's ``task_instance``.
     """
-    # Not asyncio.to_thread: Airflow 3.0 and 3.1 would read the answer on an event loop of the thread's own,
-    # which fails, and the triggerer would stumble over that answer and end. Until 3.2 is the oldest.
-    return await sync_to_async(_is_awaited, thread_sensitive=False)(ti, run_id)
+    return await ask(_is_awaited, ti, run_id)
 
 
 def _is_awaited(ti: Any, run_id: str) -> bool:

@@ -1,7 +1,4 @@
-"""Which runs the tasks of a DAG run have started, as a triggerer can see it: it has no task instance at hand.
-
-Blocks: on an event loop, call it in a thread.
-"""
+"""Which runs the tasks of a DAG run have started, as a triggerer sees it, which has no task instance."""
 
 from __future__ import annotations
 
@@ -10,15 +7,22 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import XCom
 
+from airflow_provider_stably.asking import ask
 from airflow_provider_stably.run_reference import STABLY_RUN_KEY, RunReference
 
 
-def runs_seen_by_triggerer(dag_id: str, dag_run_id: str, names: str | Sequence[str]) -> list[RunReference]:
+async def runs_seen_by_triggerer(
+    dag_id: str, dag_run_id: str, names: str | Sequence[str]
+) -> list[RunReference]:
     """Return the runs that tasks or task groups have started, mapped ones included (Airflow 3.1 and later).
 
     :param names: Tasks or task groups, one or several, with their task groups' prefix.
     :raises ValueError: if an XCom of that key is not ours.
     """
+    return await ask(_runs, dag_id, dag_run_id, names)
+
+
+def _runs(dag_id: str, dag_run_id: str, names: str | Sequence[str]) -> list[RunReference]:
     runs: dict[RunReference, None] = {}
     for name in [names] if isinstance(names, str) else names:
         for instance in _instances(dag_id, dag_run_id, name):

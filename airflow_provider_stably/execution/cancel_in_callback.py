@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_stably.api.protocol import check_id
+from airflow_provider_stably.asking import ask
 from airflow_provider_stably.best_effort import acancel_in_time, best_effort, cancel_in_time
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.own_run import saw_the_end
@@ -47,10 +47,10 @@ class CancelInCallback:
                 cancel_in_time(runs, stably_conn_id=self._notifier.stably_conn_id)
 
     async def async_notify(self) -> None:
-        """Do the same on an event loop, where Airflow must be asked from a thread."""
+        """Do the same on the event loop of a triggerer."""
         with best_effort(_FAILURE):
             by_id = self._notifier.run_ids is not None
-            runs = await asyncio.to_thread(self._named_runs if by_id else self._runs_seen_by_triggerer)
+            runs = await ask(self._named_runs) if by_id else await self._runs_seen_by_triggerer()
             if self._are_any(runs):
                 await acancel_in_time(runs, stably_conn_id=self._notifier.stably_conn_id)
 
@@ -86,11 +86,11 @@ class CancelInCallback:
             runs += runs_of(ti, task_id, map_index=index)
         return runs
 
-    def _runs_seen_by_triggerer(self) -> list[RunReference]:
+    async def _runs_seen_by_triggerer(self) -> list[RunReference]:
         if self._notifier.task_ids is None:
             raise ValueError("name task_ids or run_ids: a deadline's callback belongs to no task")
         dag_run: Any = self._context["dag_run"]
-        return runs_seen_by_triggerer(dag_run["dag_id"], dag_run["dag_run_id"], self._notifier.task_ids)
+        return await runs_seen_by_triggerer(dag_run["dag_id"], dag_run["dag_run_id"], self._notifier.task_ids)
 
     def _render(self, value: Any) -> Any:
         """Render a template on a copy: the notifier may be shared."""

@@ -1,0 +1,84 @@
+"""What Airflow calls when something fails: the table in ``docs/callbacks.md``, measured."""
+
+from __future__ import annotations
+
+import re
+import time
+from importlib.metadata import version
+
+import pytest
+
+from tests.constants import ROOT
+from tests.system.cell import Cell
+from tests.system.versions import DETECTION_SECONDS
+
+AIRFLOW = re.match(r"\d+\.\d+", version("apache-airflow"))[0]
+SETTLING_SECONDS = 5
+"""How long a callback that is not documented has to show up."""
+
+
+def _let_it_fail(task):
+    """Do nothing: the task raises an error."""
+
+
+FAILURES = {
+    "the task raises an error": ("callbacks_calls", 0, _let_it_fail),
+    "the task is marked failed": ("callbacks_calls", 120, lambda task: task.set_state("failed")),
+    "the DAG run is set failed": ("callbacks_calls", 120, lambda task: task.dag_run.set_state("failed")),
+    "the DAG run runs into `dagrun_timeout`": ("callbacks_calls_timeout", 120, _let_it_fail),
+    "only the task's process is killed": ("callbacks_calls", 120, lambda task: task.kill_process()),
+    "the whole worker is killed": ("callbacks_calls", 120, lambda task: task.kill_worker()),
+}
+"""What the docs call it to the DAG, how long its task works, and what is done to it."""
+
+
+def _table():
+    """Read the table of the docs: what fails to version to the callbacks that are made."""
+    text = (ROOT / "docs/callbacks.md").read_text()
+    (table,) = re.findall(r"^\| what fails .*?(?=\n\n)", text, re.MULTILINE | re.DOTALL)
+    (_, *versions), _, *rows = (
+        [cell.strip() for cell in row.strip("|").split("|")] for row in table.split("\n")
+    )
+    return {
+        failure: {
+            name: set(re.findall(r"task|DAG|downstream", cell))
+            for name, cell in zip(versions, cells, strict=True)
+        }
+        for failure, *cells in rows
+    }
+
+
+def _called(cell):
+    """Return which callbacks have left their mark."""
+    seen = [
+        request.run_id or ""
+        for request in list(cell.emulator.journal)
+        if request.project_id == cell.project_id
+    ]
+    return {run_id.partition("-")[0] for run_id in seen}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_airflow_calls_what_the_docs_say(failure, airflow, emulator):
+    """After each kind of failure the documented callbacks are made, and no other."""
+    dag_id, seconds, fail = FAILURES[failure]
+    cell = Cell(airflow, emulator, "sync", re.sub(r"\W+", "-", failure))
+    cell.dag_run = airflow.trigger(dag_id, {"project_id": cell.project_id, "seconds": seconds})
+    task = cell.dag_run.task("work")
+    if seconds:
+        task.wait_for("running")
+    fail(task)
+
+    cell.dag_run.wait_for("failed", timeout=DETECTION_SECONDS + 30)
+
+    documented = _table()[failure][AIRFLOW]
+    airflow.wait_for(lambda: _called(cell) >= documented, what=f"the callbacks {documented}")
+    end = time.monotonic() + SETTLING_SECONDS
+    while time.monotonic() < end:
+        assert _called(cell) <= documented
+        time.sleep(0.5)
+
+
+def test_the_table_is_about_these_failures():
+    """The docs' rows are what is played here."""
+    assert set(_table()) == set(FAILURES)
