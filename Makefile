@@ -37,7 +37,7 @@ lint: $(READY) ## Check style, formatting and types
 test-package: $(READY) ## Build the package and try it in an environment of its own
 	@$(BIN)/python scripts/check_package.py --constraints $(CONSTRAINTS)
 
-test-system: $(READY) ## Test a real Airflow of separate processes (needs Debian's postgresql)
+test-system: $(READY) ## Test a real Airflow of separate processes (needs Debian's postgresql, redis-server)
 	$(BIN)/pytest tests/system
 
 constraints: $(READY) $(PYTHONS:%=newest-%) ## Pin the newest versions anew, for each Python

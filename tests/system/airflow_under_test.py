@@ -18,7 +18,7 @@ from tests.system import component_name
 from tests.system.dag_runs import DagRun, TaskInstance
 from tests.system.processes import Program
 from tests.system.rest import RestClient, RestError
-from tests.system.versions import Site, airflow_of_this_python
+from tests.system.versions import Site, airflow_of_this_python, celery_settings
 from tests.system.waiting import PATIENCE_SECONDS, wait_for
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ class AirflowUnderTest:
 
     @property
     def scheduler(self) -> Program:
-        """The scheduler, with the LocalExecutor and all workers below it."""
+        """The scheduler; with the LocalExecutor all workers are below it."""
         return self.programs["scheduler"]
 
     @property
@@ -82,6 +82,11 @@ class AirflowUnderTest:
         """Return the triggerer that a deferred task is assigned to; None while there is none."""
         name = self._airflow.triggerer_name(task.describe(), self.rest)
         return self.programs[name] if name is not None else None
+
+    def worker_of(self, task: TaskInstance) -> Program | None:
+        """Return the Celery worker that has a running task; None while there is none."""
+        facts = task.describe()
+        return self.programs[facts["hostname"]] if facts["state"] == "running" and facts["hostname"] else None
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> DagRun:
         """Start a DAG run, as soon as the DAG is parsed.
@@ -140,10 +145,10 @@ class AirflowUnderTest:
         return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
     def _configuration(self) -> dict[str, str]:
-        return {
-            f"AIRFLOW__{key.replace('.', '__').upper()}": value
-            for key, value in self._airflow.settings(self.site).items()
-        } | {
+        settings = self._airflow.settings(self.site)
+        if self.site.broker is not None:
+            settings |= celery_settings(self.site.broker)
+        return {f"AIRFLOW__{key.replace('.', '__').upper()}": value for key, value in settings.items()} | {
             "AIRFLOW_HOME": str(self.site.home),
             "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",

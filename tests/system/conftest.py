@@ -1,4 +1,4 @@
-"""One PostgreSQL, one emulator, one Airflow for all system tests; their logs in the report of a failure."""
+"""One emulator, one Airflow for most system tests, one with Celery; logs in the report of a failure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import os
 import secrets
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -17,7 +19,10 @@ from tests.constants import KEY, PROJECT, ROOT
 from tests.system.airflow_under_test import AirflowUnderTest
 from tests.system.postgres import PostgresServer
 from tests.system.processes import adopt_orphans, family, free_port, kill_descendants
+from tests.system.redis import RedisServer
 from tests.system.versions import Site
+
+T = TypeVar("T")
 
 RUN_SECONDS = 5.0
 """How long a run takes in the emulator, unless its script says otherwise."""
@@ -60,32 +65,53 @@ def emulator() -> Iterator[StablyEmulator]:
 
 
 @pytest.fixture(scope="session")
-def postgres(home, _no_process_left) -> Iterator[PostgresServer]:
-    """The server of Airflow's metadata database."""
+def airflow(home, emulator, _no_process_left) -> Iterator[AirflowUnderTest]:
+    """A running Airflow whose connection ``stably_default`` leads to the emulator."""
+    with _running(home / "local", emulator) as airflow:
+        yield airflow
+
+
+@pytest.fixture(scope="module")
+def celery_airflow(home, emulator, _no_process_left) -> Iterator[AirflowUnderTest]:
+    """Another with two Celery workers and two triggerers, only while a module's tests run: it is large."""
+    folder = home / "celery"
+    folder.mkdir()
+    with _installed(RedisServer, folder) as redis, _running(folder, emulator, broker=redis.url) as airflow:
+        airflow.start_triggerer("triggerer-2")
+        yield airflow
+
+
+@contextmanager
+def _running(folder: Path, emulator: StablyEmulator, broker: str | None = None) -> Iterator[AirflowUnderTest]:
+    """Run an Airflow with a database of its own.
+
+    :param folder: For its home and all logs.
+    :param broker: As in :class:`tests.system.versions.Site`.
+    """
+    global _airflow  # noqa: PLW0603 - a report has no fixtures
+    folder.mkdir(exist_ok=True)
+    with _installed(PostgresServer, folder) as postgres:
+        site = Site(
+            home=folder,
+            dags=_DAGS,
+            database=postgres.address,
+            port=free_port(),
+            key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+            broker=broker,
+        )
+        connections = {"AIRFLOW_CONN_STABLY_DEFAULT": emulator.connection(login=PROJECT)}
+        _airflow = AirflowUnderTest(site, environment=connections | _mutation())
+        with _airflow:
+            yield _airflow
+        _airflow = None
+
+
+def _installed(server: Callable[[Path], T], logs: Path) -> T:
+    """Make a server, or end all tests if its program is not installed."""
     try:
-        server = PostgresServer(home)
+        return server(logs)
     except FileNotFoundError as error:
         pytest.exit(str(error), returncode=pytest.ExitCode.TESTS_FAILED)
-    with server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def airflow(home, postgres, emulator) -> Iterator[AirflowUnderTest]:
-    """A running Airflow whose connection ``stably_default`` leads to the emulator."""
-    global _airflow  # noqa: PLW0603 - a report has no fixtures
-    site = Site(
-        home=home,
-        dags=_DAGS,
-        database=postgres.address,
-        port=free_port(),
-        key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
-    )
-    connections = {"AIRFLOW_CONN_STABLY_DEFAULT": emulator.connection(login=PROJECT)}
-    _airflow = AirflowUnderTest(site, environment=connections | _mutation())
-    with _airflow:
-        yield _airflow
-    _airflow = None
 
 
 @pytest.hookimpl(tryfirst=True)

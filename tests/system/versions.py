@@ -26,6 +26,8 @@ TASK_HEARTBEAT_TIMEOUT_SECONDS = 10
 TRIGGERER_TIMEOUT_SECONDS = 6
 """A triggerer that has been silent for so long loses its triggers to another one."""
 
+CELERY_WORKERS = ("worker-1", "worker-2")
+
 DETECTION_SECONDS = TASK_HEARTBEAT_TIMEOUT_SECONDS + 10
 """A lost task is given up within this time, on a busy machine too."""
 
@@ -38,6 +40,8 @@ class Site:
     :param database: User, host, port and name of its PostgreSQL database, as in a URL.
     :param port: Port of its REST API.
     :param key: A Fernet key; also what its components sign requests to each other with.
+    :param broker: Address of the Redis server that hands tasks to Celery workers; None: there are none, and
+        the LocalExecutor runs tasks below the scheduler.
     """
 
     home: Path
@@ -45,6 +49,7 @@ class Site:
     database: str
     port: int
     key: str
+    broker: str | None = None
 
     @property
     def url(self) -> str:
@@ -65,7 +70,7 @@ class Airflow3:
             "scheduler": ["scheduler", "--skip-serve-logs"],
             "dag-processor": ["dag-processor"],
             "triggerer": ["triggerer", "--skip-serve-logs"],
-        }
+        } | ({name: _celery_worker(site, name) for name in CELERY_WORKERS} if site.broker else {})
 
     def settings(self, site: Site) -> dict[str, str]:
         """Return the configuration, ``section.key`` to value."""
@@ -222,3 +227,29 @@ def _common_settings(site: Site) -> dict[str, str]:
         "triggerer.triggerer_health_check_threshold": str(TRIGGERER_TIMEOUT_SECONDS),
         "usage_data_collection.enabled": "False",
     }
+
+
+def celery_settings(broker: str) -> dict[str, str]:
+    """Return what configures Celery, whatever Airflow's version.
+
+    :param broker: As in :class:`Site`.
+    """
+    return {
+        "core.executor": "CeleryExecutor",
+        "celery.broker_url": f"{broker}/0",
+        "celery.result_backend": f"{broker}/1",
+        "celery.worker_concurrency": "8",
+        # Dozens of tasks that start one after the other keep two cores busy, and heartbeats waiting.
+        "scheduler.task_instance_heartbeat_timeout": "20",
+    }
+
+
+def _celery_worker(site: Site, name: str) -> list[str]:
+    pid_file = site.home / f"{name}.pid"
+    return [
+        "celery",
+        "worker",
+        f"--celery-hostname={name}",
+        f"--pid={pid_file}",
+        "--skip-serve-logs",
+    ]

@@ -76,3 +76,8 @@ for mode, deferrable in MODES.items():
         )
         stop = StablyCancelRunOperator(task_id="stop", task_ids="start").as_teardown(setups=start)
         start >> wait >> stop
+
+with dag_of("deferrable", "many", max_active_tasks=6):  # so many start at once, and any number waits deferred
+    StablyRunTestsOperator.partial(task_id="tests", deferrable=True, **RUN).expand(
+        environment=[f"staging-{number}" for number in range(50)]
+    )

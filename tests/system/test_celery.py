@@ -1,0 +1,181 @@
+"""No run left behind by Celery workers and triggerers, one of each killed while Stably runs go on."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+import pytest
+
+from airflow_provider_stably.testing import StablyEmulator
+from tests.constants import PROJECT
+from tests.system.airflow_under_test import AirflowUnderTest
+from tests.system.cell import Cell
+from tests.system.dag_runs import DagRun
+from tests.system.processes import Program
+from tests.system.verdicts import Verdict, judge
+from tests.system.versions import CELERY_WORKERS
+from tests.system.waiting import NotInTimeError
+
+_MAPPED = 50
+_AT_ONCE_SECONDS = 240.0
+"""How long fifty tasks may take to start: two cores, and two seconds of work each."""
+
+
+@dataclass(frozen=True)
+class Played:
+    """What was played, ended.
+
+    :param many: One DAG run of fifty mapped deferred waits.
+    :param retried: Waits on the killed worker with a retry left.
+    :param lost: Waits on the killed worker without one.
+    :param spared: Waits on the other worker.
+    :param failed: A DAG run that failed with one worker left, with a callback that cancels.
+    :param cancel: A DAG run that cancelled ``to_cancel`` with one worker left.
+    """
+
+    many: Cell
+    retried: list[Cell]
+    lost: list[Cell]
+    spared: list[Cell]
+    failed: Cell
+    cancel: DagRun
+    to_cancel: list[str]
+
+
+@pytest.fixture(scope="module")
+def played(celery_airflow, emulator):
+    """One worker and one triggerer killed with everything on the way, and all that came of it."""
+    airflow = celery_airflow
+    airflow.wait_for(
+        lambda: all(_is_ready(airflow.programs[name]) for name in CELERY_WORKERS), what="workers"
+    )
+    on_workers: list[Cell] = []
+    while not (worker := _worker_with_both(airflow, on_workers)):
+        for variant in ("retry", "plain"):
+            on_workers.append(_begin(airflow, emulator, variant, "sync", len(on_workers)))
+        for cell in on_workers:
+            cell.watched()
+    many = _begin(airflow, emulator, "many", "deferrable", 0)
+    airflow.wait_for(lambda: len(many.runs()) == _MAPPED, what="fifty starts", timeout=_AT_ONCE_SECONDS)
+    _looked_at_again(many)
+    hit = [cell for cell in on_workers if airflow.worker_of(cell.task) is worker]
+
+    worker.kill()
+    airflow.triggerer_of(many.task).kill()
+
+    to_cancel = [emulator.add_run(project_id=PROJECT) for _ in range(3)]
+    cancel = airflow.trigger("harness_cancel", {"run_ids": to_cancel})
+    failed = Cell(airflow, emulator, "sync", "celery-failed")
+    failed.dag_run = airflow.trigger("failing", {"project_id": failed.project_id})
+    retried = [cell for cell in hit if "retry" in cell.project_id]
+    with suppress(NotInTimeError):  # that is for the tests to say
+        for cell in retried:
+            cell.looked_at_again(cell.runs()[0])
+        _looked_at_again(many)
+    lost = [cell for cell in hit if cell not in retried]
+    spared = [cell for cell in on_workers if cell not in hit]
+    for cell in [*retried, *spared, many]:
+        for run in cell.runs():
+            cell.end(run)
+    many.dag_run.wait_for("success", "failed", timeout=_AT_ONCE_SECONDS)
+    for cell in [many, *on_workers]:
+        cell.settle()
+    for dag_run in (cancel, failed.dag_run):
+        dag_run.wait_for("success", "failed")
+    with suppress(NotInTimeError):
+        airflow.wait_for(lambda: not failed.live(), what="the failure callback")
+    return Played(many, retried, lost, spared, failed, cancel, to_cancel)
+
+
+def test_each_of_fifty_mapped_tasks_succeeds_with_its_own_run(played):
+    """Fifty deferred waits survive a triggerer: each is green and has seen its own run pass."""
+    states = played.many.dag_run.task_states()
+    returned = [played.many.dag_run.task("tests", map_index=index).xcom() for index in range(_MAPPED)]
+
+    assert states == {("tests", index): "success" for index in range(_MAPPED)}
+    assert {each["run_id"] for each in returned} == {run.run_id for run in played.many.runs()}
+    assert {each["status"] for each in returned} == {"PASSED"}
+    assert [run.started_with["branch"] for run in _by_map_index(played.many)] == [
+        f"tests/{index}" for index in range(_MAPPED)
+    ]
+
+
+def test_next_try_goes_on_with_the_run_of_the_lost_worker(played):
+    """What waited on the killed worker with a retry left is green with the run that its first try started."""
+    for cell in played.retried:
+        assert len(cell.runs()) == 1
+        assert (cell.task.state, cell.task.try_number) == ("success", 2)
+
+
+def test_run_of_the_lost_worker_is_cancelled(played, emulator):
+    """What waited on the killed worker without a retry is red, and its callback has cancelled its run."""
+    for cell in played.lost:
+        assert cell.task.state == "failed"
+        assert [emulator.status(run.run_id) for run in cell.runs()] == ["CANCELLED"]
+
+
+def test_other_worker_is_not_disturbed(played):
+    """What waited on the other worker is green in its first try."""
+    for cell in played.spared:
+        assert (cell.task.state, cell.task.try_number) == ("success", 1)
+
+
+def test_runs_are_cancelled_with_one_worker_left(played, emulator):
+    """A cancel operator that is started right after the loss reaches its runs."""
+    assert played.cancel.task("cancel").xcom() == played.to_cancel
+    assert {emulator.status(run_id) for run_id in played.to_cancel} == {"CANCELLED"}
+
+
+def test_failure_callback_cancels_with_one_worker_left(played, emulator):
+    """A task that fails after the loss cancels the run that another one had started."""
+    assert played.failed.dag_run.state == "failed"
+    assert [emulator.status(run.run_id) for run in played.failed.runs()] == ["CANCELLED"]
+
+
+def test_nothing_is_lost_and_nothing_doubled(played):
+    """Each task started one run, none is left live, and no colour lies."""
+    on_workers = [*played.retried, *played.lost, *played.spared]
+
+    verdicts = {cell.project_id: judge(cell.runs(), cell.task.state) for cell in on_workers}
+
+    assert set(verdicts.values()) == {Verdict.OK}, verdicts
+    assert [len(cell.runs()) for cell in on_workers] == [1] * len(on_workers)
+    assert len(played.many.runs()) == _MAPPED
+    assert not played.many.live()
+
+
+def _begin(airflow: AirflowUnderTest, emulator: StablyEmulator, variant: str, mode: str, number: int) -> Cell:
+    cell = Cell(airflow, emulator, mode, f"celery-{variant}-{number}")
+    cell.begin(variant, script="hangs", map_index=0 if variant == "many" else -1)
+    return cell
+
+
+def _is_ready(worker: Program) -> bool:
+    return f"celery@{worker.name} ready" in worker.log.read_text()
+
+
+def _worker_with_both(airflow: AirflowUnderTest, cells: list[Cell]) -> Program | None:
+    """Return a worker that has both a task with a retry left and one without; None if none has."""
+    variants = {name: set() for name in CELERY_WORKERS}
+    for cell in cells:
+        variants[airflow.worker_of(cell.task).name].add("retry" in cell.project_id)
+    return next((airflow.programs[name] for name, found in variants.items() if len(found) == 2), None)
+
+
+def _looked_at_again(cell: Cell) -> None:
+    """Wait until each of a cell's runs is looked at, from now on."""
+    before = {run.run_id: _looks(cell, run.run_id) for run in cell.runs()}
+    cell.airflow.wait_for(
+        lambda: all(_looks(cell, run_id) > looks for run_id, looks in before.items()),
+        what=f"status requests about all {len(before)} runs of {cell.project_id}",
+        timeout=120,
+    )
+
+
+def _looks(cell: Cell, run_id: str) -> int:
+    return len(cell.emulator.requests("get", run_id=run_id))
+
+
+def _by_map_index(cell: Cell) -> list:
+    return sorted(cell.runs(), key=lambda run: int(run.started_with["branch"].rpartition("/")[2]))
