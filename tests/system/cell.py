@@ -106,16 +106,12 @@ class Cell:
         run.run_seconds = (datetime.now(UTC) - run.created_at).total_seconds()
         run.script = script
 
-    def settle(self) -> str:
-        """Wait until task and DAG run have ended and, for a while, until no run is live.
-
-        :returns: The task's state.
-        """
+    def settle(self) -> None:
+        """Wait until task and DAG run have ended and, for a while, until no run is live."""
         self.dag_run.wait_for("success", "failed", timeout=120)
-        state = self.task.wait_for(*_FINAL, timeout=30)["state"]
+        self.task.wait_for(*_FINAL, timeout=30)
         with suppress(NotInTimeError):  # that is for the verdict to say
             self.airflow.wait_for(lambda: not self.live(), what="the runs' end", timeout=_SETTLING_SECONDS)
-        return state
 
     def _looks(self, run: EmulatedRun) -> int:
         return len(self.emulator.requests("get", run_id=run.run_id))

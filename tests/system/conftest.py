@@ -17,6 +17,7 @@ import pytest
 from airflow_provider_stably.testing import StablyEmulator
 from tests.constants import KEY, PROJECT, ROOT
 from tests.system.airflow_under_test import AirflowUnderTest
+from tests.system.mechanisms import MECHANISMS
 from tests.system.postgres import PostgresServer
 from tests.system.processes import adopt_orphans, family, free_port, kill_descendants
 from tests.system.redis import RedisServer
@@ -24,14 +25,27 @@ from tests.system.versions import Site
 
 T = TypeVar("T")
 
+_HERE = Path(__file__).parent
+# With a mechanism switched off only the matrix is of interest.
+collect_ignore = [
+    path.name for path in _HERE.glob("test_*.py") if "MUTATE" in os.environ and path.stem != "test_matrix"
+]
+
 RUN_SECONDS = 5.0
 """How long a run takes in the emulator, unless its script says otherwise."""
 
-_DAGS = Path(__file__).with_name("dags")
-_MUTATIONS = Path(__file__).with_name("mutations")
+_DAGS = _HERE / "dags"
+_MUTATIONS = _HERE / "mutations"
 _LINES_IN_REPORT = 40
 _airflow: AirflowUnderTest | None = None
 _log_sizes = pytest.StashKey[dict[Path, int]]()
+
+
+def pytest_configure(config):
+    """Refuse a mechanism that there is not."""
+    mechanism = os.environ.get("MUTATE")
+    if mechanism is not None and mechanism not in MECHANISMS:
+        raise pytest.UsageError(f"MUTATE={mechanism}: name one of {', '.join(MECHANISMS)}")
 
 
 @pytest.fixture(scope="session")
@@ -133,8 +147,8 @@ def pytest_runtest_makereport(item, call):
 
 
 def _mutation() -> dict[str, str]:
-    """Return what switches the mechanism off that ``MUTATE`` names, see ``mutations/sitecustomize.py``."""
-    if not (mechanism := os.environ.get("MUTATE")):
+    """Return what switches the mechanism off that ``MUTATE`` names, see ``mechanisms.py``."""
+    if (mechanism := os.environ.get("MUTATE")) is None:
         return {}
     return {"MUTATE": mechanism, "PYTHONPATH": f"{_MUTATIONS}{os.pathsep}{ROOT}"}
 

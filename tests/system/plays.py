@@ -67,6 +67,12 @@ def fail_with_cancel_failing_once(cell: Cell) -> None:
     cell.task.set_state("failed")
 
 
+def give_up_before_retry(cell: Cell) -> None:
+    """Mark the task failed while it waits for its retry."""
+    cell.task.wait_for("up_for_retry")
+    cell.task.set_state("failed")
+
+
 def kill_process(cell: Cell) -> None:
     """Kill the task's own process."""
     cell.watched()
@@ -77,6 +83,12 @@ def kill_worker(cell: Cell) -> None:
     """Kill the task's process and its supervisor."""
     cell.watched()
     cell.task.kill_worker()
+
+
+def kill_worker_and_give_up(cell: Cell) -> None:
+    """Kill the task's process and its supervisor; mark the task failed while it waits for its retry."""
+    kill_worker(cell)
+    give_up_before_retry(cell)
 
 
 def kill_process_and_retry(cell: Cell) -> None:

@@ -15,12 +15,14 @@ from tests.system.plays import (
     fail_dag_run,
     fail_while_starting,
     fail_with_cancel_failing_once,
+    give_up_before_retry,
     just_wait,
     kill_process,
     kill_process_and_retry,
     kill_triggerer,
     kill_worker,
     kill_worker_and_delay_callbacks,
+    kill_worker_and_give_up,
     kill_worker_and_retry,
     kill_worker_while_starting,
     mark_failed,
@@ -61,6 +63,9 @@ class Cannot:
     def verdicts(self) -> set[Verdict]:
         """What the cell may come to."""
         return {self.verdict, Verdict.OK} if self.at_times else {self.verdict}
+
+    def __str__(self) -> str:
+        return f"cannot: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,7 @@ _NO_PROCESS = "a deferred task has no process"
 _NO_TRIGGER = "no triggerer is involved"
 _NO_KEY = "no key that is known could cancel: put the new one into the connection first, then revoke the old"
 _NO_TRIGGERER = "Airflow deletes the trigger without calling it; the teardown recipe covers it"
+_NOBODY_LEFT = "nobody watches the run until the retry; the teardown recipe covers it"
 _NOTHING_CALLED = "Airflow 3 calls nothing then; the teardown recipe covers it"
 _OVERLAP = "at times the next run starts seconds before the trigger cancels; before 3.3 it cannot know of it"
 _TOO_LATE = "by then Airflow has cleared the XCom that named the run; a retry_delay of a minute prevents it"
@@ -145,6 +151,7 @@ SCENARIOS = (
     Scenario("the operator's timeout", just_wait, variant="timeout"),
     Scenario("dagrun_timeout", just_wait, variant="dagrun_timeout", ends=("failed", "skipped")),
     Scenario("the watching crashes", just_wait, variant="crash"),
+    Scenario("the watching crashes, given up before its retry", give_up_before_retry, variant="crash_retry"),
     Scenario("marked failed during the start request", fail_while_starting, start_fault=_SLOW),
     Scenario("marked failed, the cancel call fails once", fail_with_cancel_failing_once),
     _on_worker(
@@ -168,6 +175,12 @@ SCENARIOS = (
     ),
     _on_worker("whole worker killed, no retry left", kill_worker),
     _on_worker(
+        "whole worker killed, given up before its retry",
+        kill_worker_and_give_up,
+        variant="late_retry",
+        cannot=(Cannot(Verdict.LEAK, _NOBODY_LEFT, on=">=3.3"),),
+    ),
+    _on_worker(
         "whole worker killed, mapped task, a retry left",
         kill_worker_and_retry,
         variant="mapped_retry",
@@ -185,7 +198,7 @@ SCENARIOS = (
         ends=("success",),
         starts_another=_NO_STORE,
         alone=True,
-        cannot=(Cannot(Verdict.LEAK, _TOO_LATE, on=">=3,<3.3"),),
+        cannot=(Cannot(Verdict.DUP, _TOO_LATE, on=">=3,<3.3"),),
     ),
     Scenario(
         "whole worker killed during the start request, a retry left",
@@ -196,7 +209,7 @@ SCENARIOS = (
         start_fault=Fault(delay=60),
         cannot=(
             Cannot(Verdict.LEAK, _UNTRACKED, on=">=3.3"),
-            Cannot(Verdict.LEAK, _UNTRACKED_AT_RETRY, on=_NO_STORE),
+            Cannot(Verdict.DUP, _UNTRACKED_AT_RETRY, on=_NO_STORE),
         ),
     ),
     Scenario("status answers 503 several times", refuse_service, ends=("success",)),

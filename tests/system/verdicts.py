@@ -14,8 +14,8 @@ class Verdict(StrEnum):
     """A cell's verdict; the worst one that applies."""
 
     OK = "ok"
-    LEAK = "LEAK"
     DUP = "DUP"
+    LEAK = "LEAK"
     FALSE_GREEN = "FALSE GREEN"
     FALSE_RED = "FALSE RED"
 
@@ -28,10 +28,10 @@ def judge(runs: Sequence[EmulatedRun], state: str, *, marked_by_user: bool = Fal
     :param marked_by_user: Whether that state is a user's word, not the task's.
     """
     now = datetime.now(UTC)
+    if any(run.is_live(now) or later.created_at < ended_at(run) for run, later in pairwise(runs)):
+        return Verdict.DUP
     if any(run.is_live(now) for run in runs):
         return Verdict.LEAK
-    if any(later.created_at < ended_at(run) for run, later in pairwise(runs)):
-        return Verdict.DUP
     has_passed = bool(runs) and runs[-1].status(now) == "PASSED"
     if state == "success" and not has_passed and not marked_by_user:
         return Verdict.FALSE_GREEN

@@ -19,6 +19,7 @@ def show(context):
 
 RETRY = {"retries": 1, "retry_delay": timedelta(seconds=10)}  # time for the callbacks before 3.3
 RETRY_SOON = {"retries": 1, "retry_delay": timedelta(seconds=1)}
+LATE_RETRY = {"retries": 1, "retry_delay": timedelta(hours=1)}
 RUN = {
     "project_id": "{{ params.project_id }}",
     "playwright_project_name": "{{ params.script }}",
@@ -30,6 +31,7 @@ VARIANTS = {
     "plain": {},
     "retry": RETRY,
     "shown": RETRY_SOON | {"on_retry_callback": show, "on_failure_callback": show},
+    "late_retry": LATE_RETRY,
     "execution_timeout": {"execution_timeout": timedelta(seconds=10)},
     "timeout": {"timeout": 6},
 }
@@ -46,9 +48,10 @@ for mode, deferrable in MODES.items():
         with dag_of(mode, variant):
             StablyRunTestsOperator(task_id="tests", deferrable=deferrable, **RUN, **options)
 
-    with dag_of(mode, "crash"):
-        crashing = StablyRunTestsOperator(task_id="tests", deferrable=deferrable, **RUN)
-        crashing.poll_interval = "not a number"  # past the check; whoever waits stumbles over it
+    for variant, options in {"crash": {}, "crash_retry": LATE_RETRY}.items():
+        with dag_of(mode, variant):
+            crashing = StablyRunTestsOperator(task_id="tests", deferrable=deferrable, **RUN, **options)
+            crashing.poll_interval = "not a number"  # past the check; whoever waits stumbles over it
 
     for variant in ("rotated", "revoked", "impatient"):
         with dag_of(mode, variant):
