@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tests.system.scenarios import MODES, Scenario
+from tests.system.mechanisms import MODES
+from tests.system.scenarios import Scenario
 
 HEADINGS = ("scenario", *MODES)
 

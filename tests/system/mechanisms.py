@@ -6,12 +6,13 @@ each process of a test Airflow, see ``mutations/sitecustomize.py``: imports noth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import groupby
+from inspect import iscoroutinefunction
 from typing import Any
 
-HEADINGS = ("`MUTATE=`", "what is switched off", "what its cells turn into")
+MODES = ("sync", "deferrable")
+_HEADINGS = ("`MUTATE=`", "what is switched off", *MODES, "they become")
 
 
 @dataclass(frozen=True)
@@ -21,18 +22,33 @@ class Mechanism:
     :param does: For people.
     :param place: The module it is in, within the package, and its name there.
     :param instead: Makes what stands in for it from what it was.
-    :param owns: Scenario's name and mode to what stands in the matrix without it.
+    :param becomes: What stands in its cells without it.
+    :param sync: The scenarios of its cells, waiting on the worker.
+    :param deferrable: The same, deferred.
     """
 
     does: str
     place: tuple[str, str]
     instead: Callable[[Any], Any]
-    owns: Mapping[tuple[str, str], str]
+    becomes: str
+    sync: tuple[str, ...] = ()
+    deferrable: tuple[str, ...] = ()
+
+    def owns(self, scenario: str, mode: str) -> bool:
+        """Whether a cell turns red without it."""
+        return scenario in getattr(self, mode)
 
 
 def _returns(value: object) -> Callable[[Any], Any]:
-    """Let a function return something at once."""
-    return lambda _: lambda *_, **__: value
+    """Let a function, or a coroutine, return something at once."""
+
+    def make(original: Any) -> Any:
+        async def later(*_: object, **__: object) -> object:
+            return value
+
+        return later if iscoroutinefunction(original) else lambda *_, **__: value
+
+    return make
 
 
 def _is(value: object) -> Callable[[Any], Any]:
@@ -40,13 +56,9 @@ def _is(value: object) -> Callable[[Any], Any]:
     return lambda _: value
 
 
-def _returns_async(_: object) -> Callable[..., Any]:
-    """Let a coroutine return at once."""
-
-    async def nothing(*_: object, **__: object) -> None:
-        """Stand in for it."""
-
-    return nothing
+def _final_unless_known(_: object) -> property:
+    """Let a run be over in each status but those that are known to be live."""
+    return property(lambda run: run.status not in {"QUEUED", "RUNNING"})
 
 
 def _never(_: object) -> Callable[..., float]:
@@ -64,11 +76,6 @@ def _without_reconnecting(reply: Callable[[Any, Any], Any]) -> Callable[[Any, An
     return reply_again
 
 
-def _cells(becomes: str, modes: str, *scenarios: str) -> dict[tuple[str, str], str]:
-    return {(name, mode): becomes for name in scenarios for mode in modes.split(" and ")}
-
-
-_BOTH = "sync and deferrable"
 _ACTED_ON = (
     "marked failed",
     "marked success",
@@ -76,112 +83,150 @@ _ACTED_ON = (
     "dagrun_timeout",
     "marked failed, the cancel call fails once",
 )
-_IN_THE_START = "marked failed during the start request"
-_GIVEN_UP = "the watching crashes, given up before its retry"
-_START_LOST = "the start's answer lost, a retry left"
+_IN_THE_START = ("marked failed during the start request",)
+_GIVEN_UP = ("the watching crashes, given up before its retry",)
+_LOST_IN_THE_START = ("whole worker killed during the start request, a retry left",)
+_START_LOST = ("the start's answer lost, a retry left",)
+_NO_STATUS = (
+    "status answers 503 several times",
+    "status connection dropped several times",
+    "status never answered several times",
+)
 
 MECHANISMS = {
     "on_kill": Mechanism(
         "the operator's `on_kill`",
         ("operators.stably", "StablyRunTestsOperator.on_kill"),
         _returns(None),
-        _cells("LEAK", "sync", *_ACTED_ON) | _cells("LEAK", _BOTH, _IN_THE_START),
+        becomes="LEAK",
+        sync=(*_ACTED_ON, *_IN_THE_START),
+        deferrable=_IN_THE_START,
     ),
     "kill_flag": Mechanism(
         "that `execute` heeds a kill that came before the run's id",
         ("execution.run_tests", "RunTests._stop_if_killed"),
         _returns(None),
-        _cells("LEAK", _BOTH, _IN_THE_START),
+        becomes="LEAK",
+        sync=_IN_THE_START,
+        deferrable=_IN_THE_START,
     ),
     "kill_repeat": Mechanism(
         "that `on_kill` repeats its request",
         ("execution.run_tests", "KILL_REPEAT_SECONDS"),
         _is(-1.0),
-        _cells("LEAK", "sync", "marked failed, the cancel call fails once"),
+        becomes="LEAK",
+        sync=("marked failed, the cancel call fails once",),
     ),
     "trigger_on_kill": Mechanism(
         "the trigger's `on_kill`",
         ("triggers.stably", "StablyRunTrigger._cancel_if_abandoned"),
-        _returns_async,
-        _cells("LEAK", "deferrable", *_ACTED_ON),
+        _returns(None),
+        becomes="LEAK",
+        deferrable=_ACTED_ON,
     ),
     "awaited": Mechanism(
         "that the trigger looks whether its task still waits",
         ("awaiting", "is_awaited"),
         _returns(False),
-        _cells("NOT AS DOCUMENTED", "deferrable", "triggerer stalls, another takes over"),
+        becomes="NOT AS DOCUMENTED",
+        deferrable=("triggerer stalls, another takes over",),
     ),
     "deadline": Mechanism(
         "the deadline in the trigger",
         ("deadline", "deferred_deadline"),
         _never,
-        _cells("LEAK", "deferrable", "execution_timeout", "the operator's timeout"),
+        becomes="LEAK",
+        deferrable=("execution_timeout", "the operator's timeout"),
     ),
     "abandon": Mechanism(
-        "that the task's process cancels when it stops watching",
+        "that the task's process cancels the run that it stops watching",
         ("execution.run_tests", "RunTests._cancel_own_run"),
         _returns(None),
-        _cells("LEAK", _BOTH, _GIVEN_UP),
+        becomes="LEAK",
+        sync=_GIVEN_UP,
+        deferrable=_GIVEN_UP,
     ),
     "resume": Mechanism(
-        "that a task resumed without its trigger cancels",
+        "that a task resumed without its trigger reads its run from XCom and cancels it",
         ("execution.run_tests", "RunTests.cancel_pushed_run"),
         _returns(None),
-        _cells("LEAK", "deferrable", _GIVEN_UP),
+        becomes="LEAK",
+        deferrable=_GIVEN_UP,
     ),
     "callback": Mechanism(
         "the failure callback that the operator attaches to itself",
         ("own_run", "cancel_own_run"),
         _returns(None),
-        _cells(
-            "LEAK",
-            "sync",
-            "whole worker killed, no retry left",
-            "whole worker killed, mapped task, no retry left",
-        ),
+        becomes="LEAK",
+        sync=("whole worker killed, no retry left", "whole worker killed, mapped task, no retry left"),
     ),
     "ledger": Mechanism(
         "reading what an earlier try noted of its start",
         ("start_record", "StartLedger.read"),
         _returns(None),
-        _cells(
-            "DUP",
-            "sync",
+        becomes="DUP",
+        sync=(
             "task process killed, a retry left",
             "whole worker killed, a retry left",
             "whole worker killed, mapped task, a retry left",
-        )
-        | _cells("DUP", _BOTH, "whole worker killed during the start request, a retry left"),
+            *_LOST_IN_THE_START,
+        ),
+        deferrable=_LOST_IN_THE_START,
     ),
     "one_start": Mechanism(
         "that a start whose answer was lost is not sent again",
         ("api.protocol", "may_replay"),
         _returns(True),
-        _cells("DUP", _BOTH, _START_LOST),
+        becomes="DUP",
+        sync=_START_LOST,
+        deferrable=_START_LOST,
     ),
     "no_retry": Mechanism(
         "that a start whose answer was lost is not retried by the task",
         ("execution.run_tests", "_is_final"),
         _returns(False),
-        _cells("DUP", _BOTH, _START_LOST),
+        becomes="DUP",
+        sync=_START_LOST,
+        deferrable=_START_LOST,
     ),
     "tolerance": Mechanism(
         "that failed status calls are tolerated",
         ("watching", "_fatal_end"),
         _returns("denied"),
-        _cells(
-            "NOT AS DOCUMENTED",
-            _BOTH,
-            "status answers 503 several times",
-            "status connection dropped several times",
-            "status never answered several times",
-        ),
+        becomes="NOT AS DOCUMENTED",
+        sync=_NO_STATUS,
+        deferrable=_NO_STATUS,
     ),
     "reconnect": Mechanism(
-        "that a refused key is looked up anew",
+        "that the connection is looked up anew after a 401",
         ("conversation", "_reply"),
         _without_reconnecting,
-        _cells("FALSE RED", _BOTH, "API key rotated"),
+        becomes="FALSE RED",
+        sync=("API key rotated",),
+        deferrable=("API key rotated",),
+    ),
+    "unknown_live": Mechanism(
+        "that a status this version does not know is taken as live",
+        ("api.models", "Run.is_finished"),
+        _final_unless_known,
+        becomes="FALSE RED",
+        sync=("unknown status",),
+        deferrable=("unknown status",),
+    ),
+    "cancelled_final": Mechanism(
+        "that no retry starts a run again that somebody cancelled",
+        ("conclusion", "NOT_RETRYABLE"),
+        _is(()),
+        becomes="LEAK",
+        sync=("cancelled in the dashboard, a retry left",),
+        deferrable=("cancelled in the dashboard, a retry left",),
+    ),
+    "teardown": Mechanism(
+        "the cancel operator, in the teardown",
+        ("execution.cancel_run", "CancelRun.execute"),
+        _returns([]),
+        becomes="LEAK",
+        sync=("teardown recipe, its sensor killed",),
     ),
 }
 """The values of ``MUTATE``."""
@@ -189,17 +234,8 @@ MECHANISMS = {
 
 def as_markdown() -> str:
     """Return the table for the docs."""
-    lines = [HEADINGS, ("---",) * len(HEADINGS)]
-    for name, mechanism in MECHANISMS.items():
-        lines.append((f"`{name}`", mechanism.does, "<br>".join(_grouped(mechanism.owns))))
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _grouped(owns: Mapping[tuple[str, str], str]) -> list[str]:
-    def group(cell: tuple[str, str]) -> tuple[str, str]:
-        return owns[cell], cell[1]
-
-    return [
-        f"{becomes}, {mode}: {'; '.join(name for name, _ in cells)}"
-        for (becomes, mode), cells in groupby(sorted(owns, key=group), key=group)
+    table = [
+        (f"`{name}`", each.does, *("; ".join(getattr(each, mode)) for mode in MODES), each.becomes)
+        for name, each in MECHANISMS.items()
     ]
+    return "".join(f"| {' | '.join(line)} |\n" for line in (_HEADINGS, ["---"] * len(_HEADINGS), *table))

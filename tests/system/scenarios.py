@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from airflow_provider_stably.testing import Fault
 from tests.system.cell import Cell
+from tests.system.mechanisms import MODES
 from tests.system.plays import (
     cancel_in_dashboard,
     clear_after_the_end,
@@ -38,8 +39,6 @@ from tests.system.plays import (
 )
 from tests.system.verdicts import Verdict
 from tests.system.versions import is_airflow
-
-MODES = ("sync", "deferrable")
 
 
 @dataclass(frozen=True)
