@@ -20,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 	@echo 'PYTHON=python3.12 after any of them names the Python that .venv is made with.'
-	@echo 'MUTATE=on_kill after test-system switches that mechanism off: its cells must turn red.'
+	@echo 'MUTATE=on_kill after test-system switches this mechanism off, see docs/cancellation.md.'
 
 demo: $(READY) ## Cancel a run from a real Airflow, against the emulator
 	@$(BIN)/python scripts/demo.py
