@@ -1,7 +1,6 @@
 # Needs make and a Python from 3.11 on; all else is installed into .venv.
 
 AIRFLOW := 3.3
-PYTHONS := 3.11 3.12 3.13
 
 # The Python that .venv was made with stays in use, so PYTHON= is given once.
 PYTHON ?= $(if $(wildcard .venv/ready-*),.venv/bin/python,python3)
@@ -15,7 +14,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint constraints test-package test-system clean
+.PHONY: help demo test lint constraints test-matrix test-package test-system clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -38,18 +37,17 @@ lint: $(READY) ## Check style, formatting and types
 test-package: $(READY) ## Build the package and try it in an environment of its own
 	@$(BIN)/python scripts/check_package.py --constraints $(CONSTRAINTS)
 
+test-matrix: $(READY) ## Test all Airflows on all Pythons (CELLS="3.0 py3.12" names some of them)
+	@$(BIN)/nox $(if $(CELLS),--tags $(CELLS))
+
 test-system: $(READY) ## Test a real Airflow of separate processes (needs Debian's postgresql, redis-server)
 	$(BIN)/pytest tests/system
 
-constraints: $(READY) $(PYTHONS:%=newest-%) ## Pin the newest versions anew, for each Python
-
-newest-%: $(READY)
-	echo 'apache-airflow==$(AIRFLOW).*' | $(BIN)/uv pip compile --quiet --upgrade --python-version $* \
-		--no-header --no-annotate --extra dev --constraints - pyproject.toml \
-		--output-file constraints/airflow-$(AIRFLOW)-py$*.txt
+constraints: $(READY) ## Pin anew what each cell of the matrix is tested with
+	@$(BIN)/nox -s constraints
 
 clean: ## Remove .venv and whatever the other targets leave
-	rm -rf .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf .venv .nox .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml $(wildcard $(CONSTRAINTS))

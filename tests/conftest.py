@@ -81,7 +81,7 @@ def context():
     except ImportError:  # Airflow 2.11
         from airflow.models import TaskInstance
 
-    with DAG("dag") as dag:
+    with DAG("dag", schedule=None) as dag:
         for task_id in ("start", "start_many"):
             BaseOperator(task_id=task_id)
     xcom = {}

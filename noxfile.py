@@ -1,0 +1,225 @@
+"""The version matrix: the tests on each Airflow and Python, under the pins of ``constraints/``.
+
+``make test-matrix`` runs all cells, ``make test-matrix CELLS="3.0 lowest"`` those with any of the words.
+"""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+import nox
+from python_discovery import get_interpreter
+from uv import find_uv_bin
+
+nox.needs_version = ">=2026.10"
+nox.options.default_venv_backend = "uv"
+nox.options.download_python = "never"
+nox.options.reuse_venv = "yes"
+
+ROOT = Path(__file__).parent
+PYTHON_HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@dataclass(frozen=True)
+class Pins:
+    """What a series of cells is pinned to.
+
+    :param airflow: Version of Airflow.
+    :param pythons: The Pythons it is tested on.
+    :param as_of: The day whose newest packages are taken; None is today.
+    :param lowest: Whether of what we require ourselves, the lowest versions that we allow are taken.
+    :param typed: Whether types are checked too.
+    """
+
+    airflow: str
+    pythons: tuple[str, ...] = ("3.11", "3.12", "3.13")
+    as_of: str | None = None
+    lowest: bool = False
+    typed: bool = False
+
+
+SERIES = {
+    "lowest": Pins("2.11.*", pythons=("3.11",), lowest=True),
+    "2.11": Pins("2.11.*", pythons=("3.11", "3.12"), typed=True),
+    "3.0": Pins("3.0.*", pythons=("3.11", "3.12"), as_of="2025-09-05"),  # later packages break 3.0.6
+    "3.1": Pins("3.1.*"),
+    "3.2": Pins("3.2.*", as_of="2026-06-05"),  # later packages break 3.2.2
+    "3.3": Pins("3.3.*", typed=True),
+}
+
+
+NEWER = ("apache-airflow-providers-common-compat", "urllib3")
+"""What has to be newer than the rest of an old cell, for we require it so."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One Airflow on one Python."""
+
+    series: str
+    python: str
+
+    @property
+    def name(self) -> str:
+        """The name of its session, its environment and its constraints file."""
+        return f"{'' if self.series == 'lowest' else 'airflow-'}{self.series}-py{self.python}"
+
+    @property
+    def constraints(self) -> Path:
+        """The file with its pins."""
+        return ROOT / "constraints" / f"{self.name}.txt"
+
+    @property
+    def tags(self) -> list[str]:
+        """The words that choose it."""
+        words = [self.name, self.series, f"py{self.python}"]
+        return [*words, "cheap"] if self._is_cheap else words
+
+    @property
+    def _is_cheap(self) -> bool:
+        """Whether every change is checked with it: it needs no other Python, and is as old as can be."""
+        oldest = next(
+            name for name, pins in SERIES.items() if not pins.lowest and self.python in pins.pythons
+        )
+        return self.python == PYTHON_HERE and self.series in {"lowest", oldest}
+
+
+CELLS = [Cell(series, python) for series, pins in SERIES.items() for python in pins.pythons]
+
+
+@dataclass
+class Outcome:
+    """What became of a cell."""
+
+    result: str
+    began: float = field(default_factory=time.monotonic)
+    seconds: float = 0
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def count(self, junit: Path) -> None:
+        """Take over the numbers that pytest has written, if it came so far."""
+        self.seconds = time.monotonic() - self.began
+        if junit.exists():
+            suite = ElementTree.parse(junit).getroot()[0].attrib  # noqa: S314 - pytest wrote it
+            self.failed = int(suite["failures"]) + int(suite["errors"])
+            self.skipped = int(suite["skipped"])
+            self.passed = int(suite["tests"]) - self.failed - self.skipped
+
+
+OUTCOMES: dict[str, Outcome] = {}
+
+
+def check_cell(session: nox.Session, cell: Cell) -> None:
+    """Install the wheel as users do, in this cell's versions, and run the tests against it."""
+    session.notify("table")
+    outcome = OUTCOMES[cell.name] = Outcome(f"not run: no python{cell.python}")
+    if not session.python:
+        session.error(f"no python{cell.python} here")
+    junit = Path(session.create_tmp(), "junit.xml")
+    junit.unlink(missing_ok=True)
+    try:
+        outcome.result = "FAILED to install"
+        install(session, cell)
+        outcome.result = "FAILED"
+        # The tests are found beside the checkout's package, which must not stand in for the wheel's.
+        options = ("-o", "pythonpath=", f"--junit-xml={junit}")
+        session.run("pytest", *options, *session.posargs, env={"PYTHONSAFEPATH": "1"})
+        outcome.result = "FAILED in types"
+        if SERIES[cell.series].typed:
+            session.run("mypy")
+        outcome.result = "passed"
+    finally:
+        outcome.count(junit)
+
+
+def install(session: nox.Session, cell: Cell) -> None:
+    """Bring a cell's environment to its pins, with the wheel of this checkout."""
+    session.install("--exact", "--constraint", str(cell.constraints), f"{wheel()}[dev]")
+    session.run(find_uv_bin(), "pip", "check", external=True, silent=True)
+    (folder,) = Path(session.virtualenv.location).glob("lib/python*/site-packages")
+    # Last on sys.path: the tests are found in the checkout, the package is not.
+    (folder / "checkout.pth").write_text(f"{ROOT}\n")
+    code = "import airflow_provider_stably; print(airflow_provider_stably.__file__)"
+    found = session.run("python", "-P", "-c", code, silent=True)
+    if not Path(found.strip()).is_relative_to(folder):
+        session.error(f"not the wheel would be tested but {found}")
+
+
+@functools.cache
+def wheel() -> Path:
+    """Build this checkout's wheel, once."""
+    folder = Path(_SCRATCH.name)
+    build = (sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT))
+    subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
+    return next(folder.glob("*.whl"))
+
+
+_SCRATCH = tempfile.TemporaryDirectory(prefix="stably-matrix-")
+
+for _cell in CELLS:
+    _found = get_interpreter(_cell.python) is not None
+    nox.session(
+        functools.update_wrapper(functools.partial(check_cell, cell=_cell), check_cell),
+        name=_cell.name,
+        python=_cell.python if _found else False,
+        tags=_cell.tags,
+    )
+
+
+@nox.session(python=False, default=False)
+def table(_: nox.Session) -> None:
+    """Print what became of the cells that were run."""
+    print(f"\n{'cell':20} {'passed':>6} {'failed':>6} {'skipped':>7} {'seconds':>7}  result")
+    for name, outcome in OUTCOMES.items():
+        counts = f"{outcome.passed:6} {outcome.failed:6} {outcome.skipped:7} {outcome.seconds:7.0f}"
+        print(f"{name:20} {counts}  {outcome.result}")
+
+
+@nox.session(python=False, default=False)
+def constraints(session: nox.Session) -> None:
+    """Pin all cells anew, or those named after ``--``."""
+    for cell in CELLS:
+        if not session.posargs or cell.name in session.posargs:
+            pins = [f"apache-airflow=={SERIES[cell.series].airflow}"]
+            if SERIES[cell.series].lowest:
+                pins = lowest(cell, pins)
+            compile_pins(cell, pins, "--extra", "dev", "--output-file", str(cell.constraints))
+
+
+def lowest(cell: Cell, pins: list[str]) -> list[str]:
+    """Return the lowest versions of what we require, one pin each."""
+    required = tomllib.loads(Path("pyproject.toml").read_text())["project"]["dependencies"]
+    names = {requirement.partition(">=")[0] for requirement in required}
+    compiled = compile_pins(cell, pins, "--resolution", "lowest-direct")
+    return [pin for pin in compiled.splitlines() if pin.partition("==")[0] in names]
+
+
+def compile_pins(cell: Cell, pins: list[str], *options: str) -> str:
+    """Return the pins of all packages that a cell takes, given some of them."""
+    compiling = (find_uv_bin(), "pip", "compile", "--quiet", "--upgrade", "--no-header", "--no-annotate")
+    versions = ("--python-version", cell.python, *dated(SERIES[cell.series].as_of), "--constraints", "-")
+    return subprocess.run(
+        [*compiling, *versions, *options, "pyproject.toml"],
+        input="\n".join(pins),
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+    ).stdout
+
+
+def dated(as_of: str | None) -> Iterator[str]:
+    """Return the options that let packages be no newer than a day."""
+    if as_of:
+        yield f"--exclude-newer={as_of}"
+        yield from (f"--exclude-newer-package={name}=2100-01-01" for name in NEWER)
