@@ -1,6 +1,7 @@
 """Interrupt the main thread, as Airflow does at the execution_timeout."""
 
 import signal
+import threading
 from contextlib import contextmanager
 
 
@@ -9,16 +10,25 @@ class Interrupted(BaseException):
 
 
 @contextmanager
-def interrupt_after(seconds):
-    """Raise :class:`Interrupted` in the main thread after so many seconds."""
+def interrupt_when(condition):
+    """Raise :class:`Interrupted` in the main thread as soon as something is so."""
 
     def interrupt(*_):
         raise Interrupted
 
+    def watch():
+        while not over.wait(0.005):
+            if condition():
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
+                return
+
     previous = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    over = threading.Event()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        over.set()
+        watcher.join()
         signal.signal(signal.SIGALRM, previous)

@@ -13,7 +13,7 @@ from airflow_provider_stably.exceptions import StablyCancelError
 from airflow_provider_stably.operators.stably import StablyCancelRunOperator
 from airflow_provider_stably.testing import Fault, StablyEmulator
 from tests.constants import KEY, PROJECT
-from tests.interruption import Interrupted, interrupt_after
+from tests.interruption import Interrupted, interrupt_when
 
 
 def _cancel(context, run_ids=None, **arguments):
@@ -272,7 +272,7 @@ def test_an_execution_timeout_is_not_held_up_by_slow_requests(emulator, context,
     others = [emulator.add_run(project_id=PROJECT) for _ in range(3)]
     emulator.inject(Fault(delay=1), run_id=run_id)
 
-    with interrupt_after(0.2), pytest.raises(Interrupted):
+    with interrupt_when(emulator.requests), pytest.raises(Interrupted):
         _cancel(context, [run_id, *others])
 
     under_way = [thread for thread in threading.enumerate() if thread.name.startswith("stably_")]
