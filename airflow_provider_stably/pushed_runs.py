@@ -83,15 +83,27 @@ def tasks_named(dag: Any, names: str | Sequence[str]) -> list[str]:
     return list(task_ids)
 
 
+def has_run_of_another_try(ti: Any) -> bool:
+    """Whether the run that a task's XCom names was started by another of its tries.
+
+    :raises ValueError: if the XCom is not one of ours.
+    """
+    pushed = _pushed(ti)
+    return pushed is not None and pushed.get("try_number") != ti.try_number
+
+
 def _pushed_by_this_try(ti: Any) -> Mapping[str, Any] | None:
+    pushed = _pushed(ti)
+    if pushed is None or pushed.get("try_number") == ti.try_number:
+        return pushed
+    log.info(
+        "Run %s belongs to another try than %s, so it is left alone", pushed.get("run_id"), ti.try_number
+    )
+    return None
+
+
+def _pushed(ti: Any) -> Mapping[str, Any] | None:
     pushed = ti.xcom_pull(task_ids=ti.task_id, key=STABLY_RUN_KEY, map_indexes=ti.map_index)
-    if pushed is None:
-        return None
-    if not isinstance(pushed, Mapping):
+    if pushed is not None and not isinstance(pushed, Mapping):
         raise ValueError(f"expected an object, got {type(pushed).__name__}")
-    if pushed.get("try_number") != ti.try_number:
-        log.info(
-            "Run %s belongs to another try than %s, so it is left alone", pushed.get("run_id"), ti.try_number
-        )
-        return None
     return pushed

@@ -25,7 +25,7 @@ from airflow_provider_stably.exceptions import (
 )
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import RUN_URL_KEY, StablyRunLink
-from airflow_provider_stably.pushed_runs import own_run_to_cancel
+from airflow_provider_stably.pushed_runs import has_run_of_another_try, own_run_to_cancel
 from airflow_provider_stably.run_reference import STABLY_RUN_KEY, RunReference
 from airflow_provider_stably.run_summary import RunSummary
 from airflow_provider_stably.start_arguments import env_overrides_as_text, optional_text
@@ -83,6 +83,17 @@ class RunTests:
             return self._conclude(conclusion, ledger)
         ledger.forget()
         return RunSummary.of(run, None).return_value()
+
+    def resumes_another_try(self) -> bool:
+        """Whether this try is to take up what the one before it waited for.
+
+        Airflow 3.0 resumes the retry of a task that was deferred: apache/airflow#56704. Delete with 3.0.
+        """
+        try:
+            return has_run_of_another_try(self._context["ti"])
+        except Exception:
+            self.log.warning("The XCom of this task could not be read", exc_info=True)
+            return False
 
     def complete(self, event: object) -> dict[str, Any]:
         """Take up the trigger's event; see the operator."""

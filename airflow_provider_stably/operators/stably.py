@@ -205,8 +205,11 @@ class StablyRunTestsOperator(BaseOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after deferral; if the trigger is lost, nobody watches the run any more, so cancel it."""
+        execution = self._begin(context)
+        if execution.resumes_another_try():
+            return execution.execute()
         if next_method == TRIGGER_FAILED:
-            self._begin(context).cancel_pushed_run()
+            execution.cancel_pushed_run()
         return super().resume_execution(next_method, next_kwargs, context)
 
     def on_kill(self) -> None:

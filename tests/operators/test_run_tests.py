@@ -310,6 +310,22 @@ def test_a_lost_trigger_cancels_the_run_that_xcom_names(emulator, context, next_
     assert emulator.live_runs() == []
 
 
+@pytest.mark.parametrize("next_method", ["execute_complete", TRIGGER_FAILED])
+def test_a_retry_that_is_resumed_starts_anew(emulator, context, next_method):
+    """Airflow 3.0 gives a retry the event of the try before; it is not taken for that of its own run."""
+    with pytest.raises(TaskDeferred):
+        _operator(deferrable=True).execute(context)
+    [first] = emulator.runs
+    emulator.runs[first].statuses = ["FAILED"]
+    context["ti"].try_number = 2
+
+    with pytest.raises(TaskDeferred):
+        _operator(deferrable=True).resume_execution(next_method, {"event": {"stale": True}}, context)
+
+    assert len(emulator.requests("start")) == len(emulator.runs) == 2
+    assert context["xcom"]["stably_run"]["try_number"] == 2
+
+
 def test_an_event_that_cannot_be_read_cancels_and_fails_for_good(emulator, context):
     """An event is checked before it is believed: it crossed a database."""
     with pytest.raises(TaskDeferred):
