@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -428,6 +429,10 @@ def served():
         yield emulator
 
 
+@pytest.mark.skipif(
+    version("schemathesis").startswith("4.1."),
+    reason="schemathesis 4.1 loses the address that it is given, in its check ignored_auth",
+)
 @FUZZED.parametrize()
 @BOUNDED
 def test_made_up_requests_are_answered_as_described(case, served):

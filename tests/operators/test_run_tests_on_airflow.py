@@ -2,6 +2,7 @@
 
 import math
 
+import airflow
 import pytest
 from airflow.models import DagRun
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
@@ -10,6 +11,7 @@ from airflow_provider_stably.api.models import RunStatus
 from airflow_provider_stably.testing import Fault
 from tests.constants import KEY, PROJECT
 from tests.dag_files import load_dag_file
+from tests.shown import shown
 
 BOTH = pytest.mark.parametrize("mode", ["here", "deferred"])
 
@@ -238,14 +240,14 @@ def test_values_of_environment_overrides_are_sent_as_text_and_never_shown(quick,
         "RETRIES": "3",
         "HEADLESS": "true",
     }
-    captured = capfd.readouterr()
+    printed = shown(capfd.readouterr())
     rendered = RenderedTaskInstanceFields.get_templated_fields(ti)
     ours = "\n".join(record.getMessage() for record in caplog.records if "stably" in record.name)
     xcoms = repr([_xcom(ti, key) for key in ("return_value", "stably_run", "run_id", "run_url")])
     assert rendered["env_overrides"]["RETRIES"] == 3 or "RETRIES" in str(rendered["env_overrides"])
     for secret in ("hush-hush-value", KEY):
         assert secret not in str(rendered) + ours + xcoms
-    assert KEY not in captured.out + captured.err
+    assert KEY not in printed
 
 
 @pytest.mark.parametrize("mode", ["here", "rescheduled", "deferred"])
@@ -258,6 +260,8 @@ def test_values_of_environment_overrides_are_sent_as_text_and_never_shown(quick,
 )
 def test_the_sensor_succeeds_only_if_the_run_passed(emulator, dags, mode, status, state):
     """Same verdict in every mode, the summary as return value, and never a cancellation."""
+    if mode == "rescheduled" and airflow.__version__.startswith("3.0."):
+        pytest.skip("dag.test() of Airflow 3.0 hands a rescheduled sensor its start as text")
     run_id = emulator.add_run(project_id=PROJECT, statuses=["QUEUED", "RUNNING", status])
 
     ti = _task(getattr(dags, f"wait_{mode}").test(run_conf={"run_id": run_id}), "wait")

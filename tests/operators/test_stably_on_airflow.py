@@ -4,6 +4,7 @@ import pytest
 
 from tests.constants import KEY, PROJECT
 from tests.dag_files import load_dag_file
+from tests.shown import shown
 
 
 @pytest.fixture
@@ -76,7 +77,6 @@ def test_the_key_shows_up_nowhere_in_a_task(emulator, dags, capfd, caplog):
         dag_run = dags.fails.test(run_conf={"run_ids": ["run-1"]})
 
     rendered = RenderedTaskInstanceFields.get_templated_fields(dag_run.get_task_instance("cancel"))
-    captured = capfd.readouterr()
-    shown = captured.out + captured.err + caplog.text
-    assert "API key was refused" in shown
-    assert KEY not in shown + repr(rendered)
+    printed = shown(capfd.readouterr()) + caplog.text
+    assert "API key was refused" in printed
+    assert KEY not in printed + repr(rendered)
