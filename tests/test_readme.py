@@ -13,7 +13,7 @@ from sqlalchemy import select
 from airflow_provider_stably.connection import read_connection
 from tests.constants import ROOT
 
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
 
 _BLOCK = re.compile(
     r"^(?:<!-- (?P<source>[^\n]+?) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
@@ -83,6 +83,14 @@ def test_the_connection_from_the_command_line_works(airflow_db):
         settings = read_connection(connection)
         session.delete(connection)
     assert (settings.project_id, settings.endpoint.api_key) == ("YOUR-PROJECT-ID", "YOUR-API-KEY")
+
+
+def test_the_supported_versions_are_those_of_the_matrix():
+    """README names an Airflow with a Python only if there is a cell for it, and every cell."""
+    rows = re.findall(r"^\| (\d\.\d+) \| ([\d., ]+) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    named = {f"airflow-{airflow}-py{python}" for airflow, pythons in rows for python in pythons.split(", ")}
+
+    assert named == {path.stem for path in ROOT.glob("constraints/airflow-*.txt")}
 
 
 def test_links_lead_to_files_that_exist():
