@@ -31,6 +31,8 @@ def check_package(steps: Steps, constraints: Path) -> None:
             check_sdist(sdist)
         with steps.step(f"Look into {wheel.name}"):
             check_wheel(wheel)
+        with steps.step("twine check --strict"):
+            run(str(BIN / "python"), "-m", "twine", "check", "--strict", str(sdist), str(wheel))
         with steps.step("Install the wheel into an environment of its own"):
             python = install(wheel, Path(folder, "venv"), constraints)
         with TemporaryAirflow(python) as airflow:
@@ -53,7 +55,8 @@ def check_sdist(path: Path) -> None:
     """Expect all that building and reading need, and nothing for developing."""
     with tarfile.open(path) as sdist:
         files = {name.partition("/")[2] for name in sdist.getnames()}
-    needed = source_files() | {"LICENSE", "README.md", "PKG-INFO", "pyproject.toml"}
+    needed = source_files() | {"LICENSE", "PKG-INFO", "pyproject.toml"}
+    needed |= {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"}
     needed |= {str(example.relative_to(ROOT)) for example in ROOT.glob("example_dags/*.py")}
     expect(needed <= files, f"{path.name} lacks {sorted(needed - files)}")
     welcome = (PACKAGE, "example_dags", "docs")
