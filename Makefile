@@ -54,7 +54,7 @@ $(READY): pyproject.toml $(wildcard $(CONSTRAINTS))
 	$(check-python)
 	@echo 'Installing Airflow $(AIRFLOW) and tools into .venv (about a minute) ...'
 	@test -e $@ || $(PYTHON) -m venv --clear .venv
-	@$(PIP) install --constraint $(CONSTRAINTS) --editable '.[dev]'
+	@$(PIP) install --constraint $(CONSTRAINTS) --editable '.[dev,system]'
 	@touch $@
 
 ANOTHER = name another one: make $(firstword $(MAKECMDGOALS)) PYTHON=python3.12

@@ -197,7 +197,7 @@ def constraints(session: nox.Session) -> None:
             pins = [f"apache-airflow=={SERIES[cell.series].airflow}"]
             if SERIES[cell.series].lowest:
                 pins = lowest(cell, pins)
-            compile_pins(cell, pins, "--extra", "dev", "--output-file", str(cell.constraints))
+            compile_pins(cell, pins, "--all-extras", "--output-file", str(cell.constraints))
 
 
 def lowest(cell: Cell, pins: list[str]) -> list[str]:
