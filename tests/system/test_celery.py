@@ -51,7 +51,7 @@ def played(celery_airflow, emulator):
         lambda: all(_is_ready(airflow.programs[name]) for name in CELERY_WORKERS), what="workers"
     )
     on_workers: list[Cell] = []
-    while not (worker := _worker_with_both(airflow, on_workers)):
+    while not (worker := _worker_to_kill(airflow, on_workers)):
         for variant in ("retry", "plain"):
             on_workers.append(_begin(airflow, emulator, variant, "sync", len(on_workers)))
         for cell in on_workers:
@@ -67,7 +67,7 @@ def played(celery_airflow, emulator):
     to_cancel = [emulator.add_run(project_id=PROJECT) for _ in range(3)]
     cancel = airflow.trigger("harness_cancel", {"run_ids": to_cancel})
     failed = Cell(airflow, emulator, "sync", "celery-failed")
-    failed.dag_run = airflow.trigger("failing", {"project_id": failed.project_id})
+    failed.dag_run = airflow.trigger("callbacks_of_task", {"project_id": failed.project_id})
     retried = [cell for cell in hit if "retry" in cell.project_id]
     with suppress(NotInTimeError):  # that is for the tests to say
         for cell in retried:
@@ -128,9 +128,9 @@ def test_runs_are_cancelled_with_one_worker_left(played, emulator):
 
 
 def test_failure_callback_cancels_with_one_worker_left(played, emulator):
-    """A task that fails after the loss cancels the run that another one had started."""
+    """A task that fails after the loss cancels the runs that others had started: plain, mapped, grouped."""
     assert played.failed.dag_run.state == "failed"
-    assert [emulator.status(run.run_id) for run in played.failed.runs()] == ["CANCELLED"]
+    assert [emulator.status(run.run_id) for run in played.failed.runs()] == ["CANCELLED"] * 4
 
 
 def test_nothing_is_lost_and_nothing_doubled(played):
@@ -155,12 +155,13 @@ def _is_ready(worker: Program) -> bool:
     return f"celery@{worker.name} ready" in worker.log.read_text()
 
 
-def _worker_with_both(airflow: AirflowUnderTest, cells: list[Cell]) -> Program | None:
-    """Return a worker that has both a task with a retry left and one without; None if none has."""
-    variants = {name: set() for name in CELERY_WORKERS}
+def _worker_to_kill(airflow: AirflowUnderTest, cells: list[Cell]) -> Program | None:
+    """Return a worker that has a task with a retry left and one without, if another one has some, too."""
+    variants: dict[str, set[bool]] = {}
     for cell in cells:
-        variants[airflow.worker_of(cell.task).name].add("retry" in cell.project_id)
-    return next((airflow.programs[name] for name, found in variants.items() if len(found) == 2), None)
+        variants.setdefault(airflow.worker_of(cell.task).name, set()).add("retry" in cell.project_id)
+    both = [airflow.programs[name] for name, found in variants.items() if len(found) == 2]
+    return both[0] if both and len(variants) == len(CELERY_WORKERS) else None
 
 
 def _looked_at_again(cell: Cell) -> None:
