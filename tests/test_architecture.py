@@ -91,7 +91,8 @@ ALLOWED = {
     | {"hooks.stably", "links.stably", "sensors.stably", "triggers.stably"},
     "testing": {"testing.emulator", "testing.server"},
     "testing.emulator": {"exceptions", "api.models", "api.protocol"},
-    "testing.server": {"testing.emulator"},
+    "testing.page": {"testing.emulator"},
+    "testing.server": {"testing.emulator", "testing.page"},
     "testing.fixtures": {"testing.emulator", "testing.server"},
     "testing.__main__": {"testing.emulator", "testing.server"},
 }

@@ -44,7 +44,9 @@ def main() -> int:
     try:
         with emulator:
             print(
-                f"Stably emulator at {emulator.url}, Ctrl-C stops it. An Airflow connection to it:",
+                f"Stably emulator at {emulator.url}, where a browser sees its runs; Ctrl-C stops it.",
+                "An Airflow connection to it:",
+                sep="\n",
                 flush=True,
             )
             print(

@@ -17,6 +17,7 @@ from typing import Any, Self
 from aiohttp import web
 from multidict import CIMultiDict
 
+from airflow_provider_stably.testing import page
 from airflow_provider_stably.testing.emulator import Emulator, Request, Response
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,8 @@ class _Planned:
 class StablyEmulator(Emulator):
     """Stably's API on a loopback port, from a thread of its own. Use as a context manager.
 
-    Entered again, it comes back at the address it had, with the runs and the journal it had.
+    Entered again, it comes back at the address it had, with the runs and the journal it had. A browser sees
+    the runs at its root; that is no request to the API: it is not in the journal and meets no fault.
 
     :param port: Port to serve on; 0 takes a free one.
     :param tls: Serve over TLS with this context; None serves plain HTTP.
@@ -167,10 +169,12 @@ class StablyEmulator(Emulator):
             await runner.cleanup()
 
     async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
+        path = http.raw_path.partition("?")[0]
+        if http.method == "GET" and path == "/":
+            return self._page()
         if http.transport is not None:
             self._peers.add(http.transport.get_extra_info("peername"))
         body = await http.read()
-        path = http.raw_path.partition("?")[0]
         request = self.receive(http.method, path, dict(http.headers), body)
         fault = self._next_fault(request)
         response = self.respond(request) if fault.processed or _leaves_answer(fault) else Response(500, {})
@@ -181,6 +185,11 @@ class StablyEmulator(Emulator):
                 http.transport.abort()
             return web.Response()
         return await _send(http, fault, response)
+
+    def _page(self) -> web.Response:
+        with self._lock:
+            html = page.render(self.runs.values(), self._clock())
+        return web.Response(text=html, content_type="text/html", headers={"Cache-Control": "no-store"})
 
     def _next_fault(self, request: Request) -> Fault:
         for planned in list(self._planned):
