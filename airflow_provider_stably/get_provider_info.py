@@ -56,36 +56,36 @@ def get_provider_info() -> dict[str, Any]:
                         "port": "API port",
                     },
                     "placeholders": {
-                        "password": "made at https://app.stably.ai/settings?tab=api-key",
+                        "password": "required; from https://app.stably.ai/settings?tab=api-key",
                         "login": "optional; used where a task names no project",
-                        "host": "https://api.stably.ai",
+                        "host": "optional; default https://api.stably.ai",
                         "port": "optional",
                     },
                 },
                 "conn-fields": {
                     "timeout": {
                         "label": "Timeout (seconds)",
-                        "description": "To connect, and again to read an answer. Default 30.",
+                        "description": "To connect, and again to get an answer. Default 30.",
                         "schema": {"type": ["number", "null"], "exclusiveMinimum": 0},
                     },
                     "proxy": {
                         "label": "Proxy URL",
-                        "description": "Used instead of the environment's, e.g. http://proxy.example:3128.",
+                        "description": "For example http://proxy.example:3128. Default: the environment's.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "verify": {
                         "label": "TLS verification",
-                        "description": "Path of a CA bundle on workers and triggerers, or false.",
+                        "description": "CA bundle's path on workers and triggerers, or false. Default true.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "trust_env": {
                         "label": "Trust environment",
-                        "description": "HTTPS_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE count. Default true.",
+                        "description": "Use HTTPS_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE. Default true.",
                         "schema": {"type": ["boolean", "null"], "default": True},
                     },
                     "allow_http": {
                         "label": "Allow plain HTTP",
-                        "description": "Lets the API key travel in clear text to other hosts. Default false.",
+                        "description": "Let the API key travel in clear text to other hosts. Default false.",
                         "schema": {"type": ["boolean", "null"], "default": False},
                     },
                 },

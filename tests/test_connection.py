@@ -199,6 +199,15 @@ def test_unknown_extras_are_ignored_with_one_warning(caplog):
     assert "other, timeuot" in caplog.messages[0]
 
 
+def test_extras_that_a_form_sends_twice_are_no_surprise(caplog):
+    """Testing a connection in Airflow 2's form, which repeats each key with a prefix, gives no warning."""
+    with caplog.at_level(logging.WARNING, logger="airflow_provider_stably"):
+        endpoint = _endpoint_from(_connection(extra={"extra__stably__timeout": "7", "timeout": "7"}))
+
+    assert caplog.messages == []
+    assert endpoint.read_timeout == 7
+
+
 def test_an_argument_comes_before_the_extra():
     """A timeout given in code wins over the connection's."""
     assert _endpoint_from(_connection(extra={"timeout": 5}), timeout=1).read_timeout == 1
