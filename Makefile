@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint constraints test-matrix test-package test-system clean
+.PHONY: help demo ui test lint constraints test-matrix test-package test-system clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -23,6 +23,9 @@ help: ## List the targets
 
 demo: $(READY) ## Cancel a run from a real Airflow, against the emulator
 	@$(BIN)/python scripts/demo.py
+
+ui: $(READY) ## Try it by hand, in Airflow's user interface, against the emulator
+	@$(BIN)/python scripts/ui.py
 
 test: $(READY) ## Run the tests and hold coverage
 	$(BIN)/pytest --cov --cov-report=

@@ -14,9 +14,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 ROOT = Path(__file__).parents[1]
 
 _COMMAND_SECONDS = 300
+_ENDING_SECONDS = 5
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TAIL_LINES = 40
 _WIDTH = 72
 # A user's own Airflow must not be touched, and loopback is not reached through a proxy.
@@ -73,11 +77,11 @@ class TemporaryAirflow:
         self._settings = dict(settings or {})
 
     def __enter__(self) -> TemporaryAirflow:
-        self._home = tempfile.mkdtemp(prefix="stably-script-")
+        self.home = Path(tempfile.mkdtemp(prefix="stably-script-"))
         return self
 
     def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self._home, ignore_errors=True)
+        shutil.rmtree(self.home, ignore_errors=True)
 
     def airflow(self, *words: str) -> str:
         """Run an ``airflow`` command and return what it printed.
@@ -93,15 +97,41 @@ class TemporaryAirflow:
         """
         return self._run(str(self._python), *words)
 
+    @contextmanager
+    def running(self, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Run an ``airflow`` command while the block lasts, and end whatever it started; see :attr:`log`."""
+        with self.log.open("wb") as log:
+            process = subprocess.Popen(
+                [self._python.with_name("airflow"), *words],
+                env=self._environment(),
+                cwd=self.home,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            yield process
+        finally:
+            _end_session(process)
+
+    @property
+    def log(self) -> Path:
+        """What a command printed while :meth:`running`."""
+        return self.home / "airflow.log"
+
     def _run(self, *words: str) -> str:
-        env = {name: value for name, value in os.environ.items() if not _NOT_INHERITED.match(name)}
-        env |= {
-            "AIRFLOW_HOME": self._home,
+        return run(*words, env=self._environment(), cwd=self.home)
+
+    def _environment(self) -> dict[str, str]:
+        inherited = {name: value for name, value in os.environ.items() if not _NOT_INHERITED.match(name)}
+        return inherited | {
+            "AIRFLOW_HOME": str(self.home),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "PATH": f"{self._python.parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONWARNINGS": "ignore",
             **self._settings,
         }
-        return run(*words, env=env, cwd=self._home)
 
 
 def run(*words: str, env: Mapping[str, str] | None = None, cwd: str | Path = ROOT) -> str:
@@ -141,12 +171,38 @@ def _end(process: subprocess.Popen[str]) -> str:
     return output
 
 
+def _end_session(leader: subprocess.Popen[bytes]) -> None:
+    """End all processes of a session, also those whose parents are gone: asked first, killed in the end."""
+    processes = _session(leader.pid)
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    psutil.wait_procs(processes, timeout=_ENDING_SECONDS)
+    while processes := _session(leader.pid):  # one may have started another meanwhile
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes, timeout=1)
+    leader.wait()
+
+
+def _session(number: int) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, OSError):
+            if os.getsid(process.pid) == number and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
 def main(script: Callable[[Steps], None]) -> int:
     """Carry a script's steps out and say what went wrong, if anything did.
 
-    :returns: Exit code: 0 if all is as promised, 1 if not, 130 after Ctrl-C or SIGTERM.
+    :returns: Exit code: 0 if all is as promised, 1 if not, 130 after Ctrl-C, SIGTERM or SIGHUP.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in _STOPS:
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup does
+            signal.signal(number, _stop)
     steps = Steps()
     try:
         script(steps)
@@ -158,3 +214,9 @@ def main(script: Callable[[Steps], None]) -> int:
         print("Stopped; nothing is left behind.", file=sys.stderr)
         return 130
     return 0
+
+
+def _stop(*_: object) -> None:
+    for number in _STOPS:  # whoever presses Ctrl-C again must not break off the cleaning up
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
