@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test lint constraints test-matrix test-package test-system clean
+.PHONY: help demo ui test lint constraints test-matrix test-package test-system test-ui screenshots clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -45,6 +45,13 @@ test-matrix: $(READY) ## Test all Airflows on all Pythons (CELLS="3.0 py3.12" na
 
 test-system: $(READY) ## Test a real Airflow of separate processes (needs Debian's postgresql, redis-server)
 	$(BIN)/pytest tests/system
+
+test-ui: $(READY) ## Test Airflow's user interface in a browser (needs Debian's chromium, postgresql)
+	$(BIN)/pytest tests/system/ui
+	@$(BIN)/nox -s ui-2.11
+
+screenshots: $(READY) ## Take the pictures in docs/images anew
+	STABLY_SCREENSHOTS=docs/images $(BIN)/pytest tests/system/ui
 
 constraints: $(READY) ## Pin anew what each cell of the matrix is tested with
 	@$(BIN)/nox -s constraints

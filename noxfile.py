@@ -180,6 +180,16 @@ for _cell in CELLS:
     )
 
 
+OLDEST = Cell("2.11", min(PYTHON_HERE, SERIES["2.11"].pythons[-1]))
+
+
+@nox.session(name=f"ui-{OLDEST.series}", python=OLDEST.python, default=False)
+def ui(session: nox.Session) -> None:
+    """Look at the connection form in the user interface of the oldest Airflow."""
+    session.install("--constraint", str(OLDEST.constraints), "--editable", f"{ROOT}[dev,system]")
+    session.run("pytest", "tests/system/ui", *session.posargs)
+
+
 @nox.session(python=False, default=False)
 def table(_: nox.Session) -> None:
     """Print what became of the cells that were run."""

@@ -7,7 +7,7 @@ import os
 import secrets
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -34,7 +34,6 @@ collect_ignore = [
 RUN_SECONDS = 5.0
 """How long a run takes in the emulator, unless its script says otherwise."""
 
-_DAGS = _HERE / "dags"
 _MUTATIONS = _HERE / "mutations"
 _LINES_IN_REPORT = 40
 _airflow: AirflowUnderTest | None = None
@@ -79,24 +78,41 @@ def emulator() -> Iterator[StablyEmulator]:
 
 
 @pytest.fixture(scope="session")
-def airflow(home, emulator, _no_process_left) -> Iterator[AirflowUnderTest]:
-    """A running Airflow whose connection ``stably_default`` leads to the emulator."""
-    with _running(home / "local", emulator) as airflow:
+def dags() -> Path:
+    """The folder of Airflow's DAGs."""
+    return _HERE / "dags"
+
+
+@pytest.fixture(scope="session")
+def environment(emulator) -> dict[str, str]:
+    """What Airflow's processes get besides the harness's configuration, such as a connection."""
+    return {"AIRFLOW_CONN_STABLY_DEFAULT": emulator.connection(login=PROJECT)} | _mutation()
+
+
+@pytest.fixture(scope="session")
+def airflow(home, dags, environment, _no_process_left) -> Iterator[AirflowUnderTest]:
+    """A running Airflow."""
+    with _running(home / "local", dags, environment) as airflow:
         yield airflow
 
 
 @pytest.fixture(scope="module")
-def celery_airflow(home, emulator, _no_process_left) -> Iterator[AirflowUnderTest]:
+def celery_airflow(home, dags, environment, _no_process_left) -> Iterator[AirflowUnderTest]:
     """Another with two Celery workers and two triggerers, only while a module's tests run: it is large."""
     folder = home / "celery"
     folder.mkdir()
-    with _installed(RedisServer, folder) as redis, _running(folder, emulator, broker=redis.url) as airflow:
+    with (
+        _installed(RedisServer, folder) as redis,
+        _running(folder, dags, environment, broker=redis.url) as airflow,
+    ):
         airflow.start_triggerer("triggerer-2")
         yield airflow
 
 
 @contextmanager
-def _running(folder: Path, emulator: StablyEmulator, broker: str | None = None) -> Iterator[AirflowUnderTest]:
+def _running(
+    folder: Path, dags: Path, environment: Mapping[str, str], *, broker: str | None = None
+) -> Iterator[AirflowUnderTest]:
     """Run an Airflow with a database of its own.
 
     :param folder: For its home and all logs.
@@ -107,14 +123,13 @@ def _running(folder: Path, emulator: StablyEmulator, broker: str | None = None) 
     with _installed(PostgresServer, folder) as postgres:
         site = Site(
             home=folder,
-            dags=_DAGS,
+            dags=dags,
             database=postgres.address,
             port=free_port(),
             key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
             broker=broker,
         )
-        connections = {"AIRFLOW_CONN_STABLY_DEFAULT": emulator.connection(login=PROJECT)}
-        _airflow = AirflowUnderTest(site, environment=connections | _mutation())
+        _airflow = AirflowUnderTest(site, environment=environment)
         with _airflow:
             yield _airflow
         _airflow = None
