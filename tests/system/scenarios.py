@@ -117,7 +117,7 @@ _NO_STORE = "<3.3"
 _NO_PROCESS = "a deferred task has no process"
 _NO_TRIGGER = "no triggerer is involved"
 _NO_KEY = "no key that is known could cancel: put the new one into the connection first, then revoke the old"
-_NO_TRIGGERER = "Airflow deletes the trigger without calling it; the teardown recipe covers it"
+_NO_TRIGGERER = "at times Airflow deletes the trigger without calling it; the teardown recipe covers it"
 _NOBODY_LEFT = "nobody watches the run until the retry; the teardown recipe covers it"
 _NOTHING_CALLED = "Airflow 3 calls nothing then; the teardown recipe covers it"
 _OVERLAP = "at times the next run starts seconds before the trigger cancels; before 3.3 it cannot know of it"
@@ -240,6 +240,6 @@ SCENARIOS = (
         "marked failed while no triggerer is alive",
         mark_without_triggerer,
         ends=("failed",),
-        cannot=(Cannot(Verdict.LEAK, _NO_TRIGGERER),),
+        cannot=(Cannot(Verdict.LEAK, _NO_TRIGGERER, at_times=True),),
     ),
 )
