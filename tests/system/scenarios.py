@@ -46,20 +46,21 @@ class Cannot:
     """Why a cell is not ok, and cannot be.
 
     :param verdict: What happens instead; the test fails if something better does, so that the docs follow.
+        None: the cell cannot even be played.
     :param reason: Why, and what to do about it.
     :param modes: The modes it holds in.
     :param on: The versions of Airflow it holds for, as pip writes them.
     :param at_times: Whether it is a race, which may end well.
     """
 
-    verdict: Verdict
+    verdict: Verdict | None
     reason: str
     modes: tuple[str, ...] = MODES
     on: str = ""
     at_times: bool = False
 
     @property
-    def verdicts(self) -> set[Verdict]:
+    def verdicts(self) -> set[Verdict | None]:
         """What the cell may come to."""
         return {self.verdict, Verdict.OK} if self.at_times else {self.verdict}
 
@@ -117,6 +118,7 @@ _NO_STORE = "<3.3"
 _NO_PROCESS = "a deferred task has no process"
 _NO_TRIGGER = "no triggerer is involved"
 _NO_KEY = "no key that is known could cancel: put the new one into the connection first, then revoke the old"
+_NOT_CLEARED = "the REST API of Airflow 2.11 does not clear a running task: it goes on, and watches its run"
 _NO_TRIGGERER = "at times Airflow deletes the trigger without calling it; the teardown recipe covers it"
 _NOBODY_LEFT = "nobody watches the run until the retry; the teardown recipe covers it"
 _NOTHING_CALLED = "Airflow 3 calls nothing then; the teardown recipe covers it"
@@ -143,7 +145,10 @@ SCENARIOS = (
         clear_while_waiting,
         ends=("success",),
         starts=2,
-        cannot=(Cannot(Verdict.DUP, _OVERLAP, modes=("deferrable",), on=_NO_STORE, at_times=True),),
+        cannot=(
+            Cannot(None, _NOT_CLEARED, modes=("sync",), on="<3"),
+            Cannot(Verdict.DUP, _OVERLAP, modes=("deferrable",), on=_NO_STORE, at_times=True),
+        ),
     ),
     Scenario("DAG run set failed", fail_dag_run, ends=("failed", "skipped")),
     Scenario("execution_timeout", just_wait, variant="execution_timeout"),
