@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from threading import Thread
+from typing import Any
 
 from airflow_provider_stably.api.async_client import AsyncStablyClient
 from airflow_provider_stably.cancellation import CONCURRENCY, OVER, Verdict, cancellation
@@ -20,6 +22,9 @@ BUDGET_SECONDS = 20.0
 
 REQUEST_SECONDS = 8.0
 """To connect, and again to read: so that an answer that never comes leaves time for another attempt."""
+
+SECONDS_TO_END = 1.0
+"""For the loop to say what was not settled and to close its connections, after the budget."""
 
 
 @contextmanager
@@ -45,7 +50,7 @@ def cancel_in_time(
     for hook, its_runs in _by_connection(runs, stably_conn_id):
         with best_effort(f"{_names(its_runs)}: not cancelled"):
             clients.append((hook.make_async_client(), its_runs))
-    asyncio.run(_cancel_within_budget(clients))
+    _leave_after_budget(_cancel_within_budget(clients))
 
 
 async def acancel_in_time(runs: Iterable[RunReference], *, stably_conn_id: str) -> None:
@@ -55,6 +60,16 @@ async def acancel_in_time(runs: Iterable[RunReference], *, stably_conn_id: str) 
         with best_effort(f"{_names(its_runs)}: not cancelled"):
             clients.append((await hook.get_async_client(), its_runs))
     await _cancel_within_budget(clients)
+
+
+def _leave_after_budget(work: Coroutine[Any, Any, None]) -> None:
+    """Carry work out in a thread of its own, and leave it behind if it does not end in time.
+
+    A name look-up that stalls cannot be interrupted, and in a notebook this thread has an event loop already.
+    """
+    thread = Thread(target=asyncio.run, args=(work,), name="stably-callback", daemon=True)
+    thread.start()
+    thread.join(BUDGET_SECONDS + SECONDS_TO_END)
 
 
 async def _cancel_within_budget(clients: Iterable[tuple[AsyncStablyClient, list[RunReference]]]) -> None:

@@ -4,8 +4,10 @@ import asyncio
 import json
 import logging
 import math
+import socket
 import time
 from contextlib import suppress
+from threading import Event
 from unittest.mock import create_autospec
 
 import pytest
@@ -257,6 +259,33 @@ def test_it_gives_up_within_its_budget(emulator, context, monkeypatch, caplog, f
     told = [record for record in caplog.records if record.name == best_effort.__name__]
     assert len(told) == 20
     assert all(record.levelno == logging.WARNING for record in told)
+
+
+def test_it_works_where_an_event_loop_runs(emulator, context):
+    """In a notebook, where ``dag.test()`` is called from within an event loop, runs are cancelled, too."""
+    context["xcom"]["run", "stably_run"] = _started(emulator)
+
+    async def cell():
+        StablyCancelRunNotifier()(context)
+
+    asyncio.run(cell())
+
+    assert emulator.live_runs() == []
+
+
+def test_a_name_look_up_that_stalls_is_left_behind(context, monkeypatch, caplog):
+    """Asking for an address cannot be interrupted; the callback ends in its time all the same."""
+    answered = Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait(10) and [])
+    monkeypatch.setattr(best_effort, "BUDGET_SECONDS", 0.5)
+    monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", json.dumps({"conn_type": "stably", "password": KEY}))
+    began = time.monotonic()
+
+    StablyCancelRunNotifier(run_ids="run-1", project_id=PROJECT)(context)
+
+    assert time.monotonic() - began < 5
+    assert "run-1" in caplog.text
+    answered.set()
 
 
 def _deadline(**arguments):
