@@ -2,22 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.providers.common.compat.sdk import XCom
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
 
 
-def able_to_read(ti: Any) -> Any:
-    """Return the task instance itself, or within ``dag.test()`` the same one as the database has it.
+def able_to_read(context: Context) -> Context:
+    """Return the context itself, or within ``dag.test()`` one whose task instance reads the database.
 
-    :param ti: The task instance of a DAG callback's context.
+    :param context: The context of a DAG's callback.
     """
     try:
         from airflow.sdk.execution_time import task_runner
     except ImportError:  # Airflow 2.11; delete with it
-        return ti
-    if hasattr(task_runner, "SUPERVISOR_COMMS"):
-        return ti
-    from airflow.models import TaskInstance
+        return context
+    if hasattr(task_runner, "SUPERVISOR_COMMS") or "ti" not in context:
+        return context
+    ti = _ReadingDatabase(context["ti"])
+    return cast("Context", {**context, "ti": ti, "task_instance": ti})
 
-    return TaskInstance.get_task_instance(
-        dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=ti.map_index
-    )
+
+class _ReadingDatabase:
+    """A task instance, but for its XComs.
+
+    Not Airflow's own from the database: on 3.1 that fails to read the XComs of a mapped task.
+    """
+
+    def __init__(self, ti: Any) -> None:
+        self._ti = ti
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ti, name)
+
+    def xcom_pull(self, task_ids: str, key: str = "return_value") -> Any:
+        """Return what a task has pushed: of a mapped one, a list."""
+        from airflow.models.xcom import XComModel
+        from airflow.utils.session import create_session
+        from sqlalchemy import select
+
+        pushed = select(XComModel.map_index, XComModel.value).filter_by(
+            dag_id=self.dag_id, run_id=self.run_id, task_id=task_ids, key=key
+        )
+        with create_session() as session:
+            rows = session.execute(pushed.order_by(XComModel.map_index)).all()
+        values = {row.map_index: XCom.deserialize_value(row) for row in rows}
+        return values.get(-1) if values.keys() <= {-1} else list(values.values())

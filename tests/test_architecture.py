@@ -111,7 +111,11 @@ BRIDGES_VERSIONS = {
         "airflow.utils.session.create_session",
     },
     "triggerer_view": {"airflow.sdk.execution_time.task_runner.RuntimeTaskInstance"},
-    "unsupervised": {"airflow.sdk.execution_time.task_runner", "airflow.models.TaskInstance"},
+    "unsupervised": {
+        "airflow.sdk.execution_time.task_runner",
+        "airflow.models.xcom.XComModel",
+        "airflow.utils.session.create_session",
+    },
 }
 """Modules that ask one Airflow or the other, by whether a name is there."""
 

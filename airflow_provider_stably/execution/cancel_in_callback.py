@@ -42,6 +42,8 @@ class CancelInCallback:
     def notify(self) -> None:
         """Cancel the runs; see the notifier."""
         with best_effort(_FAILURE):
+            if self._is_dag_level:
+                self._context = able_to_read(self._context)
             runs = self._named_runs() if self._notifier.run_ids is not None else self._pushed_runs()
             if self._are_any(runs):
                 cancel_in_time(runs, stably_conn_id=self._notifier.stably_conn_id)
@@ -53,6 +55,10 @@ class CancelInCallback:
             runs = await ask(self._named_runs) if by_id else await self._runs_seen_by_triggerer()
             if self._are_any(runs):
                 await acancel_in_time(runs, stably_conn_id=self._notifier.stably_conn_id)
+
+    @property
+    def _is_dag_level(self) -> bool:
+        return "reason" in self._context
 
     def _are_any(self, runs: Sequence[RunReference]) -> bool:
         if not runs:
@@ -72,17 +78,14 @@ class CancelInCallback:
 
     def _pushed_runs(self) -> list[RunReference]:
         names, ti = self._notifier.task_ids, self._context["ti"]
-        is_dag_level = "reason" in self._context
-        if names is None and is_dag_level:
+        if names is None and self._is_dag_level:
             raise ValueError("name task_ids or run_ids: a DAG's callback belongs to no task")
         if names is None:
             own = None if saw_the_end(self._context) else own_run(ti)
             return [own] if own else []
-        if is_dag_level:
-            ti = able_to_read(ti)
         runs: list[RunReference] = []
         for task_id in tasks_named(self._context["dag"], names):
-            index = None if is_dag_level else shared_map_index(self._context, task_id)
+            index = None if self._is_dag_level else shared_map_index(self._context, task_id)
             runs += runs_of(ti, task_id, map_index=index)
         return runs
 

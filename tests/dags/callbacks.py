@@ -45,3 +45,37 @@ def pushing(dag_id: str, callback: str, **arguments):
 failing = pushing("callbacks_failure", "on_failure_callback")
 retried = pushing("callbacks_retry", "on_retry_callback", retries=1, retry_delay=timedelta(0))
 skipped = pushing("callbacks_skipped", "on_skipped_callback")
+
+
+def failing_beside_runs(dag_id: str, **arguments):
+    """Make a DAG whose callback names the runs that a plain and a mapped task have pushed."""
+    with DAG(
+        dag_id, schedule=None, params=PARAMS, on_failure_callback=StablyCancelRunNotifier(**arguments)
+    ) as dag:
+
+        @task
+        def one(ti=None, params=None):
+            ti.xcom_push(key="stably_run", value=params["runs"][0])
+
+        @task
+        def many(index, ti=None, params=None):
+            ti.xcom_push(key="stably_run", value=params["runs"][index])
+
+        @task
+        def fail(index):
+            raise RuntimeError("on purpose")
+
+        [one(), many.expand(index=[1, 2])] >> fail.expand(index=[1])
+    return dag
+
+
+failing_dag = failing_beside_runs("callbacks_dag", task_ids=["one", "many"])
+failing_dag_by_ids = failing_beside_runs(
+    "callbacks_dag_by_ids",
+    run_ids=[
+        "{{ ti.xcom_pull('one', key='stably_run')['run_id'] }}",
+        "{{ ti.xcom_pull('many', key='stably_run')[0]['run_id'] }}",
+        "{{ ti.xcom_pull(task_ids='many', key='stably_run')[1]['run_id'] }}",
+        "{{ ti.xcom_pull('nobody', key='stably_run') }}",
+    ],
+)

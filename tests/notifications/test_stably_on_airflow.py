@@ -44,3 +44,15 @@ def test_a_dead_api_changes_no_end(emulator, airflow_db, dags, monkeypatch, name
 
     assert dag_run.state == state
     assert emulator.requests("cancel")
+
+
+@pytest.mark.parametrize("name", ["failing_dag", "failing_dag_by_ids"])
+def test_a_dags_callback_reads_xcoms_in_dag_test(emulator, airflow_db, dags, name):
+    """By tasks and by templates, of plain and of mapped tasks, although Airflow 3 gives it no supervisor."""
+    runs = _runs(emulator)
+
+    dag_run = getattr(dags, name).test(run_conf={"runs": runs})
+
+    assert dag_run.state == "failed"
+    assert emulator.live_runs() == []
+    assert len(emulator.requests("cancel")) == len(runs)
