@@ -4,10 +4,13 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 _SHOW = "import json, sys; print(json.dumps(sorted(sys.modules)))"
 _AIRFLOW_NAMES = (
     "from airflow.providers.common.compat.sdk import "
-    "AirflowFailException, AirflowNotFoundException, AirflowSkipException, BaseHook, BaseOperator"
+    "AirflowFailException, AirflowNotFoundException, AirflowSkipException, "
+    "BaseHook, BaseNotifier, BaseOperator"
 )
 
 
@@ -18,10 +21,11 @@ def _modules_after(statement):
     return set(json.loads(output.splitlines()[-1]))
 
 
-def test_importing_the_operators_loads_no_http_library():
+@pytest.mark.parametrize("module", ["operators", "sensors", "notifications"])
+def test_importing_what_dag_files_import_loads_no_http_library(module):
     """Beyond what the Airflow names load come neither requests nor aiohttp, nor what they stand on."""
     base = _modules_after(_AIRFLOW_NAMES)
-    ours = _modules_after(f"{_AIRFLOW_NAMES}\nimport airflow_provider_stably.operators.stably")
+    ours = _modules_after(f"{_AIRFLOW_NAMES}\nimport airflow_provider_stably.{module}.stably")
 
     added = {name.partition(".")[0] for name in ours - base}
     heavy = {"requests", "aiohttp", "urllib3", "tenacity", "certifi", "charset_normalizer", "yarl", "http"}
