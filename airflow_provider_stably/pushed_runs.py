@@ -6,7 +6,7 @@ Read through a context's task instance: that works in a task, its callbacks, and
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -65,15 +65,15 @@ def shared_map_index(context: Any, task_id: str) -> int | None:
     return index
 
 
-def tasks_named(dag: Any, names: str | Sequence[str]) -> list[str]:
+def tasks_named(dag: Any, names: Iterable[str]) -> list[str]:
     """Return the ids of the tasks that names mean: tasks, or task groups with all their tasks.
 
-    :param names: One or several, with their task groups' prefix.
+    :param names: With their task groups' prefix.
     :raises ValueError: if the DAG has no such task or group.
     """
     groups = dag.task_group_dict
     task_ids: dict[str, None] = {}
-    for name in [names] if isinstance(names, str) else names:
+    for name in names:
         if name not in dag.task_dict and name not in groups:
             close = get_close_matches(name, [*dag.task_dict, *groups], n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""

@@ -27,6 +27,10 @@ log = logging.getLogger(__name__)
 _FAILURE = "No Stably run was cancelled by this callback"
 
 
+def _failure(name: str) -> str:
+    return f"No Stably run of {name!r} was cancelled by this callback"
+
+
 class CancelInCallback:
     """One call of the notifier.
 
@@ -62,7 +66,7 @@ class CancelInCallback:
 
     def _are_any(self, runs: Sequence[RunReference]) -> bool:
         if not runs:
-            log.info("There is no Stably run to cancel")
+            log.info("Found no Stably run to cancel")
         return bool(runs)
 
     def _named_runs(self) -> list[RunReference]:
@@ -77,23 +81,36 @@ class CancelInCallback:
         return [RunReference(run_id, check_id("project", project_id)) for run_id in named.valid]
 
     def _pushed_runs(self) -> list[RunReference]:
-        names, ti = self._notifier.task_ids, self._context["ti"]
-        if names is None and self._is_dag_level:
-            raise ValueError("name task_ids or run_ids: a DAG's callback belongs to no task")
-        if names is None:
-            own = None if saw_the_end(self._context) else own_run(ti)
-            return [own] if own else []
+        if self._notifier.task_ids is None:
+            return self._own_run()
         runs: list[RunReference] = []
-        for task_id in tasks_named(self._context["dag"], names):
+        for name in self._notifier.task_ids:
+            with best_effort(_failure(name)):
+                runs += self._runs_of(name)
+        return runs
+
+    def _own_run(self) -> list[RunReference]:
+        if self._is_dag_level:
+            raise ValueError("name task_ids or run_ids: a DAG's callback belongs to no task")
+        own = None if saw_the_end(self._context) else own_run(self._context["ti"])
+        return [own] if own else []
+
+    def _runs_of(self, name: str) -> list[RunReference]:
+        runs: list[RunReference] = []
+        for task_id in tasks_named(self._context["dag"], [name]):
             index = None if self._is_dag_level else shared_map_index(self._context, task_id)
-            runs += runs_of(ti, task_id, map_index=index)
+            runs += runs_of(self._context["ti"], task_id, map_index=index)
         return runs
 
     async def _runs_seen_by_triggerer(self) -> list[RunReference]:
         if self._notifier.task_ids is None:
             raise ValueError("name task_ids or run_ids: a deadline's callback belongs to no task")
         dag_run: Any = self._context["dag_run"]
-        return await runs_seen_by_triggerer(dag_run["dag_id"], dag_run["dag_run_id"], self._notifier.task_ids)
+        runs: list[RunReference] = []
+        for name in self._notifier.task_ids:
+            with best_effort(_failure(name)):
+                runs += await runs_seen_by_triggerer(dag_run["dag_id"], dag_run["dag_run_id"], name)
+        return runs
 
     def _render(self, value: Any) -> Any:
         """Render a template on a copy: the notifier may be shared."""

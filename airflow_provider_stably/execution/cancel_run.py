@@ -78,7 +78,7 @@ class CancelRun:
         project_id = check_id("project", hook.resolve_project_id(project_id))
         return [RunReference(run_id, project_id) for run_id in named.valid], malformed
 
-    def _runs_of(self, names: str | Sequence[str]) -> list[RunReference]:
+    def _runs_of(self, names: Sequence[str]) -> list[RunReference]:
         try:
             task_ids = tasks_named(self._context["dag"], names)
         except ValueError as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseNotifier
 
 from airflow_provider_stably.hooks.stably import StablyHook
+from airflow_provider_stably.task_ids import read_task_ids
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -44,11 +45,7 @@ class StablyCancelRunNotifier(BaseNotifier):
         context: Context | None = None,
     ) -> None:
         super().__init__()
-        if run_ids is not None and task_ids is not None:
-            raise ValueError(
-                "run_ids and task_ids exclude each other: name runs, or the tasks that start them"
-            )
-        self.task_ids = task_ids
+        self.task_ids = read_task_ids(task_ids, run_ids=run_ids)
         self.run_ids = run_ids
         self.project_id = project_id
         self.stably_conn_id = stably_conn_id

@@ -17,6 +17,7 @@ from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import StablyRunLink
 from airflow_provider_stably.own_run import cancel_own_run
 from airflow_provider_stably.seconds import seconds
+from airflow_provider_stably.task_ids import read_task_ids
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
@@ -74,14 +75,10 @@ class StablyCancelRunOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if run_ids is not None and task_ids is not None:
-            raise ValueError(
-                "run_ids and task_ids exclude each other: name runs, or the tasks that start them"
-            )
         if on_empty not in get_args(OnEmpty):
             raise ValueError(f"on_empty is one of {', '.join(get_args(OnEmpty))}, not {on_empty!r}")
         self.run_ids = run_ids
-        self.task_ids = task_ids
+        self.task_ids = read_task_ids(task_ids, run_ids=run_ids)
         self.project_id = project_id
         self.stably_conn_id = stably_conn_id
         self.on_empty = on_empty

@@ -189,6 +189,27 @@ def test_a_mistyped_task_is_told_with_a_hint(emulator, context, caplog):
     assert "did you mean 'start'?" in caplog.text
 
 
+@pytest.mark.parametrize("level", ["context", "dag_context"], ids=["task", "DAG"])
+def test_a_task_that_cannot_be_read_spares_no_others_run(emulator, request, level, caplog):
+    """A mistyped name and an XCom that is not ours are told, and the runs that can be read are cancelled."""
+    context = request.getfixturevalue(level)
+    context["xcom"]["start", "stably_run"] = "junk"
+    context["xcom"]["start_many", "stably_run"] = [_started(emulator)]
+
+    StablyCancelRunNotifier(task_ids=["strat", "start", "start_many"])(context)
+
+    assert emulator.live_runs() == []
+    assert "did you mean 'start'?" in caplog.text
+    assert "expected an object" in caplog.text
+
+
+@pytest.mark.parametrize("task_ids", [7, {"start": 1}, ["start", None], [""], b"start"], ids=repr)
+def test_what_cannot_be_a_task_is_refused_where_the_dag_is_parsed(task_ids):
+    """Else it would be told when something has failed already."""
+    with pytest.raises(ValueError, match="task_ids"):
+        StablyCancelRunNotifier(task_ids=task_ids)
+
+
 def test_runs_and_tasks_exclude_each_other():
     """A notifier that names both is refused where the DAG is parsed."""
     with pytest.raises(ValueError, match="exclude each other"):
@@ -338,6 +359,31 @@ def test_a_deadline_cancels_the_runs_of_tasks(emulator, triggerer):
     assert emulator.live_runs() == []
 
 
+def test_a_deadline_spares_the_mapped_task_that_a_plain_ones_name_looks_like(emulator, triggerer):
+    """Airflow writes instance 1 of ``start`` as ``start_1``, as it does a plain task of that name."""
+    instances, _, xcoms = triggerer
+    instances["start_1"] = ["start_1"]
+    xcoms["start_1", -1] = _started(emulator)
+    xcoms["start", 1] = spared = _started(emulator)
+
+    _deadline(task_ids="start_1")
+
+    assert emulator.live_runs() == [spared["run_id"]]
+
+
+def test_a_deadline_that_cannot_read_one_task_spares_no_others_run(emulator, triggerer, caplog):
+    """What is wrong with one name is told, and the runs that can be read are cancelled."""
+    instances, _, xcoms = triggerer
+    instances.update({"broken": ["broken"], "start": ["start"]})
+    xcoms.update({("broken", -1): "junk", ("start", -1): _started(emulator)})
+
+    _deadline(task_ids=["not_there", "broken", "start"])
+
+    assert emulator.live_runs() == []
+    assert "'not_there'" in caplog.text
+    assert "'broken'" in caplog.text
+
+
 def test_a_deadline_cancels_named_runs(emulator, triggerer):
     """Run ids are rendered with what a deadline tells: the DAG run, as plain values."""
     run_id = emulator.add_run(project_id=PROJECT)
@@ -353,7 +399,7 @@ def test_a_deadlines_callback_never_raises(emulator, triggerer, arguments, caplo
     _deadline(**arguments)
 
     assert emulator.requests() == []
-    assert "No Stably run was cancelled" in caplog.text
+    assert "was cancelled by this callback" in caplog.text
 
 
 def test_a_failing_task_keeps_its_own_error(emulator, context):

@@ -394,6 +394,7 @@ def test_without_xcom_push_nothing_is_pushed(context, run_id):
     ("arguments", "problem"),
     [
         ({"run_ids": "a", "task_ids": "b"}, "exclude each other"),
+        ({"task_ids": ["start", None]}, "task_ids are ids"),
         ({"on_empty": "panic"}, "on_empty is one of skip, success, fail"),
         *[({"timeout": wrong}, "timeout is a number") for wrong in (-1, math.nan, math.inf, "120", True)],
         *[({"poll_interval": wrong}, "poll_interval is a number") for wrong in (0, None, timedelta(0))],
