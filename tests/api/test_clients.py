@@ -438,7 +438,7 @@ def test_arguments_of_a_call_by_hand_come_first(emulator, endpoint):
     emulator.inject(Fault(delay=math.inf))
 
     with StablyClient(replace(endpoint, read_timeout=60)) as client, pytest.raises(requests.Timeout):
-        client.session.get(emulator.url, timeout=0.1, verify=False)
+        client.session.get(f"{emulator.url}/v1/projects", timeout=0.1, verify=False)
 
 
 def test_a_session_used_by_hand_is_safe(emulator, endpoint):

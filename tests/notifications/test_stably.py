@@ -10,8 +10,10 @@ from contextlib import suppress
 from threading import Event
 from unittest.mock import create_autospec
 
+import airflow
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, BaseOperator, XCom
+from packaging.version import Version
 
 from airflow_provider_stably import best_effort
 from airflow_provider_stably.api.protocol import run_url
@@ -325,9 +327,10 @@ def _deadline(**arguments):
 @pytest.fixture
 def triggerer(monkeypatch):
     """What Airflow tells a triggerer: instances by name, XComs by task and map index."""
-    task_runner = pytest.importorskip(
-        "airflow.sdk.execution_time.task_runner", reason="Airflow 3.1 brought deadlines"
-    )
+    if Version(airflow.__version__) < Version("3.1"):
+        pytest.skip("Airflow 3.1 brought deadlines")
+    from airflow.sdk.execution_time import task_runner
+
     instances, groups, xcoms = {}, {}, {}
 
     def get_task_states(dag_id, run_ids, task_ids=None, task_group_id=None):
