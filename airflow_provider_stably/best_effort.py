@@ -10,7 +10,7 @@ from threading import Thread
 from typing import Any
 
 from airflow_provider_stably.api.async_client import AsyncStablyClient
-from airflow_provider_stably.cancellation import CONCURRENCY, OVER, Verdict, cancellation
+from airflow_provider_stably.cancellation import CONCURRENCY, OVER, Outcome, Verdict, cancellation
 from airflow_provider_stably.conversation import aconduct
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.run_reference import RunReference
@@ -85,7 +85,7 @@ async def _cancel(run: RunReference, client: AsyncStablyClient, slots: asyncio.S
             async with slots, client:
                 verdict = await aconduct(cancellation(run), client)
         except asyncio.CancelledError:
-            log.warning("Run %s: not cancelled in %g s; see %s", run.run_id, BUDGET_SECONDS, run.run_url)
+            _report(run, Verdict(Outcome.UNKNOWN, detail=f"not settled within {BUDGET_SECONDS:g} s"))
             raise
         _report(run, verdict)
 

@@ -282,6 +282,7 @@ def test_it_gives_up_within_its_budget(emulator, context, monkeypatch, caplog, f
     told = [record for record in caplog.records if record.name == best_effort.__name__]
     assert len(told) == 20
     assert all(record.levelno == logging.WARNING for record in told)
+    assert all(": unknown, " in record.getMessage() for record in told)
 
 
 def test_it_works_where_an_event_loop_runs(emulator, context):
