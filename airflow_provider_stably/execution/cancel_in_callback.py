@@ -81,6 +81,8 @@ class CancelInCallback:
         return [RunReference(run_id, check_id("project", project_id)) for run_id in named.valid]
 
     def _pushed_runs(self) -> list[RunReference]:
+        if "ti" not in self._context:
+            raise ValueError("name run_ids: Airflow gave this callback no task instance to read XComs with")
         if self._notifier.task_ids is None:
             return self._own_run()
         runs: list[RunReference] = []

@@ -184,6 +184,14 @@ def test_a_wrong_notifier_warns_and_lets_the_dag_run_end(emulator, dag_context, 
     assert any(record.levelno == logging.WARNING for record in caplog.records)
 
 
+@pytest.mark.parametrize("arguments", [{}, {"task_ids": "start"}], ids=["own", "named"])
+def test_a_callback_without_a_task_instance_says_what_works(emulator, context, arguments, caplog):
+    """Airflow has none for a SyncCallback, and for a DAG run none of whose tasks it can tell."""
+    StablyCancelRunNotifier(**arguments)({"dag": context["dag"], "run_id": "manual__1"})
+
+    assert "name run_ids" in caplog.text
+
+
 def test_a_mistyped_task_is_told_with_a_hint(emulator, context, caplog):
     """The log names the task that was probably meant."""
     StablyCancelRunNotifier(task_ids="strat")(context)
