@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 _FAILURE = "No Stably run was cancelled by this callback"
 
 
-def _failure(name: str) -> str:
-    return f"No Stably run of {name!r} was cancelled by this callback"
+def _failure(entry: object) -> str:
+    return f"No Stably run of {entry!r} was cancelled by this callback"
 
 
 class CancelInCallback:
@@ -70,7 +70,7 @@ class CancelInCallback:
         return bool(runs)
 
     def _named_runs(self) -> list[RunReference]:
-        named = read_run_ids(self._render(self._notifier.run_ids))
+        named = read_run_ids(self._rendered_run_ids())
         for entry in named.malformed:
             log.warning("Not a run id, so nothing is sent for it: %s", entry)
         if not named.valid:
@@ -79,6 +79,17 @@ class CancelInCallback:
         hook = StablyHook(self._notifier.stably_conn_id)
         project_id = hook.resolve_project_id(None if is_missing(project_id) else project_id)
         return [RunReference(run_id, check_id("project", project_id)) for run_id in named.valid]
+
+    def _rendered_run_ids(self) -> object:
+        """Render each entry by itself: one that fails, for lack of an XCom perhaps, spares the others."""
+        run_ids: object = self._notifier.run_ids
+        if not isinstance(run_ids, list | tuple):
+            return self._render(run_ids)
+        rendered: list[object] = []
+        for entry in run_ids:
+            with best_effort(_failure(entry)):
+                rendered.append(self._render(entry))
+        return rendered
 
     def _pushed_runs(self) -> list[RunReference]:
         if "ti" not in self._context:

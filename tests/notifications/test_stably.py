@@ -162,6 +162,17 @@ def test_named_runs_are_rendered_on_a_copy(emulator, context):
     assert notifier.run_ids == "{{ stably_runs }} "
 
 
+def test_a_template_that_fails_spares_the_other_runs(emulator, context, caplog):
+    """One task that pushed nothing to take an id from does not keep the run of another one going."""
+    run_id = emulator.add_run(project_id=PROJECT)
+    run_ids = ["{{ missing['run_id'] }}", "{{ pushed['run_id'] }}"]
+
+    StablyCancelRunNotifier(run_ids=run_ids)({**context, "missing": None, "pushed": {"run_id": run_id}})
+
+    assert emulator.live_runs() == []
+    assert "{{ missing['run_id'] }}" in caplog.text
+
+
 @pytest.mark.parametrize("run_ids", ["None", "", [], "{{ ti.task_id and None }}"], ids=repr)
 def test_nothing_named_is_nothing_to_cancel(emulator, context, run_ids, caplog):
     """A missing XCom, which Jinja renders as 'None', sends no request and warns of nothing."""
