@@ -17,10 +17,14 @@ from airflow_provider_stably.run_reference import RunReference
 
 log = logging.getLogger(__name__)
 
-BUDGET_SECONDS = 20.0
-"""For all requests of one callback: the dag processor ends a file's processing after 50 s by default."""
+BUDGET_SECONDS = 15.0
+"""For all requests of one callback.
 
-REQUEST_SECONDS = 8.0
+Airflow 3 sends a task's process SIGTERM 20 s after the task's end (``[core] task_success_overtime``, failed
+tasks, too) and SIGKILL 5 s later, whatever other callbacks wait. A dag processor has 50 s for a file.
+"""
+
+REQUEST_SECONDS = 6.0
 """To connect, and again to read: so that an answer that never comes leaves time for another attempt."""
 
 SECONDS_TO_END = 1.0

@@ -102,3 +102,14 @@ def test_a_dead_api_changes_no_end_and_is_given_up_on(cell, dag_id):
     assert max(_durations(cell)) < BUDGET_SECONDS + 1
     assert len(_requests(cell, "cancel")) > STARTED
     assert len(cell.live()) == STARTED
+
+
+def test_a_silent_api_leaves_time_for_other_callbacks(cell):
+    """Airflow 3 begins to kill a task's process 20 s after its end; the next callback comes before."""
+    cell.inject(Fault(delay=math.inf), call="cancel", times=math.inf)
+    dag_run = _begin(cell, "callbacks_of_task")
+
+    assert dag_run.wait_for("failed", "success") == "failed"
+    # The first process is the task's; the dag processor may call as well, for want of heartbeats by then.
+    cell.airflow.wait_for(lambda: _durations(cell)[0] is not None, what="the next callback")
+    assert _durations(cell)[0] < 18
