@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import XCom
@@ -39,14 +40,15 @@ class _ReadingDatabase:
 
     def xcom_pull(self, task_ids: str, key: str = "return_value") -> Any:
         """Return what a task has pushed: of a mapped one, a list."""
-        from airflow.models.xcom import XComModel
         from airflow.utils.session import create_session
-        from sqlalchemy import select
 
-        pushed = select(XComModel.map_index, XComModel.value).filter_by(
-            dag_id=self.dag_id, run_id=self.run_id, task_id=task_ids, key=key
-        )
+        model = import_module("airflow.models.xcom").XComModel  # 2.11, which has none, never gets here
         with create_session() as session:
-            rows = session.execute(pushed.order_by(XComModel.map_index)).all()
+            rows = (
+                session.query(model)
+                .filter_by(dag_id=self.dag_id, run_id=self.run_id, task_id=task_ids, key=key)
+                .order_by(model.map_index)
+                .all()
+            )
         values = {row.map_index: XCom.deserialize_value(row) for row in rows}
         return values.get(-1) if values.keys() <= {-1} else list(values.values())

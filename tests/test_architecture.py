@@ -115,7 +115,6 @@ BRIDGES_VERSIONS = {
     "triggerer_view": {"airflow.sdk.execution_time.task_runner.RuntimeTaskInstance"},
     "unsupervised": {
         "airflow.sdk.execution_time.task_runner",
-        "airflow.models.xcom.XComModel",
         "airflow.utils.session.create_session",
     },
 }
