@@ -155,7 +155,7 @@ def wait_until_over(
         if left <= 0:
             break
         if waiting:
-            time.sleep(min(poll_interval, left))
+            time.sleep(min(poll_interval, left))  # wait_for_termination is a wait on the worker
     return settled
 
 

@@ -64,7 +64,7 @@ def conduct(
             return result
         reply = None
         if isinstance(step, Pause):
-            time.sleep(step.seconds)
+            time.sleep(step.seconds)  # the wait of a task that is not deferred; aconduct has the other kind
         elif isinstance(step, Reconnect):
             client = reconnect() if reconnect else client
         else:

@@ -13,7 +13,8 @@ def cancel_own_run(context: Mapping[str, Any]) -> None:
 
     Runs in the task's process, or in the dag processor if the whole worker was lost. May run twice and late.
     """
-    from airflow_provider_stably.best_effort import best_effort, cancel_in_time
+    from airflow_provider_stably.best_effort import best_effort
+    from airflow_provider_stably.callback_cancelling import cancel_in_time
     from airflow_provider_stably.pushed_runs import own_run_to_cancel
 
     if saw_the_end(context):

@@ -6,15 +6,13 @@ run that is still going on, and would start another beside it.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
 
+from airflow_provider_stably.best_effort import best_effort
 from airflow_provider_stably.run_reference import RunReference
-
-log = logging.getLogger(__name__)
 
 START_RECORD_KEY = "stably_start"
 
@@ -104,7 +102,5 @@ class StartLedger:
         """Forget the start: the run is over, or there is none. A record that stays does little harm."""
         if self._store is None:
             return
-        try:
+        with best_effort("The record of this task's start could not be deleted"):
             self._store.delete(START_RECORD_KEY)
-        except Exception:
-            log.warning("The record of this task's start could not be deleted", exc_info=True)

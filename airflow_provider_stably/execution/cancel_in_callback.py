@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_stably.api.protocol import check_id
 from airflow_provider_stably.asking import ask
-from airflow_provider_stably.best_effort import acancel_in_time, best_effort, cancel_in_time
+from airflow_provider_stably.best_effort import best_effort
+from airflow_provider_stably.callback_cancelling import acancel_in_time, cancel_in_time
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.own_run import saw_the_end
 from airflow_provider_stably.pushed_runs import own_run, runs_of, shared_map_index, tasks_named

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
 from airflow_provider_stably.api import protocol
+from airflow_provider_stably.best_effort import best_effort
 from airflow_provider_stably.cancellation import OVER, Outcome, cancellation
 from airflow_provider_stably.conclusion import NOT_RETRYABLE, Conclusion
 from airflow_provider_stably.conversation import conduct
@@ -89,11 +90,9 @@ class RunTests:
 
         Airflow 3.0 resumes the retry of a task that was deferred: apache/airflow#56704. Delete with 3.0.
         """
-        try:
+        with best_effort("The XCom of this task could not be read"):
             return has_run_of_another_try(self._context["ti"])
-        except Exception:
-            self.log.warning("The XCom of this task could not be read", exc_info=True)
-            return False
+        return False
 
     def complete(self, event: object) -> dict[str, Any]:
         """Take up the trigger's event; see the operator."""
@@ -122,7 +121,9 @@ class RunTests:
                 if not protocol.may_replay(call, error) or time.monotonic() - began > KILL_REPEAT_SECONDS:
                     self.log.warning("Run %s could not be cancelled: %s", run.run_id, error)
                     return
-            time.sleep(KILL_PAUSE_SECONDS)
+            time.sleep(
+                KILL_PAUSE_SECONDS
+            )  # at most a second in all; a lock could be held by what is interrupted
 
     def _stop_if_killed(self) -> None:
         if self._killed.is_set():
@@ -141,10 +142,8 @@ class RunTests:
         return hook
 
     def _reconnect(self) -> StablyClient:
-        try:
+        with best_effort("The connection cannot be read now, so the old one is kept"):
             self._connect()
-        except Exception:
-            self.log.warning("The connection cannot be read now, so the old one is kept", exc_info=True)
         return self._client
 
     def _run_to_watch(self, ledger: StartLedger) -> tuple[RunReference, float]:
@@ -293,25 +292,21 @@ class RunTests:
         run = self._own_run
         if run is None:
             return
-        try:
+        with best_effort(f"Run {run.run_id} could not be cancelled"):
             verdict = conduct(cancellation(run), self._kill_client)
             self.log.info("Run %s: no longer watched, so it was cancelled: %s", run.run_id, verdict.outcome)
             if verdict.outcome in _OVER_OR_GONE:
                 ledger.forget()
             else:
                 ledger.note(run, time.time())
-        except Exception:
-            self.log.warning("Run %s could not be cancelled", run.run_id, exc_info=True)
 
     def cancel_pushed_run(self) -> None:
         """Cancel the run that this task's XCom names: the process that started it is gone."""
-        try:
+        with best_effort("The run of this task could not be cancelled"):
             self._own_run = own_run_to_cancel(self._context["ti"])
             if self._own_run is not None:
                 self._connect()
                 self._cancel_own_run(StartLedger(self._context))
-        except Exception:
-            self.log.warning("The run of this task could not be cancelled", exc_info=True)
 
 
 def _is_final(error: StablyError) -> bool:

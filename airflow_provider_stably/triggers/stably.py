@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_stably.awaiting import is_awaited
+from airflow_provider_stably.best_effort import best_effort
 from airflow_provider_stably.cancellation import cancellation
 from airflow_provider_stably.conclusion import Conclusion
 from airflow_provider_stably.conversation import aconduct
@@ -128,23 +129,19 @@ class StablyRunTrigger(BaseTrigger):
         """
         if not self.cancel_on_kill:
             return
-        try:
+        is_abandoned = in_doubt
+        with best_effort(f"Cannot tell whether run {self.run_id} is still awaited"):
             is_abandoned = not await is_awaited(self.task_instance, self.run_id)
-        except Exception:
-            self.log.warning("Cannot tell whether run %s is still awaited", self.run_id, exc_info=True)
-            is_abandoned = in_doubt
         if not is_abandoned:
             return
         run = RunReference(self.run_id, self.project_id)
-        try:
+        with best_effort(f"Run {self.run_id} could not be cancelled"):
             async with (
                 asyncio.timeout(KILL_SECONDS),
                 await StablyHook(self.stably_conn_id).get_async_client() as client,
             ):
                 verdict = await aconduct(cancellation(run), client)
             self.log.info("Run %s: its deferred task was killed: %s", self.run_id, verdict.outcome)
-        except Exception:
-            self.log.warning("Run %s could not be cancelled", self.run_id, exc_info=True)
 
     async def _connect(self, clients: AsyncExitStack) -> AsyncStablyClient:
         """Look the connection up and enter a client, again until the deadline if Airflow cannot tell now."""
@@ -152,7 +149,8 @@ class StablyRunTrigger(BaseTrigger):
             try:
                 client = await _seen_through(StablyHook(self.stably_conn_id).get_async_client())
             except Exception as error:
-                # Airflow says "not defined" of a connection whose secrets backend failed just now, too.
+                # A secrets backend raises whatever it likes, and one that fails for a while must not end the
+                # watching. Airflow even says "not defined" of a connection whose backend failed just now.
                 is_unusable = isinstance(error, StablyConfigError) and error.field != "conn_id"
                 if is_unusable or time.time() >= self.deadline:
                     raise

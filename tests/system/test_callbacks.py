@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 import pytest
 
-from airflow_provider_stably.best_effort import BUDGET_SECONDS
+from airflow_provider_stably.callback_cancelling import BUDGET_SECONDS
 from airflow_provider_stably.testing import Fault
 from tests.system.cell import Cell
 from tests.system.versions import DETECTION_SECONDS
