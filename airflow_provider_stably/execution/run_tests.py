@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
@@ -61,7 +60,7 @@ class RunTests:
         self._operator = operator
         self._context = context
         self.log = operator.log
-        self._killed = Event()
+        self._is_killed = False
         self._own_run: RunReference | None = None
 
     def execute(self) -> dict[str, Any]:
@@ -104,8 +103,11 @@ class RunTests:
         return self._conclude(conclusion, StartLedger(self._context))
 
     def kill(self) -> None:
-        """Ask for the run to be cancelled, within the five seconds that Airflow 3 leaves."""
-        self._killed.set()
+        """Ask for the run to be cancelled, within the five seconds that Airflow 3 leaves.
+
+        Called in a signal handler: a lock of ours could be held by what is interrupted, so none is taken.
+        """
+        self._is_killed = True
         run = self._own_run
         if run is None:
             return  # none yet: execute sees the flag as soon as it knows the run
@@ -126,11 +128,13 @@ class RunTests:
             )  # at most a second in all; a lock could be held by what is interrupted
 
     def _stop_if_killed(self) -> None:
-        if self._killed.is_set():
+        if self._is_killed:
             raise AirflowFailException("The task was killed before it began to wait for its run")
 
     def _sleep_unless_killed(self, seconds: float) -> None:
-        self._killed.wait(seconds)
+        end = time.monotonic() + seconds
+        while not self._is_killed and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, KILL_PAUSE_SECONDS))  # an Event has a lock: see kill
         self._stop_if_killed()
 
     def _connect(self) -> StablyHook:
