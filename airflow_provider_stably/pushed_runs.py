@@ -15,7 +15,7 @@ from airflow_provider_stably.run_reference import STABLY_RUN_KEY, RunReference
 log = logging.getLogger(__name__)
 
 
-def own_run(ti: Any) -> RunReference | None:
+def run_of_this_try(ti: Any) -> RunReference | None:
     """Return the run that this try of a task started.
 
     :param ti: The task instance of a context.

@@ -17,7 +17,7 @@ import tenacity
 from airflow_provider_stably.api import protocol
 from airflow_provider_stably.api.endpoint import Endpoint
 from airflow_provider_stably.api.replay import replay_policy
-from airflow_provider_stably.exceptions import StablyError
+from airflow_provider_stably.exceptions import StablyError, StablyUnreachableError
 
 T = TypeVar("T")
 
@@ -157,7 +157,13 @@ async def _tls(verify: bool | str) -> ssl.SSLContext | bool:
 
 def _trust_only(path: str) -> ssl.SSLContext:
     is_folder = os.path.isdir(path)
-    return ssl.create_default_context(cafile=None if is_folder else path, capath=path if is_folder else None)
+    try:
+        return ssl.create_default_context(
+            cafile=None if is_folder else path, capath=path if is_folder else None
+        )
+    except OSError as error:  # which ssl.SSLError is too
+        message = f"CA bundle {path!r} cannot be used: {type(error).__name__}"
+        raise StablyUnreachableError(message, request_sent=False) from error
 
 
 def _was_sent(error: Exception) -> bool:

@@ -531,7 +531,7 @@ async def test_a_ca_bundle_that_cannot_be_read_leaves_nothing_behind(endpoint, t
     bundle.write_text("no certificates")
     bundled = replace(endpoint, verify=str(bundle))
 
-    with pytest.raises(ssl.SSLError):
+    with pytest.raises(StablyUnreachableError, match=r"bundle\.pem.*SSLError"):
         await AsyncStablyClient(bundled).__aenter__()
     bundle.write_text(certifi.contents())
 
