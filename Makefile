@@ -48,7 +48,7 @@ test-system: $(READY) ## Test a real Airflow of separate processes (needs Debian
 
 test-ui: $(READY) ## Test Airflow's user interface in a browser (needs Debian's chromium, postgresql)
 	$(BIN)/pytest tests/system/ui
-	@$(BIN)/nox -s ui-2.11
+	@$(BIN)/nox -s system-2.11 -- tests/system/ui
 
 screenshots: $(READY) ## Take the pictures in docs/images anew
 	STABLY_SCREENSHOTS=docs/images $(BIN)/pytest tests/system/ui

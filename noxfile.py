@@ -180,14 +180,21 @@ for _cell in CELLS:
     )
 
 
-OLDEST = Cell("2.11", min(PYTHON_HERE, SERIES["2.11"].pythons[-1]))
+def check_system(session: nox.Session, cell: Cell) -> None:
+    """Run the system tests on this Airflow, or those that are named after ``--``."""
+    session.install("--constraint", str(cell.constraints), "--editable", f"{ROOT}[dev,system]")
+    session.run("pytest", *(session.posargs or ["tests/system"]))
 
 
-@nox.session(name=f"ui-{OLDEST.series}", python=OLDEST.python, default=False)
-def ui(session: nox.Session) -> None:
-    """Look at the connection form in the user interface of the oldest Airflow."""
-    session.install("--constraint", str(OLDEST.constraints), "--editable", f"{ROOT}[dev,system]")
-    session.run("pytest", "tests/system/ui", *session.posargs)
+for _series, _pins in SERIES.items():
+    if not _pins.lowest:
+        _cell = Cell(_series, min(PYTHON_HERE, _pins.pythons[-1]))
+        nox.session(
+            functools.update_wrapper(functools.partial(check_system, cell=_cell), check_system),
+            name=f"system-{_series}",
+            python=_cell.python,
+            default=False,
+        )
 
 
 @nox.session(python=False, default=False)
