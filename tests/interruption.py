@@ -1,6 +1,7 @@
 """Interrupt the main thread, as Airflow does at the execution_timeout."""
 
 import signal
+import sys
 import threading
 from contextlib import contextmanager
 
@@ -32,3 +33,28 @@ def interrupt_when(condition):
         over.set()
         watcher.join()
         signal.signal(signal.SIGALRM, previous)
+
+
+@contextmanager
+def interrupt_at(number, function):
+    """Raise :class:`Interrupted` in the main thread at the n-th line of a function that it executes.
+
+    Gives an event that tells whether it came so far.
+    """
+    struck = threading.Event()
+    lines = 0
+
+    def count(_, event, __):
+        nonlocal lines
+        lines += event == "line"
+        if lines == number:
+            struck.set()
+            raise Interrupted
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(lambda frame, *_: count if frame.f_code is function.__code__ else None)
+    try:
+        yield struck
+    finally:
+        sys.settrace(before)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from queue import SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
@@ -228,21 +230,36 @@ class RunTests:
     def _send_start(self, call: protocol.Call[str]) -> RunReference:
         """Send the start from a thread: what interrupts this one must not lose the run's id.
 
-        That is an execution_timeout or, on Airflow 2.11, a kill. Leaving the executor waits for the answer.
+        That is an execution_timeout or, on Airflow 2.11, a kill. It may strike anywhere here, inside
+        ``Thread.start`` too: the thread sends only once it is told to, and from then on it is waited for.
         """
+        may_send: SimpleQueue[bool] = SimpleQueue()
+        answers: SimpleQueue[Future[RunReference]] = SimpleQueue()
 
-        def start() -> RunReference:
+        def start() -> None:
+            if not may_send.get():
+                return
+            answer: Future[RunReference] = Future()
             try:
-                run_id = self._client.send(call)
-            except StablyAmbiguousStartError as error:
-                self.log.error("%s", error)
-                raise
-            run = RunReference(run_id, call.project_id, self._operator.stably_conn_id)
-            self._own_run = run if self._operator.cancel_on_kill else None
-            return run
+                run = RunReference(self._client.send(call), call.project_id, self._operator.stably_conn_id)
+            except BaseException as error:  # noqa: BLE001 - handed to whoever waits
+                if isinstance(error, StablyAmbiguousStartError):
+                    self.log.error("%s", error)  # in case that is interrupted
+                answer.set_exception(error)
+            else:
+                self._own_run = run if self._operator.cancel_on_kill else None
+                answer.set_result(run)
+            answers.put(answer)
 
-        with ThreadPoolExecutor(1, thread_name_prefix="stably-start") as executor:
-            return executor.submit(start).result()
+        sending = Thread(target=start, name="stably-start", daemon=True)
+        try:
+            sending.start()
+            may_send.put(True)
+            return answers.get().result()
+        finally:
+            may_send.put(False)
+            if sending.is_alive():
+                sending.join()
 
     def _push(self, run: RunReference) -> None:
         ti = self._context["ti"]

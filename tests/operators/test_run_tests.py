@@ -1,20 +1,22 @@
 """How the run operator leaves no run behind, against the emulator; Airflow's edges are stand-ins."""
 
 import inspect
+import itertools
 import json
 import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
+from airflow_provider_stably.execution.run_tests import RunTests
 from airflow_provider_stably.operators.stably import TRIGGER_FAILED, StablyRunTestsOperator
 from airflow_provider_stably.testing import Fault
 from tests.constants import PROJECT
-from tests.interruption import Interrupted, interrupt_when
+from tests.interruption import Interrupted, interrupt_at, interrupt_when
 from tests.operators.run_operator import run_operator
 
 
@@ -187,6 +189,47 @@ def test_an_interruption_during_the_start_does_not_lose_the_run(emulator, contex
 
     assert len(emulator.runs) == 1
     assert emulator.live_runs() == []
+
+
+def test_an_interruption_at_any_line_of_the_start_does_not_lose_the_run(emulator, context):
+    """What was sent is waited for and cancelled, what was not is not sent any more."""
+    emulator.inject(Fault(delay=0.02), call="start", times=math.inf)
+    lost = []
+    for number in itertools.count(1):
+        with suppress(Interrupted), interrupt_at(number, RunTests._send_start) as struck:
+            run_operator(wait_for_completion=False).execute(context)
+        if not struck.is_set():
+            break
+        lost += [number] if _sends_still() or emulator.live_runs() else []
+
+    assert (number > 10, lost) == (True, [])
+    assert len(emulator.live_runs()) == 1
+
+
+def test_an_interruption_while_the_sending_thread_is_made_does_not_lose_the_run(
+    emulator, context, monkeypatch
+):
+    """Thread.start waits until the thread runs; that may be interrupted when it does already."""
+    genuine = threading.Thread.start
+
+    def start(thread):
+        genuine(thread)
+        if thread.name.startswith("stably-start"):
+            thread.join(0.2)  # long enough to send, if nothing holds it back
+            raise Interrupted
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    emulator.inject(Fault(delay=1), call="start")
+
+    with pytest.raises(Interrupted):
+        run_operator().execute(context)
+
+    _wait_for(lambda: not _sends_still())
+    assert emulator.live_runs() == []
+
+
+def _sends_still():
+    return any(thread.name.startswith("stably-start") for thread in threading.enumerate())
 
 
 def test_an_interruption_during_the_start_leaves_no_riddle_to_the_next_try(emulator, context, store):
