@@ -34,6 +34,9 @@ collect_ignore = [
 RUN_SECONDS = 5.0
 """How long a run takes in the emulator, unless its script says otherwise."""
 
+DAG_RUN_ID = "dag_run_id"
+"""The property of a test that names a DAG run of its own, whose tasks' logs its report then shows whole."""
+
 _MUTATIONS = _HERE / "mutations"
 _LINES_IN_REPORT = 40
 _airflow: AirflowUnderTest | None = None
@@ -155,8 +158,10 @@ def pytest_runtest_makereport(item, call):
     report = yield
     if report.failed:
         sizes = item.stash.get(_log_sizes, {})
+        own = [value for name, value in item.user_properties if name == DAG_RUN_ID]
         for path in _logs():
-            if added := _tail(path, since=sizes.get(path, 0)):
+            is_own = any(dag_run_id in str(path) for dag_run_id in own)  # it may have run beside other tests
+            if added := _tail(path, since=0 if is_own else sizes.get(path, 0)):
                 report.sections.append((f"end of {path.relative_to(_airflow.site.home)}", added))
     return report
 

@@ -18,6 +18,7 @@ from airflow_provider_stably.testing import StablyEmulator
 from tests.constants import KEY, PROJECT
 from tests.system import matrix_table
 from tests.system.cell import Cell
+from tests.system.conftest import DAG_RUN_ID
 from tests.system.mechanisms import MECHANISMS
 from tests.system.scenarios import SCENARIOS, Cannot, Scenario
 from tests.system.verdicts import Verdict, judge
@@ -45,11 +46,13 @@ class Played:
 
     :param is_as_documented: Whether the task ended as it was to, with as many runs as there were to be.
     :param story: For people: states, starts.
+    :param dag_run_id: Its DAG run.
     """
 
     verdict: Verdict
     is_as_documented: bool
     story: str
+    dag_run_id: str
 
     def as_told(self, cannot: Cannot | None) -> str:
         """Return what stands in the cell."""
@@ -101,7 +104,7 @@ def _can_be_played(scenario: Scenario, mode: str) -> bool:
 
 
 @pytest.mark.parametrize(("scenario", "mode"), _CELLS)
-def test_no_run_is_left_behind(scenario, mode, side_by_side, table, airflow, emulator):
+def test_no_run_is_left_behind(scenario, mode, side_by_side, table, airflow, emulator, record_property):
     """No run is left live, none is doubled, and the task's colour is that of its run."""
     cannot = scenario.cannot_here(mode)
     if not _can_be_played(scenario, mode):
@@ -111,6 +114,7 @@ def test_no_run_is_left_behind(scenario, mode, side_by_side, table, airflow, emu
     table[scenario.name, mode] = "BROKEN"
     played = play(scenario, mode, airflow, emulator) if future is None else future.result(timeout=900)
     table[scenario.name, mode] = played.as_told(cannot)
+    record_property(DAG_RUN_ID, played.dag_run_id)
 
     assert table[scenario.name, mode] == _expected(scenario, mode), played.story
 
@@ -160,4 +164,4 @@ def _play(scenario: Scenario, cell: Cell) -> Played:
     )
     is_as_documented = not broken_off and state in scenario.ends and len(runs) == starts
     verdict = judge(runs, state, marked_by_user=scenario.marked_by_user)
-    return Played(verdict, is_as_documented, story)
+    return Played(verdict, is_as_documented, story, cell.dag_run.run_id)
