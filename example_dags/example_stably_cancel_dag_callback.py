@@ -1,6 +1,7 @@
-"""How do I stop Stably runs when the DAG run fails, however it does? Give the DAG a callback.
+"""How do I stop Stably runs when the DAG run fails or times out? Give the DAG a callback.
 
-The dag processor calls it once, after the DAG run has failed or run into its dagrun_timeout.
+The dag processor calls it once, after the last task has ended; a DAG run that a user sets failed calls
+nothing. That of Airflow 3.0 cannot read XComs: name run_ids there.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""How do I stop Stably runs when a DAG run takes too long, and let it go on? Give the DAG a deadline.
+"""How do I stop Stably runs when a DAG run takes too long? Give the DAG a deadline.
 
-Unlike dagrun_timeout a deadline fails nothing. Airflow 3.1 and later: the triggerer makes the callback.
+Unlike dagrun_timeout a deadline itself fails nothing, but a task that waits for the run, as here, fails when
+the run is cancelled. Airflow 3.1 and later: the triggerer makes the callback.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""How do I make sure that a Stably run is over, whatever happens? Cancel it in a teardown.
+"""How do I make sure that a Stably run that was started is over in the end? Cancel it in a teardown.
 
-A teardown runs however the tasks before it ended, and leaves the DAG run as they left it: red stays red.
+It runs if start succeeded, however the tasks after that ended, and leaves the DAG run as they left it: red
+stays red.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How do I run the same suite against several environments? Map the operator over them.
 
-Each environment gets a run and a verdict of its own; the report is made of those that passed.
+Each environment gets a run and a verdict of its own; the report is made if all passed.
 """
 
 from __future__ import annotations

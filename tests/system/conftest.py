@@ -17,6 +17,7 @@ import pytest
 from airflow_provider_stably.testing import StablyEmulator
 from tests.constants import KEY, PROJECT, ROOT
 from tests.system.airflow_under_test import AirflowUnderTest
+from tests.system.dag_runs import DAG_RUN_ID
 from tests.system.mechanisms import MECHANISMS
 from tests.system.postgres import PostgresServer
 from tests.system.processes import adopt_orphans, family, free_port, kill_descendants
@@ -33,9 +34,6 @@ collect_ignore = [
 
 RUN_SECONDS = 5.0
 """How long a run takes in the emulator, unless its script says otherwise."""
-
-DAG_RUN_ID = "dag_run_id"
-"""The property of a test that names a DAG run of its own, whose tasks' logs its report then shows whole."""
 
 _MUTATIONS = _HERE / "mutations"
 _LINES_IN_REPORT = 40

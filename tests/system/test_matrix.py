@@ -18,7 +18,7 @@ from airflow_provider_stably.testing import StablyEmulator
 from tests.constants import KEY, PROJECT
 from tests.system import matrix_table
 from tests.system.cell import Cell
-from tests.system.conftest import DAG_RUN_ID
+from tests.system.dag_runs import DAG_RUN_ID
 from tests.system.mechanisms import MECHANISMS
 from tests.system.scenarios import SCENARIOS, Cannot, Scenario
 from tests.system.verdicts import Verdict, judge
