@@ -8,7 +8,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
 from airflow_provider_stably.api import protocol
 from airflow_provider_stably.best_effort import best_effort
@@ -70,8 +70,6 @@ class RunTests:
         ledger = StartLedger(self._context)
         try:
             run, started_at = self._run_to_watch(ledger)
-            ledger.note(run, started_at)
-            self._push(run)
             self._stop_if_killed()
             if self._operator.wait_for_completion and self._operator.deferrable:
                 self._defer(run, started_at)
@@ -81,9 +79,9 @@ class RunTests:
         except BaseException:
             self._cancel_own_run(ledger)
             raise
+        self._own_run = None  # over, or left to whoever waits later: a late on_kill is none of its business
         if conclusion is not None:
             return self._conclude(conclusion, ledger)
-        ledger.forget()
         return RunSummary.of(run, None).return_value()
 
     def resumes_another_try(self) -> bool:
@@ -120,18 +118,18 @@ class RunTests:
                 if run.run_id in self._kill_client.send_once(call):
                     self._own_run = None
                     self.log.info("Run %s: cancelled, as the task was killed", run.run_id)
-                return
-            except StablyError as error:
-                if not protocol.may_replay(call, error) or time.monotonic() - began > KILL_REPEAT_SECONDS:
-                    self.log.warning("Run %s could not be cancelled: %s", run.run_id, error)
                     return
-            time.sleep(
-                KILL_PAUSE_SECONDS
-            )  # at most a second in all; a lock could be held by what is interrupted
+                failure, may_help = "the API does not list it as cancelled", True
+            except StablyError as error:
+                failure, may_help = str(error), protocol.may_replay(call, error)
+            if not may_help or time.monotonic() - began > KILL_REPEAT_SECONDS:
+                self.log.warning("Run %s could not be cancelled: %s", run.run_id, failure)
+                return
+            time.sleep(KILL_PAUSE_SECONDS)  # a second in all, for lack of a wait that takes no lock
 
     def _stop_if_killed(self) -> None:
         if self._is_killed:
-            raise AirflowFailException("The task was killed before it began to wait for its run")
+            raise AirflowException("The task was killed before it began to wait for its run")
 
     def _sleep_unless_killed(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -158,7 +156,9 @@ class RunTests:
             hook = self._connect()
             return self._take_up(ledger) or self._start(hook, ledger)
         except StablyError as error:
-            raise (AirflowFailException(str(error)) if _is_final(error) else error) from error
+            if _is_final(error):
+                raise AirflowFailException(str(error)) from error
+            raise
 
     def _take_up(self, ledger: StartLedger) -> tuple[RunReference, float] | None:
         """Deal with a run that an earlier try started and nobody finished; return it if it is to go on."""
@@ -172,24 +172,34 @@ class RunTests:
                 "look for it in the dashboard, then clear this task to start another"
             )
         run = record.run
+        self._take_on(run)  # first, so that it is cancelled whatever goes wrong from here on
         if ledger.is_retry_of(record) and run.stably_conn_id == self._operator.stably_conn_id:
-            if self._is_live(run):
+            if not self._is_over(run):
                 self.log.info("Run %s of an earlier try goes on; see %s", run.run_id, run.run_url)
-                self._own_run = run if self._operator.cancel_on_kill else None
                 return run, record.started_at
         elif self._operator.cancel_on_kill:
             self._cancel_before_another(run)
+        self._own_run = None
         return None
 
-    def _is_live(self, run: RunReference) -> bool:
+    def _take_on(self, run: RunReference) -> None:
+        """Answer for a run from now on, in this process and, by XCom, in callbacks and teardowns."""
+        self._own_run = run if self._operator.cancel_on_kill else None
+        self._push(run)
+
+    def _is_over(self, run: RunReference) -> bool:
+        """Whether a run is known to be over; one that cannot be looked at is watched, for it may be live."""
         call = protocol.get_run(run.project_id, run.run_id)
         try:
-            return not self._client.send(call).is_finished
+            try:
+                return self._client.send(call).is_finished
+            except StablyNotFoundError:  # believed when seen twice: a second run beside a live one were worse
+                self._sleep_unless_killed(SECOND_LOOK_SECONDS)
+                return self._client.send(call).is_finished
         except StablyNotFoundError:
-            self._sleep_unless_killed(SECOND_LOOK_SECONDS)
-        try:  # a 404 is believed when seen twice: a second run beside a live one would be worse
-            return not self._client.send(call).is_finished
-        except StablyNotFoundError:
+            return True
+        except StablyError as error:
+            self.log.warning("Run %s of an earlier try cannot be looked at now: %s", run.run_id, error)
             return False
 
     def _cancel_before_another(self, run: RunReference) -> None:
@@ -221,10 +231,12 @@ class RunTests:
         ledger.note(Unfinished.STARTING, started_at)
         try:
             run = self._send_start(call)
-        except (StablyError, AirflowFailException):
+        except (StablyError, AirflowException):
             ledger.forget()
             raise
         self.log.info("Run %s started in project %s; see %s", run.run_id, run.project_id, run.run_url)
+        ledger.note(run, started_at)
+        self._take_on(run)
         return run, started_at
 
     def _send_start(self, call: protocol.Call[str]) -> RunReference:
@@ -255,11 +267,14 @@ class RunTests:
         try:
             sending.start()
             may_send.put(True)
-            return answers.get().result()
-        finally:
+            answer = answers.get()
+        except BaseException:
+            self._is_killed = True  # so that what was turned away is not sent again
             may_send.put(False)
             if sending.is_alive():
                 sending.join()
+            raise
+        return answer.result()
 
     def _push(self, run: RunReference) -> None:
         ti = self._context["ti"]
@@ -304,7 +319,7 @@ class RunTests:
             self.log.info("%s", conclusion.run.whole_story)
             return conclusion.run.return_value()
         self.log.error("%s", conclusion.run.whole_story)
-        if isinstance(error, NOT_RETRYABLE):
+        if isinstance(error, NOT_RETRYABLE) and not self._is_killed:
             raise AirflowFailException(str(error)) from error
         raise error
 
@@ -317,9 +332,11 @@ class RunTests:
             verdict = conduct(cancellation(run), self._kill_client)
             self.log.info("Run %s: no longer watched, so it was cancelled: %s", run.run_id, verdict.outcome)
             if verdict.outcome in _OVER_OR_GONE:
+                self._own_run = None
                 ledger.forget()
             else:
-                ledger.note(run, time.time())
+                noted = ledger.read()
+                ledger.note(run, noted.started_at if noted else time.time())
 
     def cancel_pushed_run(self) -> None:
         """Cancel the run that this task's XCom names: the process that started it is gone."""

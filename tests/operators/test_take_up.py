@@ -5,10 +5,11 @@ import math
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
-from airflow_provider_stably.exceptions import StablyCancelError, StablyUnreachableError
+from airflow_provider_stably.exceptions import StablyCancelError, StablyRunTimeoutError
 from airflow_provider_stably.start_record import START_RECORD_KEY
 from airflow_provider_stably.testing import Fault
 from tests.constants import PROJECT
+from tests.interruption import Interrupted, interrupt_when
 from tests.operators.run_operator import run_operator
 
 
@@ -88,16 +89,66 @@ def test_no_run_is_started_beside_one_that_may_be_live(emulator, context, store)
     """If the old run cannot be shown to be over the task fails, retryably, and remembers it."""
     cleared = _noted(emulator, store, max_tries=7)
     emulator.inject(Fault(status=500), run_id=cleared, times=math.inf)
+
     with pytest.raises(StablyCancelError, match="no other is started beside it"):
         run_operator().execute(context)
 
-    retried = _noted(emulator, store)
-    emulator.inject(Fault(drop=True), run_id=retried, times=math.inf)
-    with pytest.raises(StablyUnreachableError):
+    assert emulator.requests("start") == []
+    assert store[START_RECORD_KEY]["run_id"] == cleared
+    assert context["xcom"]["stably_run"]["run_id"] == cleared  # for callbacks and teardowns
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault(status=503), Fault(status=400), Fault(body="<html>"), Fault(drop=True)], ids=repr
+)
+def test_a_run_that_cannot_be_looked_at_is_watched(emulator, context, store, fault):
+    """Looks that fail are as harmless to a run that was taken up as to any other."""
+    run_id = _noted(emulator, store, run={"statuses": ["RUNNING", "PASSED"]}, started_at=4e9)
+    emulator.inject(fault, call="get", times=7)
+
+    assert run_operator().execute(context)["run_id"] == run_id
+    assert emulator.requests("start") == []
+
+
+def test_a_run_that_was_taken_up_is_cancelled_at_the_deadline(emulator, context, store):
+    """The deadline counts from the start, whoever made it; the record keeps that time."""
+    run_id = _noted(emulator, store)
+    emulator.inject(Fault(drop=True), run_id=run_id, times=math.inf)
+
+    with pytest.raises(StablyRunTimeoutError, match="may still be running"):
         run_operator().execute(context)
 
+    assert store[START_RECORD_KEY]["run_id"] == run_id
+    assert store[START_RECORD_KEY]["started_at"] == 1.0
+
+
+@pytest.mark.parametrize("changed", [{}, {"max_tries": 7}], ids=["retried", "cleared"])
+def test_an_interruption_while_a_run_is_taken_up_cancels_it(emulator, context, store, changed):
+    """From its first moment on a try answers for the run that it was left."""
+    run_id = _noted(emulator, store, **changed)
+    emulator.inject(Fault(delay=0.3), call="get" if not changed else "cancel")
+
+    with (
+        interrupt_when(lambda: emulator.requests(run_id=run_id)),
+        pytest.raises(Interrupted),
+    ):
+        run_operator().execute(context)
+
+    assert emulator.live_runs() == []
     assert emulator.requests("start") == []
-    assert store[START_RECORD_KEY]["run_id"] == retried
+
+
+def test_clearing_a_task_that_did_not_wait_cancels_its_run_first(emulator, context, store):
+    """Nobody else knows of the first run once Airflow has cleared the XCom."""
+    operator = run_operator(wait_for_completion=False)
+    operator.execute(context)
+    [first] = emulator.runs
+    context["ti"].max_tries = 7
+
+    operator.execute(context)
+
+    assert emulator.status(first) == "CANCELLED"
+    assert len(emulator.live_runs()) == 1
 
 
 def test_a_run_that_is_gone_does_not_block_the_task(emulator, context, store):
