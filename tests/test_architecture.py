@@ -30,6 +30,7 @@ RULES = {
     "unsupervised",
     "start_arguments",
     "start_record",
+    "uninterrupted",
     "watching",
 }
 
@@ -73,6 +74,7 @@ ALLOWED = {
     "deadline": set(),
     "seconds": set(),
     "task_ids": set(),
+    "uninterrupted": set(),
     "hooks": set(),
     "hooks.stably": API | {"connection", "get_provider_info", "seconds"},
     "operators": set(),

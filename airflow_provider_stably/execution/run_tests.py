@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import Future
-from queue import SimpleQueue
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
@@ -33,6 +30,7 @@ from airflow_provider_stably.run_summary import RunSummary
 from airflow_provider_stably.start_arguments import env_overrides_as_text, optional_text
 from airflow_provider_stably.start_record import StartLedger, Unfinished
 from airflow_provider_stably.triggers.stably import StablyRunTrigger
+from airflow_provider_stably.uninterrupted import see_through
 from airflow_provider_stably.watching import supervision
 
 if TYPE_CHECKING:
@@ -240,41 +238,20 @@ class RunTests:
         return run, started_at
 
     def _send_start(self, call: protocol.Call[str]) -> RunReference:
-        """Send the start from a thread: what interrupts this one must not lose the run's id.
-
-        That is an execution_timeout or, on Airflow 2.11, a kill. It may strike anywhere here, inside
-        ``Thread.start`` too: the thread sends only once it is told to, and from then on it is waited for.
-        """
-        may_send: SimpleQueue[bool] = SimpleQueue()
-        answers: SimpleQueue[Future[RunReference]] = SimpleQueue()
-
-        def start() -> None:
-            if not may_send.get():
-                return
-            answer: Future[RunReference] = Future()
+        def send() -> RunReference:
             try:
-                run = RunReference(self._client.send(call), call.project_id, self._operator.stably_conn_id)
-            except BaseException as error:  # noqa: BLE001 - handed to whoever waits
-                if isinstance(error, StablyAmbiguousStartError):
-                    self.log.error("%s", error)  # in case that is interrupted
-                answer.set_exception(error)
-            else:
-                self._own_run = run if self._operator.cancel_on_kill else None
-                answer.set_result(run)
-            answers.put(answer)
+                run_id = self._client.send(call)
+            except StablyAmbiguousStartError as error:
+                self.log.error("%s", error)  # nobody else tells of it if this is interrupted
+                raise
+            run = RunReference(run_id, call.project_id, self._operator.stably_conn_id)
+            self._own_run = run if self._operator.cancel_on_kill else None
+            return run
 
-        sending = Thread(target=start, name="stably-start", daemon=True)
-        try:
-            sending.start()
-            may_send.put(True)
-            answer = answers.get()
-        except BaseException:
-            self._is_killed = True  # so that what was turned away is not sent again
-            may_send.put(False)
-            if sending.is_alive():
-                sending.join()
-            raise
-        return answer.result()
+        return see_through(send, when_interrupted=self._send_no_more)
+
+    def _send_no_more(self) -> None:
+        self._is_killed = True
 
     def _push(self, run: RunReference) -> None:
         ti = self._context["ti"]

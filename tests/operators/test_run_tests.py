@@ -13,9 +13,9 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
 from airflow_provider_stably.exceptions import StablyRunCancelledError
-from airflow_provider_stably.execution.run_tests import RunTests
 from airflow_provider_stably.operators.stably import TRIGGER_FAILED, StablyRunTestsOperator
 from airflow_provider_stably.testing import Fault
+from airflow_provider_stably.uninterrupted import see_through
 from tests.constants import PROJECT
 from tests.interruption import Interrupted, interrupt_at, interrupt_when
 from tests.operators.run_operator import run_operator
@@ -239,7 +239,7 @@ def test_an_interruption_at_any_line_of_the_start_does_not_lose_the_run(emulator
     emulator.inject(Fault(delay=0.02), call="start", times=math.inf)
     lost = []
     for number in itertools.count(1):
-        with suppress(Interrupted), interrupt_at(number, RunTests._send_start) as struck:
+        with suppress(Interrupted), interrupt_at(number, see_through) as struck:
             run_operator(wait_for_completion=False).execute(context)
         if not struck.is_set():
             break
@@ -258,7 +258,7 @@ def test_an_interruption_while_the_sending_thread_is_made_does_not_lose_the_run(
 
     def start(thread):
         genuine(thread)
-        if thread.name.startswith("stably-start"):
+        if thread.name.startswith("stably-uninterrupted"):
             thread.join(0.2)  # long enough to send, if nothing holds it back
             raise Interrupted
 
@@ -273,7 +273,7 @@ def test_an_interruption_while_the_sending_thread_is_made_does_not_lose_the_run(
 
 
 def _sends_still():
-    return any(thread.name.startswith("stably-start") for thread in threading.enumerate())
+    return any(thread.name.startswith("stably-uninterrupted") for thread in threading.enumerate())
 
 
 def test_an_interruption_during_the_start_leaves_no_riddle_to_the_next_try(emulator, context, store):
