@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -78,6 +79,27 @@ def _callbacks_hear_of_exceptions(monkeypatch):
         finalize(ti, state, context, log, error)
 
     monkeypatch.setattr(task_runner, "finalize", finalize_with_exception)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_api_for_all_tasks():
+    """Let ``dag.test()`` make its API once, not anew for each task: that takes seconds. Delete with 3.2."""
+    try:
+        from airflow.sdk.execution_time import supervisor
+    except ImportError:
+        return  # Airflow 2.11 has none
+    if hasattr(supervisor.in_process_api_server, "cache_clear"):
+        return  # it does so itself
+    from airflow.api_fastapi.common.dagbag import dag_bag_from_app
+
+    make = functools.cache(supervisor.in_process_api_server)
+
+    def in_process_api_server():
+        api = make()
+        api.app.dependency_overrides.pop(dag_bag_from_app, None)
+        return api
+
+    supervisor.in_process_api_server = in_process_api_server
 
 
 @pytest.fixture(scope="session")
