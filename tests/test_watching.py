@@ -154,6 +154,13 @@ def test_the_apis_wish_to_wait_is_honoured():
     assert steps[1] == 45.0
 
 
+def test_the_apis_wish_to_wait_has_a_limit():
+    """A Retry-After of an hour does not keep the end of a run from being seen."""
+    steps, _ = _supervise([StablyHTTPError("503", status=503, detail="", retry_after=3600.0), _run("PASSED")])
+
+    assert steps[1] == 60.0
+
+
 @pytest.mark.parametrize(
     ("age", "poll_interval", "shortest", "longest"),
     [
