@@ -72,7 +72,7 @@ def runs_of_tasks(context: Any, names: Iterable[str], *, of_all_indexes: bool = 
                 runs[RunReference.from_xcom(value)] = None
             except ValueError as error:
                 wrong.append(f"{xcom} is not one of this provider's: {error}")
-    return PushedRuns(list(runs), wrong, unread)
+    return PushedRuns(list(runs), list(dict.fromkeys(wrong)), unread)
 
 
 def _values(ti: Any, task_id: str, *, map_index: int | None) -> list[object]:
@@ -86,7 +86,8 @@ def _values(ti: Any, task_id: str, *, map_index: int | None) -> list[object]:
         log.info("Task %s started no Stably run", task_id)
         return []
     # One value for a plain task; for a mapped one a list, or on 2.11 a lazy sequence.
-    values = [pulled] if isinstance(pulled, Mapping | str) else list(pulled)
+    is_one = isinstance(pulled, Mapping | str) or not isinstance(pulled, Iterable)
+    values = [pulled] if is_one else list(pulled)
     return [value for value in values if value is not None]
 
 

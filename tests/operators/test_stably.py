@@ -381,7 +381,7 @@ def test_a_mistyped_task_id_is_an_error(context):
 
 
 @pytest.mark.parametrize(
-    "value", ["run-1", {"run_id": "run-1"}, {"run_id": "a/b", "project_id": "p"}, [7]], ids=repr
+    "value", ["run-1", {"run_id": "run-1"}, {"run_id": "a/b", "project_id": "p"}, [7], 7], ids=repr
 )
 def test_an_xcom_that_is_not_ours_is_an_error(emulator, context, value):
     """Something else pushed under our key is not taken for a run."""
