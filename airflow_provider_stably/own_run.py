@@ -17,11 +17,11 @@ def cancel_own_run(context: Mapping[str, Any]) -> None:
     from airflow_provider_stably.callback_cancelling import cancel_in_time
     from airflow_provider_stably.pushed_runs import own_run_to_cancel
 
-    if saw_the_end(context):
-        return
-    ti = context["ti"]
-    with best_effort(f"The run of task {ti.task_id} could not be cancelled"):
-        if run := own_run_to_cancel(ti):
+    task_id = getattr(context.get("ti"), "task_id", None)
+    with best_effort(f"The run of task {task_id} could not be cancelled"):
+        if saw_the_end(context):
+            return
+        if run := own_run_to_cancel(context["ti"]):
             cancel_in_time([run])
 
 

@@ -6,10 +6,12 @@ Read through a context's task instance: that works in a task, its callbacks, and
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from airflow_provider_stably.best_effort import best_effort
 from airflow_provider_stably.run_reference import STABLY_RUN_KEY, RunReference
 
 log = logging.getLogger(__name__)
@@ -34,24 +36,62 @@ def own_run_to_cancel(ti: Any) -> RunReference | None:
     )
 
 
-def runs_of(ti: Any, task_id: str, *, map_index: int | None = None) -> list[RunReference]:
-    """Return the runs that a task of the same DAG run started; none is an empty list.
+@dataclass(frozen=True, slots=True)
+class PushedRuns:
+    """The runs that tasks started, each once, and what could not be read.
 
-    :param ti: Any task instance of the DAG run.
-    :param task_id: The task that started them, with its task groups' prefix.
+    :param wrong: Names that mean no task and XComs that are not ours, told for people.
+    :param unread: XComs that may be read at another try, told for people.
+    """
+
+    runs: Sequence[RunReference]
+    wrong: Sequence[str]
+    unread: Sequence[str]
+
+
+def runs_of_tasks(context: Any, names: Iterable[str], *, of_all_indexes: bool = False) -> PushedRuns:
+    """Return the runs that named tasks of a context's DAG run started; what cannot be read spares the rest.
+
+    :param names: Tasks, or task groups with all their tasks, with their task groups' prefix.
+    :param of_all_indexes: Whether a mapped task group's other indexes are meant too, where one is named
+        within it.
+    """
+    runs: dict[RunReference, None] = {}
+    task_ids, wrong = _tasks_named(context["dag"], names)
+    unread: list[str] = []
+    for task_id in task_ids:
+        xcom = f"The XCom {STABLY_RUN_KEY!r} of task {task_id!r}"
+        values: list[object] | None = None
+        with best_effort(f"{xcom} cannot be read"):
+            index = None if of_all_indexes else _shared_map_index(context, task_id)
+            values = _values(context["ti"], task_id, map_index=index)
+        if values is None:
+            unread.append(f"{xcom} cannot be read now; the log has the cause")
+        for value in values or []:
+            try:
+                runs[RunReference.from_xcom(value)] = None
+            except ValueError as error:
+                wrong.append(f"{xcom} is not one of this provider's: {error}")
+    return PushedRuns(list(runs), list(dict.fromkeys(wrong)), unread)
+
+
+def _values(ti: Any, task_id: str, *, map_index: int | None) -> list[object]:
+    """Return what a task of the same DAG run pushed: an entry for each run.
+
     :param map_index: Which of a mapped task's instances; None means all.
-    :raises ValueError: if an XCom of that key is not ours.
     """
     which = {} if map_index is None else {"map_indexes": map_index}
     pulled = ti.xcom_pull(task_ids=task_id, key=STABLY_RUN_KEY, **which)
     if pulled is None:
+        log.info("Task %s started no Stably run", task_id)
         return []
     # One value for a plain task; for a mapped one a list, or on 2.11 a lazy sequence.
-    values = [pulled] if isinstance(pulled, Mapping | str) else list(pulled)
-    return [RunReference.from_xcom(value) for value in values if value is not None]
+    is_one = isinstance(pulled, Mapping | str) or not isinstance(pulled, Iterable)
+    values = [pulled] if is_one else list(pulled)
+    return [value for value in values if value is not None]
 
 
-def shared_map_index(context: Any, task_id: str) -> int | None:
+def _shared_map_index(context: Any, task_id: str) -> int | None:
     """Return the map index that a task's word about another task means, None if it means all of them.
 
     Within a mapped task group that is its own: the runs of other indexes belong to its siblings.
@@ -65,22 +105,21 @@ def shared_map_index(context: Any, task_id: str) -> int | None:
     return index
 
 
-def tasks_named(dag: Any, names: Iterable[str]) -> list[str]:
-    """Return the ids of the tasks that names mean: tasks, or task groups with all their tasks.
-
-    :param names: With their task groups' prefix.
-    :raises ValueError: if the DAG has no such task or group.
-    """
+def _tasks_named(dag: Any, names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return the ids of the tasks that names mean, and what is wrong with the names that mean none."""
     groups = dag.task_group_dict
     task_ids: dict[str, None] = {}
+    wrong: list[str] = []
     for name in names:
-        if name not in dag.task_dict and name not in groups:
+        if name in dag.task_dict:
+            task_ids[name] = None
+        elif name in groups:
+            task_ids |= dict.fromkeys(task.task_id for task in groups[name].iter_tasks())
+        else:
             close = get_close_matches(name, [*dag.task_dict, *groups], n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"task_ids: this DAG has no task {name!r}{hint}")
-        members = [name] if name in dag.task_dict else [task.task_id for task in groups[name].iter_tasks()]
-        task_ids |= dict.fromkeys(members)
-    return list(task_ids)
+            wrong.append(f"task_ids: this DAG has no task {name!r}{hint}")
+    return list(task_ids), wrong
 
 
 def has_run_of_another_try(ti: Any) -> bool:

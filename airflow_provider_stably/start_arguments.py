@@ -10,13 +10,19 @@ from airflow_provider_stably.run_ids import is_missing
 log = logging.getLogger(__name__)
 
 
-def optional_text(value: object) -> str | None:
-    """Return an argument as text; None for what is missing, a rendered ``'None'`` included."""
-    if not is_missing(value):
-        return str(value)
-    if value is not None and value != "":
-        log.warning("%r counts as not given: it is what a template makes of nothing", value)
-    return None
+def optional_text(value: object, name: str = "an argument") -> str | None:
+    """Return an argument as text; None for what is missing, a rendered ``'None'`` included.
+
+    :param name: The argument's name, for the message.
+    :raises ValueError: if it is neither text nor a number: a list's text would be sent as a name.
+    """
+    if is_missing(value):
+        if value is not None and value != "":
+            log.warning("%r counts as not given: it is what a template makes of nothing", value)
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"{name} is neither text nor a number but {type(value).__name__}")
+    return str(value)
 
 
 def env_overrides_as_text(overrides: object) -> dict[str, str]:

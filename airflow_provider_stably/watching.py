@@ -154,6 +154,33 @@ def watching(
             yield Reconnect.RECONNECT
 
 
+def glance(
+    run: RunReference, *, pause: float, refusal: StablyError | None = None
+) -> Generator[Step, Any, Watched | None]:
+    """Look at a run once; if that is refused, once more after a pause, and only that is believed.
+
+    :param pause: Seconds between the two looks.
+    :param refusal: What the first look came to, if this is the second.
+    :returns: None if the run is not over yet, and if the look failed in passing.
+    """
+    try:
+        looked: Run = yield protocol.get_run(run.project_id, run.run_id)
+    except StablyError as error:
+        fatal = _fatal_end(error, refusal)
+        if fatal is not None:
+            return Watched(fatal, None, str(error))
+        log.warning("Run %s: %s; looking again later", run.run_id, error)
+        if refusal is not None or not isinstance(error, StablyAuthError | StablyNotFoundError):
+            return None
+        refusal = error
+    else:
+        return Watched(End.FINISHED, looked) if looked.is_finished else None
+    yield Pause(pause)
+    if isinstance(refusal, StablyAuthError):
+        yield Reconnect.RECONNECT
+    return (yield from glance(run, pause=pause, refusal=refusal))
+
+
 def _fatal_end(error: StablyError, before: StablyError | None) -> End | None:
     """Tell whether a failed look ends the watching: only what was confirmed by a second look does."""
     if isinstance(error, StablyAuthError) and isinstance(before, StablyAuthError):

@@ -64,7 +64,7 @@ ALLOWED = {
     "start_record": {"best_effort", "run_reference"},
     "asking": set(),
     "awaiting": {"asking", "run_reference"},
-    "pushed_runs": {"run_reference"},
+    "pushed_runs": {"best_effort", "run_reference"},
     "triggerer_view": {"asking", "run_reference"},
     "unsupervised": set(),
     "best_effort": set(),

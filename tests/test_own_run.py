@@ -72,6 +72,14 @@ def test_the_callback_never_raises(emulator, context, xcom):
     assert emulator.requests() == []
 
 
+def test_the_callback_without_a_task_instance_does_not_raise(emulator, caplog):
+    """A context that lacks what Airflow promises is told of, and nothing else."""
+    cancel_own_run({})
+
+    assert emulator.requests() == []
+    assert "could not be cancelled" in caplog.text
+
+
 def test_the_callback_gives_up_on_a_dead_api(emulator, context):
     """An API that answers 500 to everything does not keep a callback from returning."""
     _started(emulator, context)

@@ -4,11 +4,19 @@ from airflow_provider_stably.start_arguments import env_overrides_as_text, optio
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(None, None), ("", None), ("None", None), (" ", None), ("main", "main"), (7, "7")]
+    ("value", "text"),
+    [(None, None), ("", None), ("None", None), (" ", None), ("main", "main"), (7, "7"), (1.5, "1.5")],
 )
 def test_a_rendered_nothing_is_no_argument(value, text):
     """A template that renders to nothing does not run a branch called 'None'."""
-    assert optional_text(value) == text
+    assert optional_text(value, "branch") == text
+
+
+@pytest.mark.parametrize("value", [["main"], ("main",), {"a": 1}, True, b"main"], ids=repr)
+def test_what_is_neither_text_nor_a_number_is_an_error(value):
+    """A list that a template rendered natively does not run a branch called "['main']"."""
+    with pytest.raises(ValueError, match=f"branch is neither text nor a number but {type(value).__name__}$"):
+        optional_text(value, "branch")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from airflow_provider_stably.exceptions import (
     StablyUnreachableError,
 )
 from airflow_provider_stably.run_reference import RunReference
-from airflow_provider_stably.watching import End, next_delay, supervision
+from airflow_provider_stably.watching import End, glance, next_delay, supervision
 
 REFERENCE = RunReference("r1", "p1")
 LOST = StablyUnreachableError("dropped", request_sent=True)
@@ -30,7 +30,7 @@ def _run(status, **fields):
 
 def _supervise(replies, *, deadline=1e9, poll_interval=30.0, cancel=True):
     """Lead a supervision with the given replies; return its steps and what it came to."""
-    clock, steps, left = [1000.0], [], list(replies)
+    clock = [1000.0]
     conversation = supervision(
         REFERENCE,
         started_at=1000.0,
@@ -39,6 +39,11 @@ def _supervise(replies, *, deadline=1e9, poll_interval=30.0, cancel=True):
         cancel=cancel,
         now=lambda: clock[0],
     )
+    return _lead(conversation, replies, clock)
+
+
+def _lead(conversation, replies, clock):
+    steps, left = [], list(replies)
     reply = None
     while True:
         try:
@@ -107,6 +112,29 @@ def test_a_refused_key_reconnects_after_a_pause():
     assert [step for step in steps if not isinstance(step, float)] == ["r1", "r1", "reconnect", "r1", "r1"]
 
 
+@pytest.mark.parametrize(
+    ("replies", "end"),
+    [
+        pytest.param([_run("RUNNING")], None, id="live"),
+        pytest.param([_run("FAILED")], End.FINISHED, id="over"),
+        pytest.param([LOST], None, id="fails in passing"),
+        pytest.param([GONE, _run("RUNNING")], None, id="404, then live"),
+        pytest.param([GONE, _run("PASSED")], End.FINISHED, id="404, then over"),
+        pytest.param([GONE, LOST], None, id="404, then a failure"),
+        pytest.param([GONE, REFUSED], None, id="404, then 401"),
+        pytest.param([GONE, GONE], End.NOT_FOUND, id="404 twice"),
+        pytest.param([REFUSED, REFUSED], End.DENIED, id="401 twice"),
+    ],
+)
+def test_a_glance_believes_a_refusal_when_seen_twice(replies, end):
+    """A glance is one look, and a second one after a pause if the first is refused."""
+    steps, watched = _lead(glance(REFERENCE, pause=7.0), replies, [0.0])
+
+    assert (watched and watched.end) == end
+    assert steps.count(7.0) == len(replies) - 1
+    assert ("reconnect" in steps) == (replies[0] is REFUSED)
+
+
 def test_the_deadline_brings_a_last_look_and_then_a_cancellation(monkeypatch):
     """The last look is at the deadline, not before and not after."""
     monkeypatch.setattr(watching, "SHORTEST_DELAY_SECONDS", 2.0)
@@ -152,6 +180,13 @@ def test_the_apis_wish_to_wait_is_honoured():
     steps, _ = _supervise([BUSY, _run("PASSED")])
 
     assert steps[1] == 45.0
+
+
+def test_the_apis_wish_to_wait_has_a_limit():
+    """A Retry-After of an hour does not keep the end of a run from being seen."""
+    steps, _ = _supervise([StablyHTTPError("503", status=503, detail="", retry_after=3600.0), _run("PASSED")])
+
+    assert steps[1] == 60.0
 
 
 @pytest.mark.parametrize(

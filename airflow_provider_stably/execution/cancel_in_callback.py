@@ -12,7 +12,7 @@ from airflow_provider_stably.best_effort import best_effort
 from airflow_provider_stably.callback_cancelling import acancel_in_time, cancel_in_time
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.own_run import saw_the_end
-from airflow_provider_stably.pushed_runs import run_of_this_try, runs_of, shared_map_index, tasks_named
+from airflow_provider_stably.pushed_runs import run_of_this_try, runs_of_tasks
 from airflow_provider_stably.run_ids import is_missing, read_run_ids
 from airflow_provider_stably.run_reference import RunReference
 from airflow_provider_stably.triggerer_view import runs_seen_by_triggerer
@@ -97,24 +97,16 @@ class CancelInCallback:
             raise ValueError("name run_ids: Airflow gave this callback no task instance to read XComs with")
         if self._notifier.task_ids is None:
             return self._own_run()
-        runs: list[RunReference] = []
-        for name in self._notifier.task_ids:
-            with best_effort(_failure(name)):
-                runs += self._runs_of(name)
-        return runs
+        pushed = runs_of_tasks(self._context, self._notifier.task_ids, of_all_indexes=self._is_dag_level)
+        for problem in pushed.wrong:
+            log.warning("%s", problem)
+        return list(pushed.runs)
 
     def _own_run(self) -> list[RunReference]:
         if self._is_dag_level:
             raise ValueError("name task_ids or run_ids: a DAG's callback belongs to no task")
         own = None if saw_the_end(self._context) else run_of_this_try(self._context["ti"])
         return [own] if own else []
-
-    def _runs_of(self, name: str) -> list[RunReference]:
-        runs: list[RunReference] = []
-        for task_id in tasks_named(self._context["dag"], [name]):
-            index = None if self._is_dag_level else shared_map_index(self._context, task_id)
-            runs += runs_of(self._context["ti"], task_id, map_index=index)
-        return runs
 
     async def _runs_seen_by_triggerer(self) -> list[RunReference]:
         if self._notifier.task_ids is None:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
 from airflow_provider_stably.api.protocol import check_id
+from airflow_provider_stably.best_effort import best_effort
 from airflow_provider_stably.cancellation import OVER, Outcome, Verdict, cancel_all, wait_until_over
 from airflow_provider_stably.exceptions import StablyCancelError, StablyError
 from airflow_provider_stably.hooks.stably import StablyHook
-from airflow_provider_stably.pushed_runs import runs_of, shared_map_index, tasks_named
+from airflow_provider_stably.pushed_runs import runs_of_tasks
 from airflow_provider_stably.run_ids import is_missing, read_run_ids
 from airflow_provider_stably.run_reference import RunReference
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_stably.api.client import StablyClient
     from airflow_provider_stably.operators.stably import StablyCancelRunOperator
+
+T = TypeVar("T")
 
 _MAY_CHANGE = frozenset({Outcome.UNKNOWN, Outcome.STILL_LIVE})
 
@@ -32,6 +37,20 @@ _NEXT_STEPS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """What an operator names.
+
+    :param runs: Each once.
+    :param unsendable: A verdict on each id for which no request can be made.
+    :param problems: What else cannot be read, told for people, and the outcome that this amounts to.
+    """
+
+    runs: Sequence[RunReference] = ()
+    unsendable: dict[str, Verdict] = field(default_factory=dict)
+    problems: dict[str, Outcome] = field(default_factory=dict)
+
+
 class CancelRun:
     """One execution of the operator.
 
@@ -42,28 +61,30 @@ class CancelRun:
     def __init__(self, operator: StablyCancelRunOperator, context: Context) -> None:
         self._operator = operator
         self._context = context
+        self._hook = StablyHook(operator.stably_conn_id)
         self.log = operator.log
 
     def execute(self) -> list[str]:
         """Cancel the runs; see the operator."""
-        hook = StablyHook(self._operator.stably_conn_id)
-        try:
-            runs, malformed = self._named_runs(hook)
-            verdicts = self._cancel(hook, runs) if runs else {}
-        except StablyError as error:
-            raise AirflowFailException(str(error)) from error
-        by_id = {run.run_id: verdict for run, verdict in verdicts.items()} | malformed
+        task_ids = self._operator.task_ids
+        named = self._runs_by_id() if task_ids is None else self._runs_of_tasks(task_ids)
+        verdicts = self._cancel(named.runs)
+        by_id = {run.run_id: verdict for run, verdict in verdicts.items()}
+        # What cannot be an id may look like one: 123 and "123".
+        by_id |= {entry: verdict for entry, verdict in named.unsendable.items() if entry not in by_id}
+        outcomes = {run_id: verdict.to_json() for run_id, verdict in by_id.items()}
         cancelled = [run_id for run_id, verdict in by_id.items() if verdict.outcome is Outcome.CANCELLED]
-        self._push("outcomes", {run_id: verdict.to_json() for run_id, verdict in by_id.items()})
-        if not by_id:
+        self._push("outcomes", outcomes)
+        if not by_id and not named.problems:
             self._meet_emptiness()
-        self._fail_unless_over(by_id, cancelled)
+        told = [*((run.run_id, verdict) for run, verdict in verdicts.items()), *named.unsendable.items()]
+        bad = self._bad(told) | named.problems
+        if bad:
+            self._push("return_value", cancelled)
+            self._fail(bad, of=len(told) + len(named.problems), outcomes=outcomes)
         return cancelled
 
-    def _named_runs(self, hook: StablyHook) -> tuple[list[RunReference], dict[str, Verdict]]:
-        """Return the runs to cancel, each once, and a verdict on each entry that cannot be a run id."""
-        if self._operator.task_ids is not None:
-            return self._runs_of(self._operator.task_ids), {}
+    def _runs_by_id(self) -> _Named:
         named = read_run_ids(self._operator.run_ids)
         if named.missing:
             self.log.warning(
@@ -71,47 +92,43 @@ class CancelRun:
                 "skipped or failed has no XCom; task_ids=... names tasks instead and copes with that.",
                 named.missing,
             )
-        malformed = {entry: Verdict(Outcome.MALFORMED) for entry in named.malformed}
+        malformed = dict.fromkeys(named.malformed, Verdict(Outcome.MALFORMED))
         if not named.valid:
-            return [], malformed
-        project_id = None if is_missing(self._operator.project_id) else self._operator.project_id
-        project_id = check_id("project", hook.resolve_project_id(project_id))
-        return [RunReference(run_id, project_id) for run_id in named.valid], malformed
+            return _Named(unsendable=malformed)
+        given = None if is_missing(self._operator.project_id) else self._operator.project_id
+        project_id = _ask(self._hook, lambda hook: check_id("project", hook.resolve_project_id(given)))
+        if isinstance(project_id, Verdict):
+            return _Named(unsendable=malformed | dict.fromkeys(named.valid, project_id))
+        return _Named([RunReference(run_id, project_id) for run_id in named.valid], malformed)
 
-    def _runs_of(self, names: Sequence[str]) -> list[RunReference]:
-        try:
-            task_ids = tasks_named(self._context["dag"], names)
-        except ValueError as error:
-            raise AirflowFailException(str(error)) from error
-        runs: dict[RunReference, None] = {}
-        for task_id in task_ids:
-            index = shared_map_index(self._context, task_id)
-            try:
-                started = runs_of(self._context["ti"], task_id, map_index=index)
-            except ValueError as error:
-                message = f"The XCom 'stably_run' of task {task_id!r} is not one of this provider's: {error}"
-                raise AirflowFailException(message) from error
-            if not started:
-                self.log.info("Task %s started no Stably run", task_id)
-            runs.update(dict.fromkeys(started))
-        return list(runs)
+    def _runs_of_tasks(self, task_ids: Sequence[str]) -> _Named:
+        pushed = runs_of_tasks(self._context, task_ids)
+        problems = dict.fromkeys(pushed.wrong, Outcome.MALFORMED)
+        return _Named(pushed.runs, problems=problems | dict.fromkeys(pushed.unread, Outcome.UNKNOWN))
 
-    def _cancel(self, hook: StablyHook, runs: Sequence[RunReference]) -> dict[RunReference, Verdict]:
-        """Cancel the runs of each connection with that connection's key."""
+    def _cancel(self, runs: Sequence[RunReference]) -> dict[RunReference, Verdict]:
+        """Cancel the runs of each connection with that connection's key; then wait, if that is wanted."""
+        by_connection: dict[str, list[RunReference]] = {}
+        for run in runs:
+            by_connection.setdefault(run.stably_conn_id or self._hook.stably_conn_id, []).append(run)
         verdicts: dict[RunReference, Verdict] = {}
-        for stably_conn_id in dict.fromkeys(run.stably_conn_id for run in runs):
-            own_hook = StablyHook(stably_conn_id) if stably_conn_id else hook
-            of_connection = [run for run in runs if run.stably_conn_id == stably_conn_id]
-            verdicts |= self._cancel_with(own_hook, of_connection)
+        asked: list[tuple[StablyClient, list[RunReference]]] = []
+        for conn_id, its_runs in by_connection.items():
+            hook = self._hook if conn_id == self._hook.stably_conn_id else StablyHook(conn_id)
+            client = _ask(hook, lambda hook: hook.client)
+            if isinstance(client, Verdict):
+                verdicts |= dict.fromkeys(its_runs, client)
+                continue
+            verdicts |= cancel_all(its_runs, client)
+            asked.append((client, its_runs))
+        for client, its_runs in asked if self._operator.wait_for_termination else []:
+            verdicts |= wait_until_over(
+                {run: verdicts[run] for run in its_runs},
+                client,
+                timeout=self._operator.timeout,
+                poll_interval=self._operator.poll_interval,
+            )
         return {run: verdicts[run] for run in runs}
-
-    def _cancel_with(self, hook: StablyHook, runs: Sequence[RunReference]) -> dict[RunReference, Verdict]:
-        verdicts = cancel_all(runs, hook.client)
-        if not self._operator.wait_for_termination:
-            return verdicts
-        return wait_until_over(
-            verdicts, hook.client, timeout=self._operator.timeout, poll_interval=self._operator.poll_interval
-        )
 
     def _meet_emptiness(self) -> None:
         argument = "task_ids" if self._operator.task_ids is not None else "run_ids"
@@ -122,18 +139,20 @@ class CancelRun:
         self._push("return_value", [])
         raise (AirflowSkipException if self._operator.on_empty == "skip" else AirflowFailException)(message)
 
-    def _fail_unless_over(self, verdicts: dict[str, Verdict], cancelled: Sequence[str]) -> None:
+    def _bad(self, told: Iterable[tuple[str, Verdict]]) -> dict[str, Outcome]:
         over = OVER | {Outcome.NOT_FOUND} if self._operator.ignore_missing else OVER
-        bad = {run_id: verdict for run_id, verdict in verdicts.items() if verdict.outcome not in over}
-        if not bad:
-            return
-        self._push("return_value", list(cancelled))
-        error = StablyCancelError(
-            _describe(bad, len(verdicts), self._operator.stably_conn_id),
-            outcomes={run_id: verdict.to_json() for run_id, verdict in verdicts.items()},
-        )
-        outcomes = {verdict.outcome for verdict in bad.values()}
-        if outcomes & _MAY_CHANGE and Outcome.DENIED not in outcomes:
+        return {
+            _line(entry, verdict): verdict.outcome for entry, verdict in told if verdict.outcome not in over
+        }
+
+    def _fail(
+        self, bad: Mapping[str, Outcome], *, of: int, outcomes: Mapping[str, Mapping[str, str | None]]
+    ) -> NoReturn:
+        conn_id = self._operator.stably_conn_id
+        heading = f"{len(bad)} of {of} Stably runs cannot be shown to be over (connection {conn_id!r}):"
+        error = StablyCancelError("\n".join([heading, *(f"- {line}" for line in bad)]), outcomes=outcomes)
+        kinds = set(bad.values())
+        if kinds & _MAY_CHANGE and Outcome.DENIED not in kinds:
             raise error
         raise AirflowFailException(str(error)) from error
 
@@ -142,11 +161,17 @@ class CancelRun:
             self._context["ti"].xcom_push(key=key, value=value)
 
 
-def _describe(bad: dict[str, Verdict], total: int, conn_id: str) -> str:
-    lines = [
-        f"- {run_id}: {verdict.outcome}{f' ({verdict.status})' if verdict.status else ''}"
-        f"{f', {verdict.detail}' if verdict.detail else ''}; {_NEXT_STEPS[verdict.outcome]}"
-        for run_id, verdict in bad.items()
-    ]
-    heading = f"{len(bad)} of {total} Stably runs cannot be shown to be over (connection {conn_id!r}):"
-    return "\n".join([heading, *lines])
+def _ask(hook: StablyHook, question: Callable[[StablyHook], T]) -> T | Verdict:
+    """Ask a connection for something; if it cannot be used, return the verdict on its runs."""
+    with best_effort(f"Connection {hook.stably_conn_id!r} cannot be read"):
+        try:
+            return question(hook)
+        except StablyError as error:
+            return Verdict(Outcome.NOT_ATTEMPTED, detail=str(error))
+    return Verdict(Outcome.UNKNOWN, detail=f"connection {hook.stably_conn_id!r} cannot be read now")
+
+
+def _line(entry: str, verdict: Verdict) -> str:
+    status = f" ({verdict.status})" if verdict.status else ""
+    detail = f", {verdict.detail}" if verdict.detail else ""
+    return f"{entry}: {verdict.outcome}{status}{detail}; {_NEXT_STEPS[verdict.outcome]}"

@@ -7,28 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, PokeReturnValue
 
-from airflow_provider_stably.api.models import Run
-from airflow_provider_stably.api.protocol import check_id, get_run
+from airflow_provider_stably import watching
+from airflow_provider_stably.api.protocol import check_id
+from airflow_provider_stably.best_effort import best_effort
 from airflow_provider_stably.conclusion import Conclusion
+from airflow_provider_stably.conversation import conduct
 from airflow_provider_stably.deadline import deferral_timeout, deferred_deadline
-from airflow_provider_stably.exceptions import (
-    StablyAuthError,
-    StablyConfigError,
-    StablyError,
-    StablyInvalidIdError,
-    StablyNotFoundError,
-    StablyRunTimeoutError,
-)
+from airflow_provider_stably.exceptions import StablyConfigError, StablyRunTimeoutError
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import RUN_URL_KEY, StablyRunLink
 from airflow_provider_stably.run_reference import RunReference
 from airflow_provider_stably.start_arguments import optional_text
 from airflow_provider_stably.triggers.stably import StablyRunTrigger
-from airflow_provider_stably.watching import End, Watched
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_stably.api.client import StablyClient
     from airflow_provider_stably.sensors.stably import StablyRunSensor
 
 
@@ -47,17 +42,19 @@ class WatchRun:
 
         :raises AirflowFailException: if no run is named.
         """
+        run = self._named_run()
         for key in (RUN_URL_KEY, StablyRunLink.xcom_key):
-            context["ti"].xcom_push(key=key, value=self._run.run_url)
+            context["ti"].xcom_push(key=key, value=run.run_url)
 
     def defer(self, context: Context) -> None:
         """Leave the wait to the triggerer."""
+        run = self._named_run()
         now = time.time()
         deadline = deferred_deadline(self._sensor, context, from_time=now)
         self._sensor.defer(
             trigger=StablyRunTrigger(
-                run_id=self._run.run_id,
-                project_id=self._run.project_id,
+                run_id=run.run_id,
+                project_id=run.project_id,
                 stably_conn_id=self._sensor.stably_conn_id,
                 started_at=now,
                 deadline=deadline,
@@ -70,17 +67,15 @@ class WatchRun:
 
     def look(self) -> PokeReturnValue:
         """Look at the run once; see the sensor."""
+        run = self._named_run()
         try:
-            run = self._read()
-        except (StablyAuthError, StablyNotFoundError, StablyConfigError) as error:
+            looking = watching.glance(run, pause=self._pause_between_looks)
+            watched = conduct(looking, self._hook.client, reconnect=self._reconnect)
+        except StablyConfigError as error:
             raise AirflowFailException(str(error)) from error
-        except StablyError as error:
-            self._sensor.log.warning("Run %s: %s; looking again later", self._run.run_id, error)
+        if watched is None:
             return PokeReturnValue(is_done=False)
-        if not run.is_finished:
-            return PokeReturnValue(is_done=False)
-        summary = self._conclude(Conclusion.of(self._run, Watched(End.FINISHED, run)))
-        return PokeReturnValue(is_done=True, xcom_value=summary)
+        return PokeReturnValue(is_done=True, xcom_value=self._conclude(Conclusion.of(run, watched)))
 
     def complete(self, event: object) -> dict[str, Any]:
         """Take up the trigger's event; see the sensor."""
@@ -90,23 +85,33 @@ class WatchRun:
             raise AirflowFailException(f"The trigger's event cannot be read: {error}") from error
         return self._conclude(conclusion)
 
-    @property
-    def _run(self) -> RunReference:
+    def _named_run(self) -> RunReference:
+        """Return the run that the sensor means now: a subclass may set another one between two looks."""
         try:
-            project_id = self._hook.resolve_project_id(optional_text(self._sensor.project_id))
-            run_id = check_id("run", optional_text(self._sensor.run_id))
+            run_id = check_id("run", optional_text(self._sensor.run_id, "run_id"))
+            project_id = self._hook.resolve_project_id(optional_text(self._sensor.project_id, "project_id"))
             return RunReference(run_id, check_id("project", project_id))
-        except (StablyConfigError, StablyInvalidIdError) as error:
+        except (StablyConfigError, ValueError) as error:
             raise AirflowFailException(str(error)) from error
 
-    def _read(self) -> Run:
-        call = get_run(self._run.project_id, self._run.run_id)
-        try:
-            return self._hook.client.send(call)
-        except (StablyAuthError, StablyNotFoundError):
-            # The key may have been rotated; either is only believed when seen twice.
-            self._hook = StablyHook(self._sensor.stably_conn_id)
-            return self._hook.client.send(call)
+    @property
+    def _pause_between_looks(self) -> float:
+        """Seconds until a refusal is to be confirmed, within the same poke.
+
+        That is when the next poke would be. Rescheduled, that one would know nothing of this one, and the
+        worker is not to be held up: then it is the shortest time that any watching leaves.
+        """
+        if self._sensor.reschedule:
+            return watching.SHORTEST_DELAY_SECONDS
+        return self._sensor.poke_interval
+
+    def _reconnect(self) -> StablyClient:
+        hook = StablyHook(self._sensor.stably_conn_id)
+        with best_effort("The connection cannot be read now, so the old one is kept"):
+            client = hook.client
+            self._hook = hook
+            return client
+        return self._hook.client
 
     def _conclude(self, conclusion: Conclusion) -> dict[str, Any]:
         error = conclusion.error()

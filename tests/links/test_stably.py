@@ -1,6 +1,10 @@
 import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_stably.links.stably import StablyRunLink
+from airflow_provider_stably.operators.stably import StablyRunTestsOperator
+from airflow_provider_stably.sensors.stably import StablyRunSensor
+from tests.constants import PROJECT
 from tests.dag_files import load_dag_file
 
 
@@ -21,6 +25,23 @@ def test_the_button_leads_to_the_run(emulator, airflow_db, script):
     [run_id] = emulator.runs
     assert link.name == "Open in Stably"
     assert run_id in link.get_link(task, ti_key=ti.key)
+
+
+@pytest.mark.parametrize("kind", ["operator", "sensor"])
+def test_the_button_works_from_the_start(emulator, context, kind):
+    """The address is there while the task is deferred, under the key that Airflow 3 derives from the link."""
+    if kind == "operator":
+        task = StablyRunTestsOperator(task_id="run", playwright_project_name="hangs", deferrable=True)
+    else:
+        run_id = emulator.add_run(project_id=PROJECT)
+        task = StablyRunSensor(task_id="wait", run_id=run_id, deferrable=True)
+
+    with pytest.raises(TaskDeferred):
+        task.execute(context)
+
+    [run_id] = emulator.runs
+    assert run_id in context["xcom"]["_link_StablyRunLink"]
+    assert context["xcom"]["_link_StablyRunLink"] == context["xcom"]["run_url"]
 
 
 def test_the_button_has_no_address_before_the_run(monkeypatch):

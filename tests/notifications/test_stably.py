@@ -215,7 +215,7 @@ def test_a_task_that_cannot_be_read_spares_no_others_run(emulator, request, leve
     """A mistyped name and an XCom that is not ours are told, and the runs that can be read are cancelled."""
     context = request.getfixturevalue(level)
     context["xcom"]["start", "stably_run"] = "junk"
-    context["xcom"]["start_many", "stably_run"] = [_started(emulator)]
+    context["xcom"]["start_many", "stably_run"] = [7, _started(emulator)]
 
     StablyCancelRunNotifier(task_ids=["strat", "start", "start_many"])(context)
 

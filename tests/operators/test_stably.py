@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 from airflow_provider_stably import cancellation
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.exceptions import StablyCancelError
+from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.operators.stably import StablyCancelRunOperator
 from airflow_provider_stably.testing import Fault, StablyEmulator
 from tests.constants import KEY, PROJECT
@@ -222,6 +223,16 @@ def test_malformed_ids_are_never_sent_and_fail_after_the_valid_ones(emulator, co
     assert len(emulator.requests()) == 1
 
 
+def test_a_malformed_id_that_looks_like_a_valid_one_keeps_its_verdict_apart(emulator, context):
+    """The number 123 is no id, the text is: its verdict stands and it is listed, and the task fails."""
+    emulator.add_run(run_id="123", project_id=PROJECT)
+
+    with pytest.raises(AirflowFailException, match=r"1 of 2 Stably runs.*\n- 123: malformed"):
+        _cancel(context, ["123", 123])
+
+    assert (context["xcom"]["return_value"], _outcomes(context)) == (["123"], {"123": "cancelled"})
+
+
 @pytest.mark.parametrize("run_ids", ["a,b", "LazySelectSequence([2 items])", [7], {"a": 1}], ids=repr)
 def test_if_all_ids_are_malformed_nothing_is_sent(emulator, context, run_ids):
     """No request goes out for what is not an id."""
@@ -307,6 +318,7 @@ def test_bad_input_is_one_clear_error_that_no_retry_repeats(
 
     assert emulator.requests() == []
     assert KEY not in repr(caught.value) + repr(caught.value.__cause__)
+    assert (context["xcom"]["return_value"], _outcomes(context)) == ([], {"run-1": "not_attempted"})
 
 
 @pytest.mark.parametrize("project_id", [None, "", "None", " "], ids=repr)
@@ -365,9 +377,11 @@ def test_a_mistyped_task_id_is_an_error(context):
     with pytest.raises(AirflowFailException, match=r"no task 'xyz'$"):
         _cancel(context, task_ids="xyz")
 
+    assert (context["xcom"]["return_value"], _outcomes(context)) == ([], {})
+
 
 @pytest.mark.parametrize(
-    "value", ["run-1", {"run_id": "run-1"}, {"run_id": "a/b", "project_id": "p"}, [7]], ids=repr
+    "value", ["run-1", {"run_id": "run-1"}, {"run_id": "a/b", "project_id": "p"}, [7], 7], ids=repr
 )
 def test_an_xcom_that_is_not_ours_is_an_error(emulator, context, value):
     """Something else pushed under our key is not taken for a run."""
@@ -379,6 +393,123 @@ def test_an_xcom_that_is_not_ours_is_an_error(emulator, context, value):
         _cancel(context, task_ids="start")
 
     assert emulator.requests() == []
+
+
+@pytest.mark.parametrize(
+    ("names", "pushed", "problem"),
+    [
+        pytest.param(["strat", "start_many"], {}, r"no task 'strat'; did you mean 'start'", id="mistyped"),
+        pytest.param(
+            ["start", "start_many"],
+            {"start": "junk"},
+            r"'stably_run' of task 'start' is not one of this provider's",
+            id="not ours",
+        ),
+        pytest.param(
+            ["start_many"],
+            {"start_many": [7]},
+            r"'stably_run' of task 'start_many' is not one of this provider's",
+            id="one map index not ours",
+        ),
+    ],
+)
+def test_a_task_that_cannot_be_read_leaves_no_others_run_running(emulator, context, names, pushed, problem):
+    """The runs that are found are cancelled and told of; then one error that no retry repeats."""
+    run_id = emulator.add_run(project_id="p1")
+    found = [{"run_id": run_id, "project_id": "p1"}]
+    context["xcom"]["start_many", "stably_run"] = found
+    for task_id, value in pushed.items():
+        context["xcom"][task_id, "stably_run"] = value + found if isinstance(value, list) else value
+
+    with pytest.raises(AirflowFailException, match=problem):
+        _cancel(context, task_ids=names)
+
+    assert emulator.live_runs() == []
+    assert (context["xcom"]["return_value"], _outcomes(context)) == ([run_id], {run_id: "cancelled"})
+
+
+def test_an_xcom_backend_that_fails_leaves_no_others_run_running(emulator, context):
+    """What it raises for one task may pass: the others' runs are cancelled, and a retry may help."""
+    run_id = emulator.add_run(project_id="p1")
+    context["xcom"]["start_many", "stably_run"] = {"run_id": run_id, "project_id": "p1"}
+    pull = context["ti"].xcom_pull.side_effect
+
+    def fail_for_start(task_ids, **which):
+        if task_ids == "start":
+            raise OSError("no such bucket")
+        return pull(task_ids, **which)
+
+    context["ti"].xcom_pull.side_effect = fail_for_start
+
+    with pytest.raises(StablyCancelError, match="'start' cannot be read"):
+        _cancel(context, task_ids=["start", "start_many"])
+
+    assert emulator.live_runs() == []
+    assert (context["xcom"]["return_value"], _outcomes(context)) == ([run_id], {run_id: "cancelled"})
+
+
+@pytest.fixture
+def runs_of_two_connections(emulator, context):
+    """A run of a connection that the tests spoil, and after it one of a connection that works."""
+    lost, found = "run-elsewhere", emulator.add_run(project_id="p1")
+    context["xcom"]["start_many", "stably_run"] = [
+        {"run_id": lost, "project_id": "p1", "stably_conn_id": "another"},
+        {"run_id": found, "project_id": "p1", "stably_conn_id": "stably_default"},
+    ]
+    return lost, found
+
+
+def test_an_unusable_connection_leaves_no_others_run_running(emulator, context, runs_of_two_connections):
+    """The runs of a connection that is not there are not attempted, all others are; no retry can help."""
+    lost, found = runs_of_two_connections
+
+    with pytest.raises(AirflowFailException, match=f"{lost}: not_attempted, .*'another', field 'conn_id'"):
+        _cancel(context, task_ids="start_many")
+
+    assert emulator.live_runs() == []
+    assert context["xcom"]["return_value"] == [found]
+    assert _outcomes(context) == {lost: "not_attempted", found: "cancelled"}
+
+
+def test_a_secrets_backend_that_fails_leaves_no_others_run_running(
+    emulator, context, runs_of_two_connections, monkeypatch
+):
+    """It may raise anything, and may work at the next try: its runs are unknown."""
+    lost, found = runs_of_two_connections
+    get_connection = StablyHook.get_connection
+
+    def fail_for_another(conn_id):
+        if conn_id == "another":
+            raise RuntimeError("vault is sealed")
+        return get_connection(conn_id)
+
+    monkeypatch.setattr(StablyHook, "get_connection", staticmethod(fail_for_another))
+
+    with pytest.raises(StablyCancelError, match=f"{lost}: unknown, .*connection 'another' cannot be read"):
+        _cancel(context, task_ids="start_many")
+
+    assert emulator.live_runs() == []
+    assert context["xcom"]["return_value"] == [found]
+    assert _outcomes(context) == {lost: "unknown", found: "cancelled"}
+
+
+def test_waiting_begins_when_every_connection_was_asked(emulator, context, monkeypatch):
+    """A run that takes a while to stop does not keep another connection's from being cancelled."""
+    slow = emulator.add_run(project_id="p1", statuses=["RUNNING"])
+    emulator.inject(Fault(body={"cancelled": [{"runId": slow}]}), call="cancel", times=math.inf)
+    with StablyEmulator(api_key="sk-another-key") as another:
+        monkeypatch.setenv("AIRFLOW_CONN_ANOTHER", another.connection())
+        there = another.add_run(project_id="p1")
+        context["xcom"]["start_many", "stably_run"] = [
+            {"run_id": slow, "project_id": "p1"},
+            {"run_id": there, "project_id": "p1", "stably_conn_id": "another"},
+        ]
+        waiting = interrupt_when(lambda: emulator.requests("get"))
+
+        with waiting, pytest.raises(Interrupted):
+            _cancel(context, task_ids="start_many", wait_for_termination=True, poll_interval=60)
+
+        assert another.live_runs() == []
 
 
 def test_without_xcom_push_nothing_is_pushed(context, run_id):
