@@ -212,18 +212,17 @@ class RunTests:
             )
 
     def _start(self, hook: StablyHook, ledger: StartLedger) -> tuple[RunReference, float]:
-        project_id = hook.resolve_project_id(optional_text(self._operator.project_id))
+        operator = self._operator
         try:
-            overrides = env_overrides_as_text(self._operator.env_overrides)
+            project_id = optional_text(operator.project_id, "project_id")
+            which = {
+                name: optional_text(getattr(operator, name), name)
+                for name in ("playwright_project_name", "branch", "environment")
+            }
+            overrides = env_overrides_as_text(operator.env_overrides)
         except ValueError as error:
             raise AirflowFailException(str(error)) from error
-        call = protocol.start_run(
-            project_id,
-            playwright_project_name=optional_text(self._operator.playwright_project_name),
-            branch=optional_text(self._operator.branch),
-            environment=optional_text(self._operator.environment),
-            env_overrides=overrides,
-        )
+        call = protocol.start_run(hook.resolve_project_id(project_id), **which, env_overrides=overrides)
         started_at = time.time()
         self._stop_if_killed()
         ledger.note(Unfinished.STARTING, started_at)

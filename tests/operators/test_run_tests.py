@@ -419,6 +419,9 @@ def test_arguments_that_make_no_sense_fail_the_dags_parse(arguments, problem):
     ("arguments", "problem"),
     [
         ({"env_overrides": {"A": [1]}}, "env_overrides: 'A'"),
+        ({"playwright_project_name": ["a"]}, "playwright_project_name is neither"),
+        ({"branch": {"a": 1}}, "branch is neither"),
+        ({"environment": True}, "environment is neither"),
         ({"project_id": "a/b"}, "not a Stably project id"),
         ({"stably_conn_id": "nope"}, "'nope'"),
     ],
