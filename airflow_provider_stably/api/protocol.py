@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlsplit
 
 from airflow_provider_stably.api.endpoint import DASHBOARD_URL, Endpoint
-from airflow_provider_stably.api.models import Run
+from airflow_provider_stably.api.models import Run, storable
 from airflow_provider_stably.exceptions import (
     StablyAmbiguousStartError,
     StablyAuthError,
@@ -309,7 +309,7 @@ def _read_cancelled(answer: object) -> tuple[str, ...]:
 
 
 def _http_error(call: Call[Any], answer: Answer, endpoint: Endpoint, now: datetime) -> StablyHTTPError:
-    status, detail = answer.status, endpoint.scrub(_detail(answer))
+    status, detail = answer.status, _shown(_detail(answer), endpoint)
     message = f"{call} answered {status} {_phrase(status)} ({endpoint.label})"
     if 300 <= status <= 399:
         message += f": a redirect to {_host(answer, endpoint)}, refused because the key belongs to one host"
@@ -328,8 +328,8 @@ def _error_class(status: int) -> type[StablyHTTPError]:
 
 
 def _response_error(call: Call[Any], answer: Answer, endpoint: Endpoint, what: str) -> StablyResponseError:
-    content_type = endpoint.scrub(answer.headers.get("content-type", ""))
-    detail = endpoint.scrub(_detail(answer))
+    content_type = _shown(answer.headers.get("content-type", ""), endpoint)
+    detail = _shown(_detail(answer), endpoint)
     message = (
         f"{call} answered {answer.status} ({endpoint.label}), but the body "
         f"({content_type or 'no content type'}) {what}: {detail}"
@@ -343,7 +343,12 @@ def _host(answer: Answer, endpoint: Endpoint) -> str:
         host = urlsplit(answer.headers.get("location", "")).netloc.rpartition("@")[2]
     except ValueError:
         return "no valid address"
-    return endpoint.scrub(host) or "the same host"
+    return _shown(host, endpoint) or "the same host"
+
+
+def _shown(text: str, endpoint: Endpoint) -> str:
+    """Make text of an answer fit for a message: storable, and without the key."""
+    return endpoint.scrub(storable(text))
 
 
 def _detail(answer: Answer) -> str:

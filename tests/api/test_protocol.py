@@ -174,6 +174,33 @@ def test_an_error_shows_the_start_of_any_body(body, detail):
     assert caught.value.detail == detail
 
 
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize(
+    "body",
+    [b'{"error": "half \\ud83d a pair\\u0000"}', b"half \xff a pair\0"],
+    ids=["JSON", "bytes"],
+)
+def test_an_error_holds_text_that_airflow_can_keep(status, body):
+    """Half a surrogate pair and NUL, which would kill a triggerer, are not in an error."""
+    answer = _answer(status, body, content_type="text/\udcff\0")
+
+    with pytest.raises((StablyHTTPError, StablyResponseError)) as caught:
+        _read(START, answer)
+
+    for text in (str(caught.value), *map(str, vars(caught.value).values())):
+        assert text.encode() == text.replace("\0", "").encode()
+
+
+@pytest.mark.parametrize("location", ["https://half\udcff\0.example", "https://[::1"])
+def test_a_redirects_host_is_text_that_airflow_can_keep(location):
+    """A Location header may hold any bytes."""
+    with pytest.raises(StablyHTTPError) as caught:
+        _read(GET, _answer(302, b"", location=location))
+
+    assert "\0" not in str(caught.value)
+    assert str(caught.value).encode()
+
+
 def test_a_redirect_names_the_host_but_not_what_may_be_secret():
     """A refused redirect says where it led, without credentials, path or query."""
     answer = _answer(302, b"", location="https://user:pw@evil.example/login?token=t")
