@@ -50,10 +50,6 @@ class Endpoint:
         """Whether a URL has this endpoint's origin: the only one that may see the key."""
         return origin(urlsplit(url)) == origin(urlsplit(self.base_url))
 
-    def scrub(self, text: str) -> str:
-        """Remove the key from what an error shows of an answer: some servers echo what they were sent."""
-        return text.replace(self.api_key, "***")
-
     def effective_proxy(self) -> str | None:
         """Return the proxy for this endpoint: its own, else the environment's, if that is trusted."""
         if self.proxy or not self.trust_env:
