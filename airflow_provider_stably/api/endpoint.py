@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
+
+if TYPE_CHECKING:
+    import ssl
 
 DEFAULT_BASE_URL = "https://api.stably.ai"
 """Documented: the public API's address."""
@@ -68,6 +72,24 @@ class Endpoint:
         if self.verify is True and self.trust_env:
             return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
         return self.verify
+
+    def ca_bundle(self) -> str | None:
+        """Return the path of the CA bundle that a connection needs; None if it needs none but the default."""
+        verify = self.effective_verify()
+        return verify if isinstance(verify, str) and self.base_url.startswith("https:") else None
+
+
+def trust_only(bundle: str) -> ssl.SSLContext:
+    """Read a CA bundle, a file or a folder, as a TLS context that trusts nothing else.
+
+    :raises OSError: if it cannot be used; ``ssl.SSLError`` is one.
+    """
+    import ssl  # not every DAG parse has loaded it
+
+    is_folder = os.path.isdir(bundle)
+    return ssl.create_default_context(
+        cafile=None if is_folder else bundle, capath=bundle if is_folder else None
+    )
 
 
 def origin(url: SplitResult) -> tuple[str, str | None, int | None]:

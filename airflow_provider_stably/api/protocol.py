@@ -225,6 +225,17 @@ def unreachable(
     return StablyUnreachableError(message, request_sent=request_sent)
 
 
+def unusable_bundle(bundle: str, error: OSError) -> StablyUnreachableError:
+    """Describe a call that was not sent because the CA bundle to trust cannot be used."""
+    message = f"CA bundle {bundle!r} cannot be used: {type(error).__name__}"
+    return StablyUnreachableError(message, request_sent=False)
+
+
+def is_unwritable(error: Exception) -> bool:
+    """Whether something, a host's name for one, could not be turned into bytes: before anything was sent."""
+    return isinstance(error, UnicodeError) and not isinstance(error, UnicodeDecodeError)
+
+
 def may_replay(call: Call[Any], error: BaseException) -> bool:
     """Whether a call that failed so may be sent again.
 

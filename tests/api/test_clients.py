@@ -19,7 +19,7 @@ import trustme
 from airflow_provider_stably.api import async_client, protocol
 from airflow_provider_stably.api.async_client import AsyncStablyClient
 from airflow_provider_stably.api.client import StablyClient
-from airflow_provider_stably.api.endpoint import Endpoint
+from airflow_provider_stably.api.endpoint import Endpoint, trust_only
 from airflow_provider_stably.exceptions import (
     StablyAmbiguousStartError,
     StablyAuthError,
@@ -73,6 +73,21 @@ def closed_port():
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield bound.getsockname()[1]
+
+
+@pytest.fixture
+def authority():
+    """A certificate authority that nobody trusts by default."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def private_emulator(authority):
+    """An emulator that speaks TLS, with a certificate of the authority."""
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    with StablyEmulator(api_key=KEY, tls=tls) as emulator:
+        yield emulator
 
 
 async def test_the_three_calls_work(emulator, send):
@@ -223,6 +238,57 @@ async def test_a_start_that_never_left_is_not_ambiguous(endpoint, send, closed_p
 
     assert not caught.value.request_sent
     assert len(send.sleeps) == 4
+
+
+@pytest.mark.parametrize(
+    ("base_url", "environment"),
+    [
+        pytest.param("https://.stably.invalid", {}, id="empty label"),
+        pytest.param(f"https://{'x' * 64}.invalid", {}, id="long label"),
+        pytest.param(f"https://{'x' * 64}.invalid", {"https_proxy": "{emulator}"}, id="long label, proxy"),
+        pytest.param("https://stably.invalid:99999", {}, id="port"),
+        pytest.param("https://stably.invalid", {"all_proxy": "socks5://127.0.0.1:{port}"}, id="SOCKS proxy"),
+        pytest.param("https://stably.invalid", {"https_proxy": "ftp://127.0.0.1:{port}"}, id="FTP proxy"),
+        pytest.param("https://stably.invalid", {"https_proxy": "http://"}, id="proxy without host"),
+        pytest.param("https://stably.invalid", {"https_proxy": "http://p:99999"}, id="proxy's port"),
+        pytest.param(
+            "https://stably.invalid", {"https_proxy": f"http://é.{'x' * 64}:1"}, id="proxy's long label"
+        ),
+        pytest.param("https://127.0.0.1:{port}", {"REQUESTS_CA_BUNDLE": "/nonexistent"}, id="CA bundle"),
+    ],
+)
+async def test_a_start_that_is_misconfigured_is_not_ambiguous(
+    emulator, endpoint, send, closed_port, monkeypatch, base_url, environment
+):
+    """Where no connection can be made of what is configured, nothing was sent, and the error knows it."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value.format(port=closed_port, emulator=emulator.url))
+    nowhere = replace(endpoint, base_url=base_url.format(port=closed_port))
+
+    with pytest.raises(StablyUnreachableError) as caught:
+        await send(protocol.start_run(PROJECT), nowhere)
+
+    assert not caught.value.request_sent
+
+
+@pytest.mark.parametrize("content", [None, "no certificates"], ids=["absent", "empty"])
+async def test_a_ca_bundle_that_cannot_be_used_is_named_before_anything_is_sent(
+    send, private_emulator, tmp_path, content
+):
+    """The error says which bundle is at fault; a start that failed so never left."""
+    bundle = tmp_path / "bundle.pem"
+    if content:
+        bundle.write_text(content)
+
+    with pytest.raises(StablyUnreachableError, match=r"CA bundle .*bundle\.pem.* cannot be used") as caught:
+        await send(protocol.start_run(PROJECT), Endpoint(private_emulator.url, KEY, verify=str(bundle)))
+
+    assert (caught.value.request_sent, private_emulator.requests()) == (False, [])
+
+
+async def test_a_ca_bundle_matters_only_where_there_is_tls(emulator, endpoint, send):
+    """A bundle that cannot be used does not keep a plain connection from being made."""
+    assert await send(protocol.start_run(PROJECT), replace(endpoint, verify="/nonexistent")) in emulator.runs
 
 
 @pytest.mark.parametrize("proxied", [False, True], ids=["direct", "through a proxy that is down"])
@@ -408,27 +474,25 @@ async def test_the_body_of_a_redirect_is_not_waited_for(emulator, endpoint, send
     [("authority", True), (True, False), (False, True)],
     ids=["its CA", "others", "none"],
 )
-async def test_a_certificate_is_verified_as_the_connection_says(send, tmp_path, verify, trusted):
+async def test_a_certificate_is_verified_as_the_connection_says(
+    send, authority, private_emulator, tmp_path, verify, trusted
+):
     """A CA bundle, or no verification, lets a private server in; a start that failed so never left."""
-    authority = trustme.CA()
     bundle = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(bundle)
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    endpoint = Endpoint(private_emulator.url, KEY, verify=str(bundle) if verify == "authority" else verify)
 
-    with StablyEmulator(api_key=KEY, tls=tls) as private:
-        endpoint = Endpoint(private.url, KEY, verify=str(bundle) if verify == "authority" else verify)
-        if trusted:
-            assert await send(protocol.start_run(PROJECT), endpoint) in private.runs
-        else:
-            with pytest.raises(StablyUnreachableError) as caught:
-                await send(protocol.start_run(PROJECT), endpoint)
-            assert (caught.value.request_sent, private.requests()) == (False, [])
+    if trusted:
+        assert await send(protocol.start_run(PROJECT), endpoint) in private_emulator.runs
+    else:
+        with pytest.raises(StablyUnreachableError) as caught:
+            await send(protocol.start_run(PROJECT), endpoint)
+        assert (caught.value.request_sent, private_emulator.requests()) == (False, [])
 
 
 def test_a_ca_folder_is_a_ca_bundle_too(tmp_path):
     """What requests takes as a path, aiohttp gets as well."""
-    context = async_client._trust_only(str(tmp_path))
+    context = trust_only(str(tmp_path))
 
     assert context.verify_mode is ssl.CERT_REQUIRED
 
@@ -507,9 +571,9 @@ async def test_clients_that_enter_at_once_share_too(emulator, endpoint, monkeypa
     monkeypatch.setattr(
         async_client, "_new_session", lambda *given: made.append(new_session(*given)) or made[-1]
     )
-    reads = create_autospec(async_client._trust_only, side_effect=async_client._trust_only)
-    monkeypatch.setattr(async_client, "_trust_only", reads)
-    bundled = replace(endpoint, verify=certifi.where())
+    reads = create_autospec(trust_only, side_effect=trust_only)
+    monkeypatch.setattr(async_client, "trust_only", reads)
+    bundled = replace(endpoint, base_url="https://stably.invalid", verify=certifi.where())
     all_inside = asyncio.Barrier(5)
 
     async def enter():
@@ -529,7 +593,7 @@ async def test_a_ca_bundle_that_cannot_be_read_leaves_nothing_behind(endpoint, t
     """After one could not enter, the next tries anew."""
     bundle = tmp_path / "bundle.pem"
     bundle.write_text("no certificates")
-    bundled = replace(endpoint, verify=str(bundle))
+    bundled = replace(endpoint, base_url="https://stably.invalid", verify=str(bundle))
 
     with pytest.raises(StablyUnreachableError, match=r"bundle\.pem.*SSLError"):
         await AsyncStablyClient(bundled).__aenter__()
