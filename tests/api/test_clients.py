@@ -10,11 +10,13 @@ import ssl
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from unittest.mock import create_autospec
+from urllib.parse import urlsplit
 
 import certifi
 import pytest
 import requests
 import trustme
+from requests.utils import select_proxy
 
 from airflow_provider_stably.api import async_client, protocol
 from airflow_provider_stably.api.async_client import AsyncStablyClient
@@ -421,6 +423,54 @@ async def test_the_connections_proxy_comes_before_the_environments(
 
         asked = {None: emulator, "own": own_proxy, "environment": environments_proxy}
         assert [name for name, server in asked.items() if server.requests()] == [used]
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "direct"),
+    [
+        ("", False),
+        ("*", True),
+        ("127.0.0.1", True),
+        ("127.0.0.2", False),
+        ("127.0.0.0/8", True),
+        ("10.0.0.0/8, 127.0.0.0/8", True),
+        ("10.0.0.0/8", False),
+        ("127.0.0.1:{port}", False),  # ports are looked at for names only
+        ("[::1]", False),
+        ("example.com", False),
+    ],
+)
+async def test_both_clients_read_no_proxy_alike(emulator, endpoint, send, monkeypatch, no_proxy, direct):
+    """NO_PROXY has one meaning, that of requests, whichever library asks."""
+    with StablyEmulator(api_key=KEY) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("no_proxy", no_proxy.format(port=urlsplit(emulator.url).port))
+
+        with pytest.raises(StablyNotFoundError):
+            await send(protocol.get_run(PROJECT, "r"), endpoint)
+
+        assert (len(emulator.requests()), len(proxy.requests())) == ((1, 0) if direct else (0, 1))
+
+
+@pytest.mark.parametrize(
+    "no_proxy",
+    ["::1", "[::1]", "localhost", "stably.example", ".stably.example", "stably.example:8443", "le"],
+)
+@pytest.mark.parametrize(
+    "base_url", ["http://[::1]:8484", "https://api.stably.example", "https://stably.example:8443"]
+)
+def test_a_session_and_an_endpoint_agree_about_the_proxy(monkeypatch, base_url, no_proxy):
+    """What the async client is told is what requests would do, for names and IPv6 too."""
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "proxy.example:3128")
+    monkeypatch.setenv("no_proxy", no_proxy)
+    endpoint = Endpoint(base_url, KEY)
+
+    with StablyClient(endpoint) as client:
+        settings = client.session.merge_environment_settings(base_url, {}, None, None, None)
+
+    theirs = select_proxy(base_url, settings["proxies"])
+    assert endpoint.effective_proxy() == (theirs and f"http://{theirs}")
 
 
 @pytest.mark.parametrize(
