@@ -416,7 +416,8 @@ def _phrase(status: int) -> str:
 
 
 def _root(error: BaseException) -> BaseException:
-    while (below := error.__cause__ or error.__context__) is not None:
+    # Below a timeout of asyncio is a CancelledError, which would read as if somebody had wished it.
+    while not isinstance(error, TimeoutError) and (below := error.__cause__ or error.__context__):
         error = below
     return error
 
