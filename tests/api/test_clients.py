@@ -7,7 +7,9 @@ import json
 import math
 import socket
 import ssl
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from unittest.mock import create_autospec
 from urllib.parse import urlsplit
@@ -593,6 +595,58 @@ def test_cookies_are_not_kept(emulator, endpoint):
                 client.send(protocol.get_run(PROJECT, "r"))
 
     assert all("cookie" not in request.headers for request in emulator.requests())
+
+
+async def test_cookies_are_not_kept_by_sessions_of_a_loop(emulator, endpoint):
+    """A cookie that the server sets is not sent back: sessions are shared between triggers."""
+    emulator.inject(Fault(headers={"Set-Cookie": "a=b; Path=/"}), times=math.inf)
+    # By its name: aiohttp's own jar would keep no cookie of an IP address.
+    named = replace(endpoint, base_url=endpoint.base_url.replace("127.0.0.1", "localhost"))
+    async with AsyncStablyClient(named) as client:
+        for _ in range(2):
+            with pytest.raises(StablyNotFoundError):
+                await client.send(protocol.get_run(PROJECT, "r"))
+
+    assert len(emulator.requests()) == 2
+    assert all("cookie" not in request.headers for request in emulator.requests())
+
+
+async def test_trickling_headers_are_given_up_on(endpoint):
+    """Headers that come byte by byte do not outlast a trigger's timeouts."""
+
+    async def trickle(reader, writer):
+        with suppress(ConnectionError):
+            writer.write(b"HTTP/1.1 200 OK\r\nX: ")
+            while not reader.at_eof():
+                writer.write(b"x")
+                await writer.drain()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(reader.read(1024), 0.02)
+        writer.close()
+
+    async with await asyncio.start_server(trickle, "127.0.0.1") as server:
+        port = server.sockets[0].getsockname()[1]
+        slow = replace(endpoint, base_url=f"http://127.0.0.1:{port}", connect_timeout=0.1, read_timeout=0.2)
+        async with AsyncStablyClient(slow) as client:
+            with pytest.raises(StablyUnreachableError, match="TimeoutError") as caught:
+                await asyncio.wait_for(client.send_once(protocol.get_run(PROJECT, "r")), 5)
+
+    assert caught.value.request_sent
+
+
+async def test_an_idle_connection_is_kept_longer_than_triggers_pause(emulator, endpoint, monkeypatch):
+    """A connection that was idle for four minutes is used again."""
+    call = protocol.get_run(PROJECT, emulator.add_run(project_id=PROJECT))
+    async with AsyncStablyClient(endpoint) as client:
+        await client.send(call)
+
+        monkeypatch.setattr("aiohttp.connector.monotonic", lambda: time.monotonic() + 240)
+        monkeypatch.setattr(
+            asyncio.get_running_loop(), "time", lambda: time.monotonic() + 240
+        )  # aiohttp 3.10
+        await client.send(call)
+
+    assert emulator.connections == 1
 
 
 async def test_clients_on_one_loop_share_connections(emulator, endpoint):
