@@ -115,6 +115,10 @@ class _Reader:
             raise self.error("host", problem)
         netloc = url.netloc
         if port:
+            # A connection made in code, or by a secrets backend, may have it as text.
+            if not str(port).isdecimal() or not 1 <= int(port) <= 65535:
+                raise self.error("port", f"{port!r} is not between 1 and 65535")
+            port = int(port)
             if url.port not in {None, port}:
                 raise self.error("port", f"{port} contradicts port {url.port} in the host field")
             netloc = f"{netloc.removesuffix(f':{port}')}:{port}"
@@ -126,7 +130,7 @@ class _Reader:
             url.port  # noqa: B018 - reading it is what checks it
         except ValueError:  # its text is not shown: it may quote what is secret
             raise self.error("host", "not an address") from None
-        if not url.hostname or any(character.isspace() for character in text):
+        if not url.hostname or url.port == 0 or any(character.isspace() for character in text):
             raise self.error("host", "not an address")
         return url
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from airflow_provider_stably.api.models import Run, RunStatus, TestResult, TestStatus
@@ -92,9 +92,10 @@ class RunSummary:
         """
         if not isinstance(value, Mapping):
             raise ValueError(f"expected a run's summary, got {type(value).__name__}")
-        check_id("run", value.get("run_id"))
-        check_id("project", value.get("project_id"))
-        known: dict[str, Any] = {field.name: value.get(field.name, field.default) for field in fields(cls)}
+        run_id = check_id("run", value.get("run_id"))
+        project_id = check_id("project", value.get("project_id"))
+        bare = asdict(cls.of(RunReference(run_id, project_id), None))
+        known: dict[str, Any] = {name: value.get(name, default) for name, default in bare.items()}
         lists = {name: tuple(known[name]) for name in ("failed_tests", "story")}
         return cls(**{**known, **lists})
 

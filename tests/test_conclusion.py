@@ -103,6 +103,16 @@ def test_a_conclusion_crosses_a_database():
     assert Conclusion.from_json(event) == conclusion == Conclusion.from_json(later)
 
 
+def test_an_event_without_an_address_gets_the_runs():
+    """What a summary can do without is filled in with what can be put into an XCom."""
+    event = {"end": "finished", "run": {"run_id": "r1", "project_id": "p1"}}
+
+    run = Conclusion.from_json(event).run
+
+    assert run == RunSummary.of(REFERENCE, None)
+    assert json.loads(json.dumps(run.return_value()))["run_url"] == REFERENCE.run_url
+
+
 @pytest.mark.parametrize(
     "event",
     [

@@ -45,6 +45,7 @@ def test_a_connection_with_a_key_only_reaches_the_public_api():
         ("stably.example", 8443, "https://stably.example:8443"),
         ("stably.example:8443", None, "https://stably.example:8443"),
         ("stably.example:8443", 8443, "https://stably.example:8443"),
+        ("stably.example:8443", "8443", "https://stably.example:8443"),
         ("https://stably.example", 8443, "https://stably.example:8443"),
         (None, 8443, "https://api.stably.ai:8443"),
         ("http://127.0.0.1:8484", None, "http://127.0.0.1:8484"),
@@ -74,7 +75,12 @@ def test_host_and_port_make_the_base_url(host, port, base_url):
         ("https://[::1", None, "host", "not an address"),
         ("https://stably.example:port", None, "host", "not an address"),
         ("stably example", None, "host", "not an address"),
+        ("stably.example:0", None, "host", "not an address"),
+        ("stably.example:99999", None, "host", "not an address"),
         ("stably.example:1", 2, "port", "contradicts"),
+        (None, "https", "port", "'https' is not between 1 and 65535"),
+        (None, -1, "port", "-1 is not between 1 and 65535"),
+        ("http://localhost", 99999, "port", "99999 is not between 1 and 65535"),
     ],
 )
 def test_an_unusable_address_is_an_error_with_its_field(host, port, field, problem):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -15,11 +14,18 @@ import aiohttp
 import tenacity
 
 from airflow_provider_stably.api import protocol
-from airflow_provider_stably.api.endpoint import Endpoint
+from airflow_provider_stably.api.endpoint import Endpoint, trust_only
 from airflow_provider_stably.api.replay import replay_policy
-from airflow_provider_stably.exceptions import StablyError, StablyUnreachableError
+from airflow_provider_stably.exceptions import StablyError
 
 T = TypeVar("T")
+
+_NOT_SENT = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.InvalidURL,  # the proxy's too; that of a redirect is not looked at
+)
 
 KEEPALIVE_SECONDS = 300.0
 """How long an idle connection is kept: longer than triggers pause, or each poll would need a handshake."""
@@ -116,7 +122,7 @@ async def _enter_session(endpoint: Endpoint) -> aiohttp.ClientSession:
     try:
         async with shared.opening:  # else a thousand triggers that start at once read the CA bundle each
             if shared.session is None:
-                shared.session = _new_session(endpoint, await _tls(endpoint.effective_verify()))
+                shared.session = _new_session(endpoint, await _tls(endpoint))
             return shared.session
     except BaseException:
         await _leave_session(endpoint)
@@ -148,25 +154,17 @@ def _new_session(endpoint: Endpoint, tls: ssl.SSLContext | bool) -> aiohttp.Clie
     )
 
 
-async def _tls(verify: bool | str) -> ssl.SSLContext | bool:
-    if not isinstance(verify, str):
-        return verify
-    # Reading a CA bundle takes tens of milliseconds, too long for a loop that others wait on.
-    return await asyncio.to_thread(_trust_only, verify)
-
-
-def _trust_only(path: str) -> ssl.SSLContext:
-    is_folder = os.path.isdir(path)
+async def _tls(endpoint: Endpoint) -> ssl.SSLContext | bool:
+    bundle = endpoint.ca_bundle()
+    if bundle is None:
+        return endpoint.effective_verify() is not False
     try:
-        return ssl.create_default_context(
-            cafile=None if is_folder else path, capath=path if is_folder else None
-        )
-    except OSError as error:  # which ssl.SSLError is too
-        message = f"CA bundle {path!r} cannot be used: {type(error).__name__}"
-        raise StablyUnreachableError(message, request_sent=False) from error
+        # Reading a CA bundle takes tens of milliseconds, too long for a loop that others wait on.
+        return await asyncio.to_thread(trust_only, bundle)
+    except OSError as error:
+        raise protocol.unusable_bundle(bundle, error) from error
 
 
 def _was_sent(error: Exception) -> bool:
     """Whether the request may have reached the server; when in doubt, yes."""
-    not_sent = aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aiohttp.ClientHttpProxyError
-    return not isinstance(error, not_sent)
+    return not (isinstance(error, _NOT_SENT) or protocol.is_unwritable(error))

@@ -13,10 +13,10 @@ import requests
 import tenacity
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from urllib3.exceptions import HTTPError, NewConnectionError, SSLError
+from urllib3.exceptions import HTTPError, LocationValueError, NewConnectionError, SSLError
 
 from airflow_provider_stably.api import protocol
-from airflow_provider_stably.api.endpoint import Endpoint
+from airflow_provider_stably.api.endpoint import Endpoint, trust_only
 from airflow_provider_stably.api.replay import replay_policy
 from airflow_provider_stably.exceptions import StablyError
 
@@ -26,6 +26,14 @@ MAX_CONNECTIONS = 8
 """How many calls of one session may be under way at once before connections are thrown away."""
 
 _CHUNK_BYTES = 64 * 1024
+
+_NOT_SENT = (
+    requests.exceptions.ConnectTimeout,
+    requests.exceptions.ProxyError,
+    requests.exceptions.InvalidSchema,  # of a proxy
+    requests.exceptions.InvalidURL,  # the proxy's too; that of a redirect is not looked at
+    LocationValueError,  # the same, found later, while connecting
+)
 
 
 class StablySession(requests.Session):
@@ -86,6 +94,7 @@ class StablyClient:
         self.session = StablySession(endpoint)
         self._endpoint = endpoint
         self._sleep = sleep
+        self._bundle_is_usable = False
 
     def __enter__(self) -> Self:
         return self
@@ -120,6 +129,7 @@ class StablyClient:
         :raises StablyError: as :meth:`send`, but for a start StablyUnreachableError and the like as they are.
         """
         url = self._endpoint.base_url + call.path
+        self._check_bundle()
         try:
             with self.session.request(call.route.method, url, json=call.body, stream=True) as response:
                 answer = self._receive(response)
@@ -128,6 +138,16 @@ class StablyClient:
         else:
             return protocol.read_answer(call, answer, self._endpoint)
         raise failure  # not from the library's error: that may hold a proxy's password or the key
+
+    def _check_bundle(self) -> None:
+        """Read the CA bundle, once, to know before anything is sent whether requests can."""
+        bundle = None if self._bundle_is_usable else self._endpoint.ca_bundle()
+        if bundle is not None:
+            try:
+                trust_only(bundle)
+            except OSError as error:
+                raise protocol.unusable_bundle(bundle, error) from error
+        self._bundle_is_usable = True
 
     def _receive(self, response: requests.Response) -> protocol.Answer:
         # The session's timeout restarts with every byte; a body that trickles is given up on here. So that
@@ -164,7 +184,7 @@ class _OriginBoundKey(AuthBase):
 
 def _was_sent(error: Exception) -> bool:
     """Whether the request may have reached the server; when in doubt, yes."""
-    if isinstance(error, requests.exceptions.ConnectTimeout | requests.exceptions.ProxyError):
+    if isinstance(error, _NOT_SENT) or protocol.is_unwritable(error):
         return False
     reason = getattr(error.args[0] if error.args else None, "reason", None)
     if isinstance(error, requests.exceptions.SSLError):

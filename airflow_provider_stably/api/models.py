@@ -119,9 +119,9 @@ class Run:
         """
         if not isinstance(answer, Mapping):
             raise ValueError(f"expected an object, got {type(answer).__name__}")
-        status = answer.get("status")
-        if not isinstance(status, str) or not status:
-            raise ValueError(f"expected 'status' to be a non-empty string, got {status!r}")
+        status = _text(answer.get("status"))
+        if not status:
+            raise ValueError(f"expected 'status' to be a non-empty string, got {answer.get('status')!r}")
         return cls(
             run_id=run_id,
             status=_known(RunStatus, status),
@@ -145,15 +145,20 @@ class Run:
         return answer
 
 
+def storable(text: str) -> str:
+    """Replace what Airflow cannot keep: half a surrogate pair (a title cut by JavaScript), or a NUL.
+
+    A database refuses both, and a triggerer that meets the first in an event dies.
+    """
+    return text.encode("utf-8", "replace").decode().replace("\0", "")
+
+
 def _known(enum: type[_E], word: str) -> _E | str:
     return enum(word) if word in enum.__members__ else word
 
 
 def _text(value: object) -> str | None:
-    if not isinstance(value, str):
-        return None
-    # Half a surrogate pair (a title cut by JavaScript) or a NUL would be refused by Airflow's database.
-    return value.encode("utf-8", "replace").decode().replace("\0", "")
+    return storable(value) if isinstance(value, str) else None
 
 
 def _milliseconds(value: object) -> int | None:

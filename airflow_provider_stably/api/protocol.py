@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlsplit
 
 from airflow_provider_stably.api.endpoint import DASHBOARD_URL, Endpoint
-from airflow_provider_stably.api.models import Run
+from airflow_provider_stably.api.models import Run, storable
 from airflow_provider_stably.exceptions import (
     StablyAmbiguousStartError,
     StablyAuthError,
@@ -40,6 +40,9 @@ MAX_ANSWER_BYTES = 16 * 1024 * 1024
 DETAIL_CHARACTERS = 500
 """How much of a body an error shows."""
 
+SHORTEST_SECRET = 5
+"""Shorter values of environment overrides are shown, as by Airflow's masker: they are words like ``true``."""
+
 MAX_ATTEMPTS = 5
 """How often a call is sent at most, the first time included."""
 
@@ -52,6 +55,8 @@ MAX_RETRY_AFTER_SECONDS = 60.0
 
 _REPLAYABLE_STATUSES = frozenset({429, 500, 502, 503, 504})
 _ID = re.compile(r"[A-Za-z0-9._~-]+")
+_JSON_ESCAPES = re.compile(r'(?:\\(?:u[0-9A-Fa-f]{4}|["\\/bfnrt]))+')
+_LONGEST_ESCAPE = len(r"\ud83d\ude00")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +187,8 @@ def check_id(kind: str, value: object) -> str:
 def read_answer(call: Call[T], answer: Answer, endpoint: Endpoint, *, now: datetime | None = None) -> T:
     """Read an answer as the call's result, or raise what it means.
 
-    :param endpoint: Where the answer came from: named in messages, its key cut out of them.
+    :param endpoint: Where the answer came from: named in messages, its key cut out of them, as are the
+        values of the call's environment overrides.
     :param now: Aware time to reckon a Retry-After date from; None is the present.
     :raises StablyAuthError: on 401 and 403.
     :raises StablyNotFoundError: on 404.
@@ -200,7 +206,9 @@ def read_answer(call: Call[T], answer: Answer, endpoint: Endpoint, *, now: datet
     try:
         return call.read(parsed)
     except ValueError as error:
-        raise _response_error(call, answer, endpoint, f"is not what the contract says: {error}") from error
+        problem = f"is not what the contract says: {error}"
+    # Not from the reader's error: that quotes the answer as it came.
+    raise _response_error(call, answer, endpoint, problem)
 
 
 def unreachable(
@@ -215,6 +223,17 @@ def unreachable(
     kind = type(_root(error)).__name__
     message = f"{call} got no whole answer from {endpoint.base_url} ({endpoint.label}): {kind}"
     return StablyUnreachableError(message, request_sent=request_sent)
+
+
+def unusable_bundle(bundle: str, error: OSError) -> StablyUnreachableError:
+    """Describe a call that was not sent because the CA bundle to trust cannot be used."""
+    message = f"CA bundle {bundle!r} cannot be used: {type(error).__name__}"
+    return StablyUnreachableError(message, request_sent=False)
+
+
+def is_unwritable(error: Exception) -> bool:
+    """Whether something, a host's name for one, could not be turned into bytes: before anything was sent."""
+    return isinstance(error, UnicodeError) and not isinstance(error, UnicodeDecodeError)
 
 
 def may_replay(call: Call[Any], error: BaseException) -> bool:
@@ -309,10 +328,11 @@ def _read_cancelled(answer: object) -> tuple[str, ...]:
 
 
 def _http_error(call: Call[Any], answer: Answer, endpoint: Endpoint, now: datetime) -> StablyHTTPError:
-    status, detail = answer.status, endpoint.scrub(_detail(answer))
+    secrets = _secrets(call, endpoint)
+    status, detail = answer.status, _detail(answer, secrets)
     message = f"{call} answered {status} {_phrase(status)} ({endpoint.label})"
     if 300 <= status <= 399:
-        message += f": a redirect to {_host(answer, endpoint)}, refused because the key belongs to one host"
+        message += f": a redirect to {_host(answer, secrets)}, refused because the key belongs to one host"
     elif status in {401, 403}:
         message += f": the API key was refused; make or check keys at {DASHBOARD_URL}/settings?tab=api-key"
     if detail:
@@ -328,34 +348,64 @@ def _error_class(status: int) -> type[StablyHTTPError]:
 
 
 def _response_error(call: Call[Any], answer: Answer, endpoint: Endpoint, what: str) -> StablyResponseError:
-    content_type = endpoint.scrub(answer.headers.get("content-type", ""))
-    detail = endpoint.scrub(_detail(answer))
+    secrets = _secrets(call, endpoint)
+    content_type = _shown(answer.headers.get("content-type", ""), secrets)
+    detail = _detail(answer, secrets)
     message = (
         f"{call} answered {answer.status} ({endpoint.label}), but the body "
-        f"({content_type or 'no content type'}) {what}: {detail}"
+        f"({content_type or 'no content type'}) {_shown(what, secrets)}: {detail}"
     )
     return StablyResponseError(message, status=answer.status, content_type=content_type, detail=detail)
 
 
-def _host(answer: Answer, endpoint: Endpoint) -> str:
+def _host(answer: Answer, secrets: Sequence[str]) -> str:
     """Return the host that a redirect leads to; the rest of the address may be secret."""
     try:
         host = urlsplit(answer.headers.get("location", "")).netloc.rpartition("@")[2]
     except ValueError:
         return "no valid address"
-    return endpoint.scrub(host) or "the same host"
+    return _shown(host, secrets) or "the same host"
 
 
-def _detail(answer: Answer) -> str:
+def _detail(answer: Answer, secrets: Sequence[str]) -> str:
     """Return the start of a body as text; the contract's ``{"error": ...}`` is unwrapped for the eye only."""
-    text = answer.body[: 4 * DETAIL_CHARACTERS].decode("utf-8", "replace").strip()
+    spare = _LONGEST_ESCAPE * len(secrets[0])
+    start = answer.body[: 4 * DETAIL_CHARACTERS + spare]
+    text = start.decode("utf-8", "replace").strip()
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError):
         parsed = None
     if isinstance(parsed, Mapping) and isinstance(parsed.get("error"), str):
-        text = parsed["error"]
-    return text[:DETAIL_CHARACTERS]
+        return _shown(parsed["error"], secrets)
+    return _shown(text, secrets, spare=spare if len(answer.body) > len(start) else 0)
+
+
+def _secrets(call: Call[Any], endpoint: Endpoint) -> list[str]:
+    """Return what the server was sent in confidence, the longest first: one may be a part of another."""
+    overrides = (call.body or {}).get("envOverrides", {})
+    values = {text for value in overrides.values() if len(text := str(value).strip()) >= SHORTEST_SECRET}
+    return sorted({endpoint.api_key, *values}, key=len, reverse=True)
+
+
+def _shown(text: str, secrets: Sequence[str], *, spare: int = 0) -> str:
+    """Make text of an answer fit for a message: storable, without secrets (some servers echo them), short.
+
+    :param secrets: The longest first.
+    :param spare: How many characters at the end to leave out, because they may be a part of a secret.
+    """
+    shown = _without(secrets, storable(text))
+    unescaped = storable(_JSON_ESCAPES.sub(lambda escapes: json.loads(f'"{escapes[0]}"'), shown))
+    scrubbed = _without(secrets, unescaped)
+    if scrubbed != unescaped:  # else the escapes hide nothing, and stay as they came
+        shown = scrubbed
+    return shown[: max(0, len(shown) - spare)][:DETAIL_CHARACTERS]
+
+
+def _without(secrets: Sequence[str], text: str) -> str:
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
 
 
 def _phrase(status: int) -> str:
@@ -366,7 +416,8 @@ def _phrase(status: int) -> str:
 
 
 def _root(error: BaseException) -> BaseException:
-    while (below := error.__cause__ or error.__context__) is not None:
+    # Below a timeout of asyncio is a CancelledError, which would read as if somebody had wished it.
+    while not isinstance(error, TimeoutError) and (below := error.__cause__ or error.__context__):
         error = below
     return error
 

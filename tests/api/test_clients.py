@@ -7,19 +7,23 @@ import json
 import math
 import socket
 import ssl
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from unittest.mock import create_autospec
+from urllib.parse import urlsplit
 
 import certifi
 import pytest
 import requests
 import trustme
+from requests.utils import select_proxy
 
 from airflow_provider_stably.api import async_client, protocol
 from airflow_provider_stably.api.async_client import AsyncStablyClient
 from airflow_provider_stably.api.client import StablyClient
-from airflow_provider_stably.api.endpoint import Endpoint
+from airflow_provider_stably.api.endpoint import Endpoint, trust_only
 from airflow_provider_stably.exceptions import (
     StablyAmbiguousStartError,
     StablyAuthError,
@@ -73,6 +77,21 @@ def closed_port():
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield bound.getsockname()[1]
+
+
+@pytest.fixture
+def authority():
+    """A certificate authority that nobody trusts by default."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def private_emulator(authority):
+    """An emulator that speaks TLS, with a certificate of the authority."""
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    with StablyEmulator(api_key=KEY, tls=tls) as emulator:
+        yield emulator
 
 
 async def test_the_three_calls_work(emulator, send):
@@ -225,6 +244,57 @@ async def test_a_start_that_never_left_is_not_ambiguous(endpoint, send, closed_p
     assert len(send.sleeps) == 4
 
 
+@pytest.mark.parametrize(
+    ("base_url", "environment"),
+    [
+        pytest.param("https://.stably.invalid", {}, id="empty label"),
+        pytest.param(f"https://{'x' * 64}.invalid", {}, id="long label"),
+        pytest.param(f"https://{'x' * 64}.invalid", {"https_proxy": "{emulator}"}, id="long label, proxy"),
+        pytest.param("https://stably.invalid:99999", {}, id="port"),
+        pytest.param("https://stably.invalid", {"all_proxy": "socks5://127.0.0.1:{port}"}, id="SOCKS proxy"),
+        pytest.param("https://stably.invalid", {"https_proxy": "ftp://127.0.0.1:{port}"}, id="FTP proxy"),
+        pytest.param("https://stably.invalid", {"https_proxy": "http://"}, id="proxy without host"),
+        pytest.param("https://stably.invalid", {"https_proxy": "http://p:99999"}, id="proxy's port"),
+        pytest.param(
+            "https://stably.invalid", {"https_proxy": f"http://é.{'x' * 64}:1"}, id="proxy's long label"
+        ),
+        pytest.param("https://127.0.0.1:{port}", {"REQUESTS_CA_BUNDLE": "/nonexistent"}, id="CA bundle"),
+    ],
+)
+async def test_a_start_that_is_misconfigured_is_not_ambiguous(
+    emulator, endpoint, send, closed_port, monkeypatch, base_url, environment
+):
+    """Where no connection can be made of what is configured, nothing was sent, and the error knows it."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value.format(port=closed_port, emulator=emulator.url))
+    nowhere = replace(endpoint, base_url=base_url.format(port=closed_port))
+
+    with pytest.raises(StablyUnreachableError) as caught:
+        await send(protocol.start_run(PROJECT), nowhere)
+
+    assert not caught.value.request_sent
+
+
+@pytest.mark.parametrize("content", [None, "no certificates"], ids=["absent", "empty"])
+async def test_a_ca_bundle_that_cannot_be_used_is_named_before_anything_is_sent(
+    send, private_emulator, tmp_path, content
+):
+    """The error says which bundle is at fault; a start that failed so never left."""
+    bundle = tmp_path / "bundle.pem"
+    if content:
+        bundle.write_text(content)
+
+    with pytest.raises(StablyUnreachableError, match=r"CA bundle .*bundle\.pem.* cannot be used") as caught:
+        await send(protocol.start_run(PROJECT), Endpoint(private_emulator.url, KEY, verify=str(bundle)))
+
+    assert (caught.value.request_sent, private_emulator.requests()) == (False, [])
+
+
+async def test_a_ca_bundle_matters_only_where_there_is_tls(emulator, endpoint, send):
+    """A bundle that cannot be used does not keep a plain connection from being made."""
+    assert await send(protocol.start_run(PROJECT), replace(endpoint, verify="/nonexistent")) in emulator.runs
+
+
 @pytest.mark.parametrize("proxied", [False, True], ids=["direct", "through a proxy that is down"])
 async def test_a_host_without_address_is_unreachable(endpoint, send, closed_port, proxied):
     """Neither a name that does not resolve nor a dead proxy leaks the library's error."""
@@ -358,6 +428,54 @@ async def test_the_connections_proxy_comes_before_the_environments(
 
 
 @pytest.mark.parametrize(
+    ("no_proxy", "direct"),
+    [
+        ("", False),
+        ("*", True),
+        ("127.0.0.1", True),
+        ("127.0.0.2", False),
+        ("127.0.0.0/8", True),
+        ("10.0.0.0/8, 127.0.0.0/8", True),
+        ("10.0.0.0/8", False),
+        ("127.0.0.1:{port}", False),  # ports are looked at for names only
+        ("[::1]", False),
+        ("example.com", False),
+    ],
+)
+async def test_both_clients_read_no_proxy_alike(emulator, endpoint, send, monkeypatch, no_proxy, direct):
+    """NO_PROXY has one meaning, that of requests, whichever library asks."""
+    with StablyEmulator(api_key=KEY) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("no_proxy", no_proxy.format(port=urlsplit(emulator.url).port))
+
+        with pytest.raises(StablyNotFoundError):
+            await send(protocol.get_run(PROJECT, "r"), endpoint)
+
+        assert (len(emulator.requests()), len(proxy.requests())) == ((1, 0) if direct else (0, 1))
+
+
+@pytest.mark.parametrize(
+    "no_proxy",
+    ["::1", "[::1]", "localhost", "stably.example", ".stably.example", "stably.example:8443", "le"],
+)
+@pytest.mark.parametrize(
+    "base_url", ["http://[::1]:8484", "https://api.stably.example", "https://stably.example:8443"]
+)
+def test_a_session_and_an_endpoint_agree_about_the_proxy(monkeypatch, base_url, no_proxy):
+    """What the async client is told is what requests would do, for names and IPv6 too."""
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "proxy.example:3128")
+    monkeypatch.setenv("no_proxy", no_proxy)
+    endpoint = Endpoint(base_url, KEY)
+
+    with StablyClient(endpoint) as client:
+        settings = client.session.merge_environment_settings(base_url, {}, None, None, None)
+
+    theirs = select_proxy(base_url, settings["proxies"])
+    assert endpoint.effective_proxy() == (theirs and f"http://{theirs}")
+
+
+@pytest.mark.parametrize(
     "fault",
     [
         pytest.param(Fault(drop=True), id="dropped"),
@@ -408,27 +526,25 @@ async def test_the_body_of_a_redirect_is_not_waited_for(emulator, endpoint, send
     [("authority", True), (True, False), (False, True)],
     ids=["its CA", "others", "none"],
 )
-async def test_a_certificate_is_verified_as_the_connection_says(send, tmp_path, verify, trusted):
+async def test_a_certificate_is_verified_as_the_connection_says(
+    send, authority, private_emulator, tmp_path, verify, trusted
+):
     """A CA bundle, or no verification, lets a private server in; a start that failed so never left."""
-    authority = trustme.CA()
     bundle = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(bundle)
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    endpoint = Endpoint(private_emulator.url, KEY, verify=str(bundle) if verify == "authority" else verify)
 
-    with StablyEmulator(api_key=KEY, tls=tls) as private:
-        endpoint = Endpoint(private.url, KEY, verify=str(bundle) if verify == "authority" else verify)
-        if trusted:
-            assert await send(protocol.start_run(PROJECT), endpoint) in private.runs
-        else:
-            with pytest.raises(StablyUnreachableError) as caught:
-                await send(protocol.start_run(PROJECT), endpoint)
-            assert (caught.value.request_sent, private.requests()) == (False, [])
+    if trusted:
+        assert await send(protocol.start_run(PROJECT), endpoint) in private_emulator.runs
+    else:
+        with pytest.raises(StablyUnreachableError) as caught:
+            await send(protocol.start_run(PROJECT), endpoint)
+        assert (caught.value.request_sent, private_emulator.requests()) == (False, [])
 
 
 def test_a_ca_folder_is_a_ca_bundle_too(tmp_path):
     """What requests takes as a path, aiohttp gets as well."""
-    context = async_client._trust_only(str(tmp_path))
+    context = trust_only(str(tmp_path))
 
     assert context.verify_mode is ssl.CERT_REQUIRED
 
@@ -481,6 +597,58 @@ def test_cookies_are_not_kept(emulator, endpoint):
     assert all("cookie" not in request.headers for request in emulator.requests())
 
 
+async def test_cookies_are_not_kept_by_sessions_of_a_loop(emulator, endpoint):
+    """A cookie that the server sets is not sent back: sessions are shared between triggers."""
+    emulator.inject(Fault(headers={"Set-Cookie": "a=b; Path=/"}), times=math.inf)
+    # By its name: aiohttp's own jar would keep no cookie of an IP address.
+    named = replace(endpoint, base_url=endpoint.base_url.replace("127.0.0.1", "localhost"))
+    async with AsyncStablyClient(named) as client:
+        for _ in range(2):
+            with pytest.raises(StablyNotFoundError):
+                await client.send(protocol.get_run(PROJECT, "r"))
+
+    assert len(emulator.requests()) == 2
+    assert all("cookie" not in request.headers for request in emulator.requests())
+
+
+async def test_trickling_headers_are_given_up_on(endpoint):
+    """Headers that come byte by byte do not outlast a trigger's timeouts."""
+
+    async def trickle(reader, writer):
+        with suppress(ConnectionError):
+            writer.write(b"HTTP/1.1 200 OK\r\nX: ")
+            while not reader.at_eof():
+                writer.write(b"x")
+                await writer.drain()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(reader.read(1024), 0.02)
+        writer.close()
+
+    async with await asyncio.start_server(trickle, "127.0.0.1") as server:
+        port = server.sockets[0].getsockname()[1]
+        slow = replace(endpoint, base_url=f"http://127.0.0.1:{port}", connect_timeout=0.1, read_timeout=0.2)
+        async with AsyncStablyClient(slow) as client:
+            with pytest.raises(StablyUnreachableError, match="TimeoutError") as caught:
+                await asyncio.wait_for(client.send_once(protocol.get_run(PROJECT, "r")), 5)
+
+    assert caught.value.request_sent
+
+
+async def test_an_idle_connection_is_kept_longer_than_triggers_pause(emulator, endpoint, monkeypatch):
+    """A connection that was idle for four minutes is used again."""
+    call = protocol.get_run(PROJECT, emulator.add_run(project_id=PROJECT))
+    async with AsyncStablyClient(endpoint) as client:
+        await client.send(call)
+
+        monkeypatch.setattr("aiohttp.connector.monotonic", lambda: time.monotonic() + 240)
+        monkeypatch.setattr(
+            asyncio.get_running_loop(), "time", lambda: time.monotonic() + 240
+        )  # aiohttp 3.10
+        await client.send(call)
+
+    assert emulator.connections == 1
+
+
 async def test_clients_on_one_loop_share_connections(emulator, endpoint):
     """Clients that overlap on a loop use one session; the last to leave closes it."""
     run_id = emulator.add_run(project_id=PROJECT)
@@ -507,9 +675,9 @@ async def test_clients_that_enter_at_once_share_too(emulator, endpoint, monkeypa
     monkeypatch.setattr(
         async_client, "_new_session", lambda *given: made.append(new_session(*given)) or made[-1]
     )
-    reads = create_autospec(async_client._trust_only, side_effect=async_client._trust_only)
-    monkeypatch.setattr(async_client, "_trust_only", reads)
-    bundled = replace(endpoint, verify=certifi.where())
+    reads = create_autospec(trust_only, side_effect=trust_only)
+    monkeypatch.setattr(async_client, "trust_only", reads)
+    bundled = replace(endpoint, base_url="https://stably.invalid", verify=certifi.where())
     all_inside = asyncio.Barrier(5)
 
     async def enter():
@@ -529,7 +697,7 @@ async def test_a_ca_bundle_that_cannot_be_read_leaves_nothing_behind(endpoint, t
     """After one could not enter, the next tries anew."""
     bundle = tmp_path / "bundle.pem"
     bundle.write_text("no certificates")
-    bundled = replace(endpoint, verify=str(bundle))
+    bundled = replace(endpoint, base_url="https://stably.invalid", verify=str(bundle))
 
     with pytest.raises(StablyUnreachableError, match=r"bundle\.pem.*SSLError"):
         await AsyncStablyClient(bundled).__aenter__()

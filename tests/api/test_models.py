@@ -50,13 +50,30 @@ def test_every_known_status_is_read_as_its_enum_member():
 
 @pytest.mark.parametrize(
     "answer",
-    [None, [], "PASSED", {}, {"status": None}, {"status": ""}, {"status": 3}, {"state": "PASSED"}],
+    [
+        None,
+        [],
+        "PASSED",
+        {},
+        {"status": None},
+        {"status": ""},
+        {"status": "\0"},
+        {"status": 3},
+        {"state": "PASSED"},
+    ],
     ids=repr,
 )
 def test_an_answer_without_a_status_is_an_error(answer):
     """An answer that has no status is not taken for a run."""
     with pytest.raises(ValueError, match="expected"):
         Run.from_json("run-1", answer)
+
+
+def test_an_unknown_status_is_text_that_airflow_can_keep():
+    """Half a surrogate pair and NUL, which would kill a triggerer, are not in a run's status."""
+    run = Run.from_json("run-1", {"status": "MELTED\ud83d\0", "results": {"testCases": []}})
+
+    assert run.status == "MELTED?"
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,93 @@ def test_an_error_shows_the_start_of_any_body(body, detail):
     assert caught.value.detail == detail
 
 
+SECRET = "s3cr3t-välue"
+START_WITH_SECRETS = protocol.start_run(
+    "p1",
+    env_overrides={"TOKEN": SECRET, "LONGER": f"{SECRET}-and-more", "PORT": "8080", "FILE": "from a file\n"},
+)
+ESCAPED = {
+    "key": ENDPOINT.api_key.replace("+", "\\u002B").replace("/", "\\/"),
+    "override": json.dumps(SECRET)[1:-1],
+}
+
+
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        pytest.param(f"key {ENDPOINT.api_key}!", "key ***!", id="key"),
+        pytest.param({"error": f"key {ENDPOINT.api_key}!"}, "key ***!", id="key in a JSON error"),
+        pytest.param(f'{{"error": "{ESCAPED["key"]}!"}}', "***!", id="escaped key in a JSON error"),
+        pytest.param(f'{{"why": "{ESCAPED["key"]}!"}}', '{"why": "***!"}', id="escaped key in other JSON"),
+        pytest.param(f'{{"why": "{ESCAPED["key"]}!', '{"why": "***!', id="escaped key in broken JSON"),
+        pytest.param('{"why": "a \\"b\\""}', '{"why": "a \\"b\\""}', id="escapes that hide nothing"),
+        pytest.param({"error": f"TOKEN: '{SECRET}'"}, "TOKEN: '***'", id="override"),
+        pytest.param({"why": f"TOKEN: '{SECRET}'"}, '{"why": "TOKEN: \'***\'"}', id="override, other JSON"),
+        pytest.param({"error": f"{SECRET}-and-more"}, "***", id="override that begins with another"),
+        pytest.param("from a file\n", "***", id="override with a blank at its end"),
+        pytest.param({"error": "not a port: 8080"}, "not a port: 8080", id="short override"),
+    ],
+)
+def test_an_echo_of_what_was_sent_in_confidence_is_not_shown(status, body, shown):
+    """The key and the values of overrides, from five characters on, are cut out of errors, escaped or not."""
+    answer = _answer(status, body if isinstance(body, dict) else body.encode())
+
+    with pytest.raises((StablyHTTPError, StablyResponseError)) as caught:
+        _read(START_WITH_SECRETS, answer)
+
+    assert caught.value.detail == shown
+    assert str(caught.value).endswith(f": {shown}")
+
+
+@pytest.mark.parametrize("secret", [ENDPOINT.api_key, ESCAPED["key"], SECRET, ESCAPED["override"]])
+@pytest.mark.parametrize("echoes", [1, 2, 1000])
+def test_no_part_of_a_secret_is_left_where_an_error_is_cut(secret, echoes):
+    """However an echo lies across the end of what is shown or looked at, no half of it stays."""
+    for filler in range(460, 500) if echoes < 1000 else range(40):
+        body = ("~" * filler + secret * echoes + "~" * 5000).encode()
+        with pytest.raises(StablyHTTPError) as caught:
+            _read(START_WITH_SECRETS, _answer(400, body))
+
+        assert set(caught.value.detail) <= {"~", "*"}
+
+
+def test_what_an_answer_says_in_place_of_an_id_is_shown_without_secrets():
+    """A message that quotes a field of an answer is no way around the rule either."""
+    with pytest.raises(StablyResponseError) as caught:
+        _read(START_WITH_SECRETS, _answer(200, {"runId": f"no {SECRET}"}))
+
+    assert SECRET not in str(caught.value)
+    assert caught.value.__cause__ is caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize(
+    "body",
+    [b'{"error": "half \\ud83d a pair\\u0000"}', b"half \xff a pair\0"],
+    ids=["JSON", "bytes"],
+)
+def test_an_error_holds_text_that_airflow_can_keep(status, body):
+    """Half a surrogate pair and NUL, which would kill a triggerer, are not in an error."""
+    answer = _answer(status, body, content_type="text/\udcff\0")
+
+    with pytest.raises((StablyHTTPError, StablyResponseError)) as caught:
+        _read(START, answer)
+
+    for text in (str(caught.value), *map(str, vars(caught.value).values())):
+        assert text.encode() == text.replace("\0", "").encode()
+
+
+@pytest.mark.parametrize("location", ["https://half\udcff\0.example", "https://[::1"])
+def test_a_redirects_host_is_text_that_airflow_can_keep(location):
+    """A Location header may hold any bytes."""
+    with pytest.raises(StablyHTTPError) as caught:
+        _read(GET, _answer(302, b"", location=location))
+
+    assert "\0" not in str(caught.value)
+    assert str(caught.value).encode()
+
+
 def test_a_redirect_names_the_host_but_not_what_may_be_secret():
     """A refused redirect says where it led, without credentials, path or query."""
     answer = _answer(302, b"", location="https://user:pw@evil.example/login?token=t")
