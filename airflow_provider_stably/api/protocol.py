@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -20,7 +20,8 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlsplit
 
 from airflow_provider_stably.api.endpoint import DASHBOARD_URL, Endpoint
-from airflow_provider_stably.api.models import Run, storable
+from airflow_provider_stably.api.models import Run
+from airflow_provider_stably.api.quotation import Quotation
 from airflow_provider_stably.exceptions import (
     StablyAmbiguousStartError,
     StablyAuthError,
@@ -37,12 +38,6 @@ T = TypeVar("T")
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 """Longest body that is read; a status answer takes some 150 bytes per test case."""
 
-DETAIL_CHARACTERS = 500
-"""How much of a body an error shows."""
-
-SHORTEST_SECRET = 5
-"""Shorter values of environment overrides are shown, as by Airflow's masker: they are words like ``true``."""
-
 MAX_ATTEMPTS = 5
 """How often a call is sent at most, the first time included."""
 
@@ -53,10 +48,10 @@ FIRST_DELAY_SECONDS = 0.5
 MAX_DELAY_SECONDS = 8.0
 MAX_RETRY_AFTER_SECONDS = 60.0
 
-_REPLAYABLE_STATUSES = frozenset({429, 500, 502, 503, 504})
+REPLAYABLE_STATUSES = frozenset({429, 500, 502, 503, 504})
+"""Answers that may be others a moment later."""
+
 _ID = re.compile(r"[A-Za-z0-9._~-]+")
-_JSON_ESCAPES = re.compile(r'(?:\\(?:u[0-9A-Fa-f]{4}|["\\/bfnrt]))+')
-_LONGEST_ESCAPE = len(r"\ud83d\ude00")
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +242,7 @@ def may_replay(call: Call[Any], error: BaseException) -> bool:
     if not isinstance(error, StablyHTTPError):
         return False
     if call.replayable:
-        return error.status in _REPLAYABLE_STATUSES
+        return error.status in REPLAYABLE_STATUSES
     return _asked_to_come_later(error)
 
 
@@ -328,11 +323,11 @@ def _read_cancelled(answer: object) -> tuple[str, ...]:
 
 
 def _http_error(call: Call[Any], answer: Answer, endpoint: Endpoint, now: datetime) -> StablyHTTPError:
-    secrets = _secrets(call, endpoint)
-    status, detail = answer.status, _detail(answer, secrets)
+    quotation = _quotation(call, endpoint)
+    status, detail = answer.status, quotation.of_body(answer.body)
     message = f"{call} answered {status} {_phrase(status)} ({endpoint.label})"
     if 300 <= status <= 399:
-        message += f": a redirect to {_host(answer, secrets)}, refused because the key belongs to one host"
+        message += f": a redirect to {_host(answer, quotation)}, refused because the key belongs to one host"
     elif status in {401, 403}:
         message += f": the API key was refused; make or check keys at {DASHBOARD_URL}/settings?tab=api-key"
     if detail:
@@ -348,64 +343,27 @@ def _error_class(status: int) -> type[StablyHTTPError]:
 
 
 def _response_error(call: Call[Any], answer: Answer, endpoint: Endpoint, what: str) -> StablyResponseError:
-    secrets = _secrets(call, endpoint)
-    content_type = _shown(answer.headers.get("content-type", ""), secrets)
-    detail = _detail(answer, secrets)
+    quotation = _quotation(call, endpoint)
+    content_type = quotation.of(answer.headers.get("content-type", ""))
+    detail = quotation.of_body(answer.body)
     message = (
         f"{call} answered {answer.status} ({endpoint.label}), but the body "
-        f"({content_type or 'no content type'}) {_shown(what, secrets)}: {detail}"
+        f"({content_type or 'no content type'}) {quotation.of(what)}: {detail}"
     )
     return StablyResponseError(message, status=answer.status, content_type=content_type, detail=detail)
 
 
-def _host(answer: Answer, secrets: Sequence[str]) -> str:
+def _quotation(call: Call[Any], endpoint: Endpoint) -> Quotation:
+    return Quotation.hiding(endpoint.api_key, *(call.body or {}).get("envOverrides", {}).values())
+
+
+def _host(answer: Answer, quotation: Quotation) -> str:
     """Return the host that a redirect leads to; the rest of the address may be secret."""
     try:
         host = urlsplit(answer.headers.get("location", "")).netloc.rpartition("@")[2]
     except ValueError:
         return "no valid address"
-    return _shown(host, secrets) or "the same host"
-
-
-def _detail(answer: Answer, secrets: Sequence[str]) -> str:
-    """Return the start of a body as text; the contract's ``{"error": ...}`` is unwrapped for the eye only."""
-    spare = _LONGEST_ESCAPE * len(secrets[0])
-    start = answer.body[: 4 * DETAIL_CHARACTERS + spare]
-    text = start.decode("utf-8", "replace").strip()
-    try:
-        parsed = json.loads(text)
-    except (ValueError, RecursionError):
-        parsed = None
-    if isinstance(parsed, Mapping) and isinstance(parsed.get("error"), str):
-        return _shown(parsed["error"], secrets)
-    return _shown(text, secrets, spare=spare if len(answer.body) > len(start) else 0)
-
-
-def _secrets(call: Call[Any], endpoint: Endpoint) -> list[str]:
-    """Return what the server was sent in confidence, the longest first: one may be a part of another."""
-    overrides = (call.body or {}).get("envOverrides", {})
-    values = {text for value in overrides.values() if len(text := str(value).strip()) >= SHORTEST_SECRET}
-    return sorted({endpoint.api_key, *values}, key=len, reverse=True)
-
-
-def _shown(text: str, secrets: Sequence[str], *, spare: int = 0) -> str:
-    """Make text of an answer fit for a message: storable, without secrets (some servers echo them), short.
-
-    :param secrets: The longest first.
-    :param spare: How many characters at the end to leave out, because they may be a part of a secret.
-    """
-    shown = _without(secrets, storable(text))
-    unescaped = storable(_JSON_ESCAPES.sub(lambda escapes: json.loads(f'"{escapes[0]}"'), shown))
-    scrubbed = _without(secrets, unescaped)
-    if scrubbed != unescaped:  # else the escapes hide nothing, and stay as they came
-        shown = scrubbed
-    return shown[: max(0, len(shown) - spare)][:DETAIL_CHARACTERS]
-
-
-def _without(secrets: Sequence[str], text: str) -> str:
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    return text
+    return quotation.of(host) or "the same host"
 
 
 def _phrase(status: int) -> str:

@@ -326,5 +326,5 @@ class RunTests:
 def _is_final(error: StablyError) -> bool:
     """Whether no retry of the task can cure a start's failure."""
     if isinstance(error, StablyHTTPError):
-        return error.status not in {429, 500, 502, 503, 504}
+        return error.status not in protocol.REPLAYABLE_STATUSES
     return isinstance(error, StablyConfigError | StablyInvalidIdError | StablyAmbiguousStartError)
