@@ -50,7 +50,7 @@ def main() -> int:
                 flush=True,
             )
             print(
-                f"  export AIRFLOW_CONN_STABLY_DEFAULT='{emulator.connection()}'",
+                f"  export AIRFLOW_CONN_STABLY_DEFAULT='{emulator.connection(login='project-1')}'",
                 flush=True,
             )
             signal.sigwait(stops)

@@ -14,6 +14,9 @@ from tests.system.waiting import PATIENCE_SECONDS
 if TYPE_CHECKING:
     from tests.system.airflow_under_test import AirflowUnderTest
 
+DAG_RUN_ID = "dag_run_id"
+"""The property of a test that names a DAG run of its own, whose tasks' logs its report then shows whole."""
+
 
 @dataclass(frozen=True)
 class DagRun:
@@ -169,6 +172,10 @@ class TaskInstance:
         victim = self.processes()[-1]
         kill([victim])
         return victim
+
+    def terminate_process(self) -> None:
+        """Send the task's own process SIGTERM, as its supervisor does on a worker that shuts down."""
+        self.processes()[-1].terminate()
 
     def kill_worker(self) -> list[psutil.Process]:
         """Kill the task's process and all that supervise it with SIGKILL, as the loss of the machine does."""

@@ -98,6 +98,13 @@ def kill_process_and_retry(cell: Cell) -> None:
     cell.end(cell.watched_again(run))
 
 
+def terminate_process_and_retry(cell: Cell) -> None:
+    """Ask the task's process to stop, as a worker does that shuts down; the next try's run passes."""
+    cell.watched()
+    cell.task.terminate_process()
+    cell.end(cell.watched(2))
+
+
 def kill_worker_and_retry(cell: Cell) -> None:
     """Kill the task's process and its supervisor; the next try's run passes."""
     run = cell.watched()

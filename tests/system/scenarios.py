@@ -35,6 +35,7 @@ from tests.system.plays import (
     rotate_key,
     stall_triggerer,
     take_over,
+    terminate_process_and_retry,
     terminate_triggerer,
 )
 from tests.system.verdicts import Verdict
@@ -164,6 +165,13 @@ SCENARIOS = (
         variant="retry",
         ends=("success",),
         starts_another=_NO_STORE,
+    ),
+    _on_worker(
+        "task process terminated, a retry left",
+        terminate_process_and_retry,
+        variant="retry",
+        ends=("success",),
+        starts=2,
     ),
     _on_worker(
         "task process killed, no retry left",
