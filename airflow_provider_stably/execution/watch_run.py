@@ -103,7 +103,7 @@ class WatchRun:
         """
         if self._sensor.reschedule:
             return watching.SHORTEST_DELAY_SECONDS
-        return self._sensor.poke_interval
+        return float(self._sensor.poke_interval)
 
     def _reconnect(self) -> StablyClient:
         hook = StablyHook(self._sensor.stably_conn_id)
