@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
 from typing import TypeVar
@@ -21,10 +22,11 @@ def see_through(work: Callable[[], T], *, when_interrupted: Callable[[], None]) 
     :param when_interrupted: Called before the wait goes on, to shorten it.
     """
     may_begin: SimpleQueue[bool] = SimpleQueue()
-    results: SimpleQueue[Future[T]] = SimpleQueue()
+    results: SimpleQueue[Future[T] | None] = SimpleQueue()
 
     def run() -> None:
         if not may_begin.get():
+            results.put(None)
             return
         result: Future[T] = Future()
         try:
@@ -41,7 +43,11 @@ def see_through(work: Callable[[], T], *, when_interrupted: Callable[[], None]) 
     except BaseException:
         when_interrupted()
         may_begin.put(False)
-        if thread.is_alive():
-            thread.join()
+        is_over = not thread.is_alive()
+        while not is_over:
+            with suppress(BaseException):  # the first interruption is the one that goes on
+                results.get()  # not join: in Python 3.11 an interrupted one takes the thread for stopped
+                is_over = True
         raise
+    assert result is not None  # noqa: S101 - for mypy: the thread was told to begin
     return result.result()

@@ -11,8 +11,11 @@ class Interrupted(BaseException):
 
 
 @contextmanager
-def interrupt_when(condition):
-    """Raise :class:`Interrupted` in the main thread as soon as something is so."""
+def interrupt_when(condition, *, again_after=None):
+    """Raise :class:`Interrupted` in the main thread as soon as something is so.
+
+    :param again_after: Seconds after which it is raised once more; None: it is not.
+    """
 
     def interrupt(*_):
         raise Interrupted
@@ -21,6 +24,8 @@ def interrupt_when(condition):
         while not over.wait(0.005):
             if condition():
                 signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
+                if again_after is not None and not over.wait(again_after):
+                    signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
                 return
 
     previous = signal.signal(signal.SIGALRM, interrupt)

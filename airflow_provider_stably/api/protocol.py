@@ -311,7 +311,11 @@ def _call(
 
 def _read_run_id(answer: object) -> str:
     run_id = answer.get("runId") if isinstance(answer, Mapping) else None
-    return check_id("run", run_id)  # StablyInvalidIdError is a ValueError
+    try:
+        return check_id("run", run_id)
+    except StablyInvalidIdError:
+        # Not from it: its message quotes, and cuts, what may be secret.
+        raise ValueError("it has no run id that can be used") from None
 
 
 def _read_cancelled(answer: object) -> tuple[str, ...]:
@@ -376,6 +380,8 @@ def _phrase(status: int) -> str:
 def _root(error: BaseException) -> BaseException:
     # Below a timeout of asyncio is a CancelledError, which would read as if somebody had wished it.
     while not isinstance(error, TimeoutError) and (below := error.__cause__ or error.__context__):
+        if isinstance(below, StablyError) or not isinstance(below, Exception):
+            break  # what was being handled when the call began
         error = below
     return error
 

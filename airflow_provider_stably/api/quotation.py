@@ -17,7 +17,11 @@ SHORTEST_SECRET = 5
 """Shorter values of environment overrides are shown, as by Airflow's masker: they are words like ``true``."""
 
 _JSON_ESCAPES = re.compile(r'(?:\\(?:u[0-9A-Fa-f]{4}|["\\/bfnrt]))+')
-_LONGEST_ESCAPE = len(r"\ud83d\ude00")
+_MAX_ESCAPES = 4
+"""How many times over an escaped secret is recognized: JSON quoted in JSON quoted in ..."""
+
+_LONGEST_ESCAPE = 2 * (2 ** (_MAX_ESCAPES - 1) + len("ud83d"))
+"""Characters that one character of a secret may take, escaped so many times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +57,12 @@ class Quotation:
 
         :param spare: How many characters at the end to leave out, because they may be a part of a secret.
         """
-        shown = self._scrubbed(storable(text))
-        unescaped = storable(_JSON_ESCAPES.sub(lambda escapes: json.loads(f'"{escapes[0]}"'), shown))
-        scrubbed = self._scrubbed(unescaped)
-        if scrubbed != unescaped:  # else the escapes hide nothing, and stay as they came
-            shown = scrubbed
+        shown = unescaped = self._scrubbed(storable(text))
+        for _ in range(_MAX_ESCAPES):
+            unescaped = storable(_JSON_ESCAPES.sub(lambda escapes: json.loads(f'"{escapes[0]}"'), unescaped))
+            scrubbed = self._scrubbed(unescaped)
+            if scrubbed != unescaped:  # else the escapes hide nothing, and stay as they came
+                shown = unescaped = scrubbed
         return shown[: max(0, len(shown) - spare)][:MAX_CHARACTERS]
 
     def _scrubbed(self, text: str) -> str:

@@ -62,6 +62,7 @@ class RunTests:
         self.log = operator.log
         self._is_killed = False
         self._own_run: RunReference | None = None
+        self._started: RunReference | Unfinished | None = None
 
     def execute(self) -> dict[str, Any]:
         """Start the run and, unless told otherwise, wait for its end; see the operator."""
@@ -170,20 +171,21 @@ class RunTests:
                 "look for it in the dashboard, then clear this task to start another"
             )
         run = record.run
-        self._take_on(run)  # first, so that it is cancelled whatever goes wrong from here on
-        if ledger.is_retry_of(record) and run.stably_conn_id == self._operator.stably_conn_id:
-            if not self._is_over(run):
-                self.log.info("Run %s of an earlier try goes on; see %s", run.run_id, run.run_url)
-                return run, record.started_at
-        elif self._operator.cancel_on_kill:
+        is_ours = run.stably_conn_id == self._operator.stably_conn_id
+        goes_on = ledger.is_retry_of(record) and is_ours
+        if not goes_on and not self._operator.cancel_on_kill:
+            return None
+        # From here on, whatever goes wrong: on_kill, callbacks and teardowns find the run.
+        self._own_run = run if is_ours and self._operator.cancel_on_kill else None
+        self._push_reference(run)
+        if not goes_on:
             self._cancel_before_another(run)
+        elif not self._is_over(run):
+            self.log.info("Run %s of an earlier try goes on; see %s", run.run_id, run.run_url)
+            self._push(run)
+            return run, record.started_at
         self._own_run = None
         return None
-
-    def _take_on(self, run: RunReference) -> None:
-        """Answer for a run from now on, in this process and, by XCom, in callbacks and teardowns."""
-        self._own_run = run if self._operator.cancel_on_kill else None
-        self._push(run)
 
     def _is_over(self, run: RunReference) -> bool:
         """Whether a run is known to be over; one that cannot be looked at is watched, for it may be live."""
@@ -228,23 +230,33 @@ class RunTests:
         ledger.note(Unfinished.STARTING, started_at)
         try:
             run = self._send_start(call)
-        except (StablyError, AirflowException):
-            ledger.forget()
+        except BaseException as error:
+            if self._started is None or isinstance(error, StablyError | AirflowException):
+                ledger.forget()
+            elif isinstance(self._started, RunReference):
+                ledger.note(self._started, started_at)
             raise
-        self.log.info("Run %s started in project %s; see %s", run.run_id, run.project_id, run.run_url)
         ledger.note(run, started_at)
-        self._take_on(run)
+        self._push(run)
         return run, started_at
 
     def _send_start(self, call: protocol.Call[str]) -> RunReference:
+        """Send the start, and keep in ``_started`` what is known of it; for an interruption tells nothing."""
+
         def send() -> RunReference:
+            self._started = Unfinished.STARTING
             try:
                 run_id = self._client.send(call)
             except StablyAmbiguousStartError as error:
-                self.log.error("%s", error)  # nobody else tells of it if this is interrupted
+                self.log.error("%s", error)
+                raise
+            except (StablyError, AirflowException):
+                self._started = None  # turned away, or never sent
                 raise
             run = RunReference(run_id, call.project_id, self._operator.stably_conn_id)
+            self._started = run
             self._own_run = run if self._operator.cancel_on_kill else None
+            self.log.info("Run %s started in project %s; see %s", run.run_id, run.project_id, run.run_url)
             return run
 
         return see_through(send, when_interrupted=self._send_no_more)
@@ -253,12 +265,16 @@ class RunTests:
         self._is_killed = True
 
     def _push(self, run: RunReference) -> None:
+        self._push_reference(run)
         ti = self._context["ti"]
-        stably_run = run.to_xcom(try_number=ti.try_number, cancel_on_kill=self._operator.cancel_on_kill)
-        ti.xcom_push(key=STABLY_RUN_KEY, value=stably_run)
         ti.xcom_push(key="run_id", value=run.run_id)
         ti.xcom_push(key=RUN_URL_KEY, value=run.run_url)
         ti.xcom_push(key=StablyRunLink.xcom_key, value=run.run_url)
+
+    def _push_reference(self, run: RunReference) -> None:
+        ti = self._context["ti"]
+        stably_run = run.to_xcom(try_number=ti.try_number, cancel_on_kill=self._operator.cancel_on_kill)
+        ti.xcom_push(key=STABLY_RUN_KEY, value=stably_run)
 
     def _defer(self, run: RunReference, started_at: float) -> None:
         deadline = deferred_deadline(self._operator, self._context, from_time=started_at)
@@ -310,9 +326,8 @@ class RunTests:
             if verdict.outcome in _OVER_OR_GONE:
                 self._own_run = None
                 ledger.forget()
-            else:
-                noted = ledger.read()
-                ledger.note(run, noted.started_at if noted else time.time())
+            elif (noted := ledger.read()) is None or noted.run != run:
+                ledger.note(run, time.time())
 
     def cancel_pushed_run(self) -> None:
         """Cancel the run that this task's XCom names: the process that started it is gone."""

@@ -626,7 +626,7 @@ async def test_trickling_headers_are_given_up_on(endpoint):
 
     async with await asyncio.start_server(trickle, "127.0.0.1") as server:
         port = server.sockets[0].getsockname()[1]
-        slow = replace(endpoint, base_url=f"http://127.0.0.1:{port}", connect_timeout=0.1, read_timeout=0.2)
+        slow = replace(endpoint, base_url=f"http://127.0.0.1:{port}", connect_timeout=2, read_timeout=0.2)
         async with AsyncStablyClient(slow) as client:
             with pytest.raises(StablyUnreachableError, match="TimeoutError") as caught:
                 await asyncio.wait_for(client.send_once(protocol.get_run(PROJECT, "r")), 5)

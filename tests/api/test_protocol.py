@@ -225,6 +225,33 @@ def test_no_part_of_a_secret_is_left_where_an_error_is_cut(secret, echoes):
         assert set(caught.value.detail) <= {"~", "*"}
 
 
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_an_echo_that_is_escaped_more_than_once_is_not_shown(times):
+    """Servers quote the JSON that they were sent in JSON of their own."""
+    secret = '-----BEGIN "KEY"-----\n\\p\u00e4ss'
+    call = protocol.start_run("project-1", env_overrides={"PEM": secret})
+    body = {"PEM": secret}
+    for _ in range(times):
+        body = {"message": json.dumps(body)}
+
+    with pytest.raises(StablyHTTPError) as caught:
+        _read(call, _answer(400, body))
+
+    assert "***" in caught.value.detail
+    assert "KEY" not in str(caught.value)
+
+
+@pytest.mark.parametrize("length", [60, 78, 100, 600])
+def test_a_secret_in_place_of_an_id_is_not_shown_in_part(length):
+    """Wherever messages are cut."""
+    call = protocol.start_run("project-1", env_overrides={"A": "s" * length})
+
+    with pytest.raises(StablyResponseError) as caught:
+        _read(call, _answer(200, {"runId": "s" * length + " x"}))
+
+    assert "sss" not in str(caught.value)
+
+
 def test_what_an_answer_says_in_place_of_an_id_is_shown_without_secrets():
     """A message that quotes a field of an answer is no way around the rule either."""
     with pytest.raises(StablyResponseError) as caught:

@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 from airflow_provider_stably.exceptions import StablyRunCancelledError
 from airflow_provider_stably.operators.stably import TRIGGER_FAILED, StablyRunTestsOperator
+from airflow_provider_stably.start_record import START_RECORD_KEY
 from airflow_provider_stably.testing import Fault
 from airflow_provider_stably.uninterrupted import see_through
 from tests.constants import PROJECT
@@ -234,6 +235,44 @@ def test_an_interruption_during_the_start_does_not_lose_the_run(emulator, contex
     assert emulator.live_runs() == []
 
 
+def test_a_second_interruption_during_the_start_does_not_lose_the_run(emulator, context):
+    """Nor does a kill that follows an execution_timeout."""
+    emulator.inject(Fault(delay=0.6), call="start")
+
+    with interrupt_when(lambda: emulator.requests("start"), again_after=0.2), pytest.raises(Interrupted):
+        run_operator().execute(context)
+
+    assert len(emulator.runs) == 1
+    assert emulator.live_runs() == []
+
+
+def test_an_interruption_of_a_start_whose_run_is_left_alone_keeps_its_id(emulator, context, store):
+    """With cancel_on_kill=False the next try takes the run up."""
+    emulator.inject(Fault(delay=0.2), call="start")
+
+    with interrupt_when(lambda: emulator.requests("start")), pytest.raises(Interrupted):
+        run_operator(cancel_on_kill=False).execute(context)
+
+    assert [store[START_RECORD_KEY]["run_id"]] == emulator.live_runs()
+
+
+def test_a_thread_that_cannot_be_made_leaves_no_riddle(emulator, context, store, monkeypatch):
+    """Nothing was sent, so the next try simply starts a run."""
+    genuine = threading.Thread.start
+
+    def start(thread):
+        if thread.name == "stably-uninterrupted":
+            raise RuntimeError("can't start new thread")
+        genuine(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+
+    with pytest.raises(RuntimeError, match="new thread"):
+        run_operator().execute(context)
+
+    assert (emulator.requests("start"), store) == ([], {})
+
+
 def test_an_interruption_at_any_line_of_the_start_does_not_lose_the_run(emulator, context):
     """What was sent is waited for and cancelled, what was not is not sent any more."""
     emulator.inject(Fault(delay=0.02), call="start", times=math.inf)
@@ -286,8 +325,8 @@ def test_an_interruption_during_the_start_leaves_no_riddle_to_the_next_try(emula
     assert (emulator.live_runs(), store) == ([], {})
 
 
-def test_an_interruption_while_a_start_waits_for_its_next_attempt_ends_it(emulator, context):
-    """A start that was turned away is not sent again for a task that has ended."""
+def test_an_interruption_while_a_start_waits_for_its_next_attempt_ends_it(emulator, context, store):
+    """A start that was turned away is not sent again for a task that has ended, and leaves no riddle."""
     emulator.inject(Fault(status=429, headers={"Retry-After": "60"}), call="start")
     began = time.monotonic()
 
@@ -295,7 +334,7 @@ def test_an_interruption_while_a_start_waits_for_its_next_attempt_ends_it(emulat
         run_operator().execute(context)
 
     assert time.monotonic() - began < 30
-    assert (len(emulator.requests("start")), emulator.runs) == (1, {})
+    assert (len(emulator.requests("start")), emulator.runs, store) == (1, {}, {})
 
 
 def test_an_interruption_of_a_start_that_fails_is_still_the_interruption(emulator, context):

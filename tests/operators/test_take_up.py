@@ -7,8 +7,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferr
 
 from airflow_provider_stably.exceptions import StablyCancelError, StablyRunTimeoutError
 from airflow_provider_stably.start_record import START_RECORD_KEY
-from airflow_provider_stably.testing import Fault
-from tests.constants import PROJECT
+from airflow_provider_stably.testing import Fault, StablyEmulator
+from tests.constants import KEY, PROJECT
 from tests.interruption import Interrupted, interrupt_when
 from tests.operators.run_operator import run_operator
 
@@ -94,7 +94,7 @@ def test_no_run_is_started_beside_one_that_may_be_live(emulator, context, store)
         run_operator().execute(context)
 
     assert emulator.requests("start") == []
-    assert store[START_RECORD_KEY]["run_id"] == cleared
+    assert (store[START_RECORD_KEY]["run_id"], store[START_RECORD_KEY]["max_tries"]) == (cleared, 7)
     assert context["xcom"]["stably_run"]["run_id"] == cleared  # for callbacks and teardowns
 
 
@@ -178,6 +178,45 @@ def test_a_run_of_another_connection_is_cancelled_there(emulator, context, store
     run_operator(playwright_project_name="passes").execute(context)
 
     assert emulator.status(run_id) == "CANCELLED"
+
+
+def test_a_run_of_another_connection_is_remembered_until_it_is_over(emulator, context, store, monkeypatch):
+    """Only its own connection can tell: another one does not find it."""
+    with StablyEmulator(api_key=KEY) as other:
+        monkeypatch.setenv("AIRFLOW_CONN_BEFORE", other.connection())
+        run_id = _noted(other, store, stably_conn_id="before")
+        other.inject(Fault(status=500), times=math.inf)
+
+        with pytest.raises(StablyCancelError, match="no other is started beside it"):
+            run_operator().execute(context)
+
+        assert store[START_RECORD_KEY]["run_id"] == run_id
+        assert context["xcom"]["stably_run"]["stably_conn_id"] == "before"
+    assert emulator.requests() == []
+
+
+@pytest.mark.parametrize("changed", [{}, {"max_tries": 7}], ids=["retried", "cleared"])
+def test_a_run_of_an_earlier_try_is_not_passed_off_as_this_ones(emulator, context, store, changed):
+    """If no run comes of this try, a task behind it does not take an old one for its own."""
+    _noted(emulator, store, run={"statuses": ["PASSED"]}, **changed)
+    emulator.inject(Fault(status=400), call="start")
+
+    with pytest.raises(AirflowFailException):
+        run_operator().execute(context)
+
+    assert {"run_id", "run_url"}.isdisjoint(context["xcom"])
+
+
+def test_a_cleared_task_that_leaves_runs_alone_names_no_old_one(emulator, context, store):
+    """A teardown is not to cancel what cancel_on_kill=False let go."""
+    _noted(emulator, store, max_tries=7)
+    emulator.inject(Fault(status=400), call="start")
+
+    with pytest.raises(AirflowFailException):
+        run_operator(cancel_on_kill=False).execute(context)
+
+    assert context["xcom"] == {}
+    assert len(emulator.live_runs()) == 1
 
 
 def test_a_store_that_fails_does_not_turn_a_passed_run_red(emulator, context, store, monkeypatch):
