@@ -1,9 +1,12 @@
 """The callback that the run operator attaches to itself: what it does, and that it is there."""
 
 import math
+from types import SimpleNamespace
+from typing import Literal
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException
+from pydantic import TypeAdapter, create_model
 
 from airflow_provider_stably.exceptions import StablyRunCancelledError, StablyRunFailedError
 from airflow_provider_stably.operators.stably import LAST_RESORTS, StablyRunTestsOperator
@@ -35,6 +38,25 @@ def test_the_failure_callback_cancels_once(emulator, context):
 
     assert emulator.live_runs() == []
     assert len(emulator.requests("cancel")) == 2
+
+
+def test_a_supervisor_that_does_not_know_xcoms_is_not_asked(emulator, context, monkeypatch):
+    """The dag processor of Airflow 3.0 would never answer, and drop the file's DAGs after that."""
+    task_runner = pytest.importorskip(
+        "airflow.sdk.execution_time.task_runner", reason="Airflow 2.11 has no supervisor"
+    )
+    decoders = {}
+    for knows in (False, True):
+        answer = Literal["XComResult"] if knows else Literal["ConnectionResult"]
+        decoders[knows] = TypeAdapter(create_model("Answer", type=(answer, ...)))
+    _started(emulator, context)
+
+    for knows in (False, True):
+        supervisor = SimpleNamespace(body_decoder=decoders[knows])
+        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
+        cancel_own_run(context)
+
+        assert context["ti"].xcom_pull.called is knows
 
 
 def test_the_callback_leaves_another_tries_run_alone(emulator, context):
