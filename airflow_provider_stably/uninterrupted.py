@@ -43,11 +43,12 @@ def see_through(work: Callable[[], T], *, when_interrupted: Callable[[], None]) 
     except BaseException:
         when_interrupted()
         may_begin.put(False)
-        is_over = not thread.is_alive()
-        while not is_over:
+        is_alive = True
+        while is_alive:
             with suppress(BaseException):  # the first interruption is the one that goes on
-                results.get()  # not join: in Python 3.11 an interrupted one takes the thread for stopped
-                is_over = True
+                # Not join: in Python 3.11 one that is interrupted takes the thread for stopped.
+                if is_alive := thread.is_alive():
+                    results.get(timeout=1)
         raise
     assert result is not None  # noqa: S101 - for mypy: the thread was told to begin
     return result.result()

@@ -6,8 +6,9 @@ import json
 import math
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from queue import SimpleQueue
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
@@ -233,6 +234,40 @@ def test_an_interruption_during_the_start_does_not_lose_the_run(emulator, contex
 
     assert len(emulator.runs) == 1
     assert emulator.live_runs() == []
+
+
+def test_an_interruption_right_after_the_answer_does_not_wait_for_another(monkeypatch):
+    """It may strike between the end of a call and what is done with its value."""
+    interruptions = iter([Interrupted])
+
+    class Queue(SimpleQueue):
+        def put(self, item):
+            super().put(item)
+            if isinstance(item, Future):
+                time.sleep(0.3)  # the thread lives on for a moment
+
+        def get(self, **options):
+            item = super().get(**options)
+            if isinstance(item, Future):
+                for interruption in interruptions:
+                    raise interruption
+            return item
+
+    monkeypatch.setattr("airflow_provider_stably.uninterrupted.SimpleQueue", Queue)
+
+    raised = []
+
+    def wait():
+        try:
+            see_through(lambda: "done", when_interrupted=lambda: None)
+        except Interrupted as interruption:
+            raised.append(interruption)
+
+    thread = threading.Thread(target=wait, daemon=True)  # so that a wait without end can be told
+    thread.start()
+    thread.join(10)
+
+    assert (thread.is_alive(), len(raised)) == (False, 1)
 
 
 def test_a_second_interruption_during_the_start_does_not_lose_the_run(emulator, context):
