@@ -13,6 +13,7 @@ from typing import Any
 
 from airflow_provider_stably.best_effort import best_effort
 from airflow_provider_stably.run_reference import STABLY_RUN_KEY, RunReference
+from airflow_provider_stably.unsupervised import is_xcom_answered
 
 log = logging.getLogger(__name__)
 
@@ -148,26 +149,6 @@ def _pushed(ti: Any) -> Mapping[str, Any] | None:
 
 
 def _pull(ti: Any, task_id: str, **which: int) -> Any:
-    if not _is_xcom_answered():
+    if not is_xcom_answered():
         raise RuntimeError("The dag processor of Airflow 3.0 cannot read XComs")
     return ti.xcom_pull(task_ids=task_id, key=STABLY_RUN_KEY, **which)
-
-
-def _is_xcom_answered() -> bool:
-    """Whether this process gets an answer if it asks for an XCom. Delete with Airflow 3.0.
-
-    The dag processor of 3.0 does not understand the question: it lets the callback wait until the time for
-    its file is over, and then takes all DAGs of that file for broken.
-    """
-    try:
-        from airflow.sdk.execution_time import task_runner
-    except ImportError:
-        return True  # Airflow 2.11 reads the database
-    decoder = getattr(getattr(task_runner, "SUPERVISOR_COMMS", None), "body_decoder", None)
-    if decoder is None:
-        return True  # dag.test()
-    try:
-        decoder.validate_python({"type": "XComResult", "key": STABLY_RUN_KEY, "value": None})
-    except ValueError:
-        return False
-    return True

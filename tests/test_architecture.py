@@ -65,7 +65,7 @@ ALLOWED = {
     "start_record": {"best_effort", "run_reference"},
     "asking": set(),
     "awaiting": {"asking", "run_reference"},
-    "pushed_runs": {"best_effort", "run_reference"},
+    "pushed_runs": {"best_effort", "run_reference", "unsupervised"},
     "triggerer_view": {"asking", "run_reference"},
     "unsupervised": set(),
     "best_effort": set(),
