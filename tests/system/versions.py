@@ -85,7 +85,7 @@ class Airflow3:
             "api.workers": "1",
             "api_auth.jwt_secret": site.key * 2,  # shorter ones make it warn
             "dag_processor.refresh_interval": "3600",
-            "dag_processor.min_file_process_interval": "3600",
+            "dag_processor.min_file_process_interval": "15",
             "logging.namespace_levels": "http.access=WARNING uvicorn.access=WARNING",
             "scheduler.task_instance_heartbeat_timeout": str(TASK_HEARTBEAT_TIMEOUT_SECONDS),
             "scheduler.task_instance_heartbeat_timeout_detection_interval": "1",
@@ -154,7 +154,7 @@ class Airflow2(Airflow3):
             "api.auth_backends": "airflow.providers.fab.auth_manager.api.auth.backend.basic_auth",
             "api.enable_xcom_deserialize_support": "True",
             "scheduler.standalone_dag_processor": "True",
-            "scheduler.min_file_process_interval": "3600",
+            "scheduler.min_file_process_interval": "15",
             "scheduler.dag_dir_list_interval": "3600",
             "scheduler.local_task_job_heartbeat_sec": "1",
             "scheduler.scheduler_zombie_task_threshold": str(TASK_HEARTBEAT_TIMEOUT_SECONDS),
