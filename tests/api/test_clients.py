@@ -295,6 +295,19 @@ async def test_a_ca_bundle_matters_only_where_there_is_tls(emulator, endpoint, s
     assert await send(protocol.start_run(PROJECT), replace(endpoint, verify="/nonexistent")) in emulator.runs
 
 
+@pytest.mark.parametrize("before", [StablyError, KeyboardInterrupt])
+async def test_a_failure_is_not_told_as_the_one_that_led_to_the_call(endpoint, send, closed_port, before):
+    """Runs are cancelled while another error is being handled."""
+    nowhere = replace(endpoint, base_url=f"http://127.0.0.1:{closed_port}")
+    try:
+        raise before("of the task")
+    except before:
+        with pytest.raises(StablyUnreachableError) as caught:
+            await send(protocol.get_run(PROJECT, "r"), nowhere, once=True)
+
+    assert str(caught.value).endswith(": ConnectionRefusedError")
+
+
 @pytest.mark.parametrize("proxied", [False, True], ids=["direct", "through a proxy that is down"])
 async def test_a_host_without_address_is_unreachable(endpoint, send, closed_port, proxied):
     """Neither a name that does not resolve nor a dead proxy leaks the library's error."""
