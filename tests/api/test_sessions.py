@@ -1,0 +1,169 @@
+"""What the sessions of both clients keep and share: connections, cookies, the key."""
+
+import asyncio
+import math
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from unittest.mock import create_autospec
+
+import certifi
+import pytest
+import requests
+
+from airflow_provider_stably.api import async_client, protocol
+from airflow_provider_stably.api.async_client import AsyncStablyClient
+from airflow_provider_stably.api.client import StablyClient
+from airflow_provider_stably.api.endpoint import trust_only
+from airflow_provider_stably.exceptions import (
+    StablyAuthError,
+    StablyNotFoundError,
+    StablyUnreachableError,
+)
+from airflow_provider_stably.testing import Fault, StablyEmulator
+from tests.constants import KEY, PROJECT
+
+
+def test_arguments_of_a_call_by_hand_come_first(emulator, endpoint):
+    """A timeout or a CA bundle given to a request of the session wins over the connection's."""
+    emulator.inject(Fault(delay=math.inf))
+
+    with StablyClient(replace(endpoint, read_timeout=60)) as client, pytest.raises(requests.Timeout):
+        client.session.get(f"{emulator.url}/v1/projects", timeout=0.1, verify=False)
+
+
+def test_a_session_used_by_hand_is_safe(emulator, endpoint):
+    """The session gives the key to its own host only, follows no redirect and never waits for ever."""
+    run_id = emulator.add_run(project_id=PROJECT)
+    with StablyEmulator(api_key=KEY) as other, StablyClient(replace(endpoint, read_timeout=0.2)) as client:
+        url = f"{emulator.url}/v1/projects/{PROJECT}/runs/{run_id}"
+
+        own = client.session.get(url)
+        foreign = client.session.get(f"{other.url}/v1/projects/p/runs/r")
+        emulator.inject(Fault(status=302, headers={"Location": other.url}))
+        redirected = client.session.get(url, allow_redirects=True)
+        emulator.inject(Fault(delay=math.inf))
+        with pytest.raises(requests.Timeout):
+            client.session.get(url)
+
+        assert own.json()["status"] in {"QUEUED", "RUNNING"}
+        assert "authorization" not in other.requests()[0].headers
+        assert (foreign.status_code, redirected.status_code, len(other.requests())) == (401, 302, 1)
+
+
+def test_threads_share_a_client(emulator, endpoint):
+    """Many threads at once each get their own answer."""
+    run_ids = [emulator.add_run(project_id=PROJECT) for _ in range(40)]
+
+    with StablyClient(endpoint) as client, ThreadPoolExecutor(8) as pool:
+        cancelled = list(pool.map(lambda run_id: client.send(protocol.cancel_run(PROJECT, run_id)), run_ids))
+
+    assert cancelled == [(run_id,) for run_id in run_ids]
+
+
+def test_cookies_are_not_kept(emulator, endpoint):
+    """A cookie that the server sets is not sent back: sessions are shared between threads."""
+    emulator.inject(Fault(headers={"Set-Cookie": "a=b; Path=/"}), times=math.inf)
+    with StablyClient(endpoint) as client:
+        for _ in range(2):
+            with pytest.raises(StablyNotFoundError):
+                client.send(protocol.get_run(PROJECT, "r"))
+
+    assert all("cookie" not in request.headers for request in emulator.requests())
+
+
+async def test_cookies_are_not_kept_by_sessions_of_a_loop(emulator, endpoint):
+    """A cookie that the server sets is not sent back: sessions are shared between triggers."""
+    emulator.inject(Fault(headers={"Set-Cookie": "a=b; Path=/"}), times=math.inf)
+    # By its name: aiohttp's own jar would keep no cookie of an IP address.
+    named = replace(endpoint, base_url=endpoint.base_url.replace("127.0.0.1", "localhost"))
+    async with AsyncStablyClient(named) as client:
+        for _ in range(2):
+            with pytest.raises(StablyNotFoundError):
+                await client.send(protocol.get_run(PROJECT, "r"))
+
+    assert len(emulator.requests()) == 2
+    assert all("cookie" not in request.headers for request in emulator.requests())
+
+
+async def test_an_idle_connection_is_kept_longer_than_triggers_pause(emulator, endpoint, monkeypatch):
+    """A connection that was idle for four minutes is used again."""
+    call = protocol.get_run(PROJECT, emulator.add_run(project_id=PROJECT))
+    async with AsyncStablyClient(endpoint) as client:
+        await client.send(call)
+
+        monkeypatch.setattr("aiohttp.connector.monotonic", lambda: time.monotonic() + 240)
+        monkeypatch.setattr(
+            asyncio.get_running_loop(), "time", lambda: time.monotonic() + 240
+        )  # aiohttp 3.10
+        await client.send(call)
+
+    assert emulator.connections == 1
+
+
+async def test_clients_on_one_loop_share_connections(emulator, endpoint):
+    """Clients that overlap on a loop use one session; the last to leave closes it."""
+    run_id = emulator.add_run(project_id=PROJECT)
+    call = protocol.get_run(PROJECT, run_id)
+
+    async with AsyncStablyClient(endpoint) as first:
+        async with AsyncStablyClient(replace(endpoint)) as second:
+            await first.send(call)
+            await second.send(call)
+        await first.send(call)
+        async with AsyncStablyClient(replace(endpoint, api_key="other")) as stranger:
+            with pytest.raises(StablyAuthError):
+                await stranger.send(call)
+        session = first._session
+
+    assert (second._session, session.closed) == (session, True)
+    assert stranger._session is not session
+    assert emulator.connections == 2
+
+
+async def test_clients_that_enter_at_once_share_too(emulator, endpoint, monkeypatch):
+    """A CA bundle that takes time to read is read once, and makes one session."""
+    made, new_session = [], async_client._new_session
+    monkeypatch.setattr(
+        async_client, "_new_session", lambda *given: made.append(new_session(*given)) or made[-1]
+    )
+    reads = create_autospec(trust_only, side_effect=trust_only)
+    monkeypatch.setattr(async_client, "trust_only", reads)
+    bundled = replace(endpoint, base_url="https://stably.invalid", verify=certifi.where())
+    all_inside = asyncio.Barrier(5)
+
+    async def enter():
+        async with AsyncStablyClient(bundled) as client:
+            await all_inside.wait()
+            return client._session
+
+    sessions = await asyncio.gather(*[enter() for _ in range(5)])
+
+    assert len(set(map(id, sessions))) == 1
+    assert sessions[0].closed
+    assert made == sessions[:1]
+    assert reads.call_count == 1
+
+
+async def test_a_ca_bundle_that_cannot_be_read_leaves_nothing_behind(endpoint, tmp_path):
+    """After one could not enter, the next tries anew."""
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_text("no certificates")
+    bundled = replace(endpoint, base_url="https://stably.invalid", verify=str(bundle))
+
+    with pytest.raises(StablyUnreachableError, match=r"bundle\.pem.*SSLError"):
+        await AsyncStablyClient(bundled).__aenter__()
+    bundle.write_text(certifi.contents())
+
+    async with AsyncStablyClient(bundled) as client:
+        assert not client._session.closed
+
+
+def test_a_new_loop_gets_a_new_session(endpoint):
+    """Sessions do not outlive their loop: dag.test() makes a new one for each trigger."""
+
+    async def session():
+        async with AsyncStablyClient(endpoint) as client:
+            return client._session
+
+    assert asyncio.run(session()) is not asyncio.run(session())

@@ -1,0 +1,226 @@
+"""How both clients get to the API, and to no other: proxies, TLS, redirects, ``~/.netrc``."""
+
+import asyncio
+import ssl
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+import pytest
+from requests.utils import select_proxy
+
+from airflow_provider_stably.api import protocol
+from airflow_provider_stably.api.client import StablyClient
+from airflow_provider_stably.api.endpoint import Endpoint, trust_only
+from airflow_provider_stably.exceptions import (
+    StablyError,
+    StablyHTTPError,
+    StablyNotFoundError,
+    StablyUnreachableError,
+)
+from airflow_provider_stably.testing import Fault, StablyEmulator
+from tests.constants import KEY, PROJECT
+
+
+@pytest.mark.parametrize(
+    ("base_url", "environment"),
+    [
+        pytest.param("https://.stably.invalid", {}, id="empty label"),
+        pytest.param(f"https://{'x' * 64}.invalid", {}, id="long label"),
+        pytest.param(f"https://{'x' * 64}.invalid", {"https_proxy": "{emulator}"}, id="long label, proxy"),
+        pytest.param("https://stably.invalid:99999", {}, id="port"),
+        pytest.param("https://stably.invalid", {"all_proxy": "socks5://127.0.0.1:{port}"}, id="SOCKS proxy"),
+        pytest.param("https://stably.invalid", {"https_proxy": "ftp://127.0.0.1:{port}"}, id="FTP proxy"),
+        pytest.param("https://stably.invalid", {"https_proxy": "http://"}, id="proxy without host"),
+        pytest.param("https://stably.invalid", {"https_proxy": "http://p:99999"}, id="proxy's port"),
+        pytest.param(
+            "https://stably.invalid", {"https_proxy": f"http://é.{'x' * 64}:1"}, id="proxy's long label"
+        ),
+        pytest.param("https://127.0.0.1:{port}", {"REQUESTS_CA_BUNDLE": "/nonexistent"}, id="CA bundle"),
+    ],
+)
+async def test_a_start_that_is_misconfigured_is_not_ambiguous(
+    emulator, endpoint, send, closed_port, monkeypatch, base_url, environment
+):
+    """Where no connection can be made of what is configured, nothing was sent, and the error knows it."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value.format(port=closed_port, emulator=emulator.url))
+    nowhere = replace(endpoint, base_url=base_url.format(port=closed_port))
+
+    with pytest.raises(StablyUnreachableError) as caught:
+        await send(protocol.start_run(PROJECT), nowhere)
+
+    assert not caught.value.request_sent
+
+
+@pytest.mark.parametrize("content", [None, "no certificates"], ids=["absent", "empty"])
+async def test_a_ca_bundle_that_cannot_be_used_is_named_before_anything_is_sent(
+    send, private_emulator, tmp_path, content
+):
+    """The error says which bundle is at fault; a start that failed so never left."""
+    bundle = tmp_path / "bundle.pem"
+    if content:
+        bundle.write_text(content)
+
+    with pytest.raises(StablyUnreachableError, match=r"CA bundle .*bundle\.pem.* cannot be used") as caught:
+        await send(protocol.start_run(PROJECT), Endpoint(private_emulator.url, KEY, verify=str(bundle)))
+
+    assert (caught.value.request_sent, private_emulator.requests()) == (False, [])
+
+
+async def test_a_ca_bundle_matters_only_where_there_is_tls(emulator, endpoint, send):
+    """A bundle that cannot be used does not keep a plain connection from being made."""
+    assert await send(protocol.start_run(PROJECT), replace(endpoint, verify="/nonexistent")) in emulator.runs
+
+
+@pytest.mark.parametrize("proxied", [False, True], ids=["direct", "through a proxy that is down"])
+async def test_a_host_without_address_is_unreachable(endpoint, send, closed_port, proxied):
+    """Neither a name that does not resolve nor a dead proxy leaks the library's error."""
+    proxy = f"http://user:pw@127.0.0.1:{closed_port}" if proxied else None
+    nowhere = replace(endpoint, base_url="https://stably.invalid", proxy=proxy)
+
+    with pytest.raises(StablyUnreachableError, match=r"stably\.invalid") as caught:
+        await send(protocol.get_run(PROJECT, "r"), nowhere, once=True)
+
+    assert not caught.value.request_sent
+    assert "pw" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_refused(emulator, send, status):
+    """The key is not carried along a redirect, whatever its kind."""
+    with StablyEmulator(api_key=KEY) as other:
+        emulator.inject(Fault(status=status, headers={"Location": f"{other.url}/v1/projects/p/runs/r"}))
+
+        with pytest.raises(StablyHTTPError, match="redirect"):
+            await send(protocol.get_run(PROJECT, "r"))
+
+        assert other.requests() == []
+
+
+async def test_netrc_does_not_replace_the_key(emulator, send, tmp_path, monkeypatch):
+    """An entry for the host in ~/.netrc changes nothing."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password else\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    run_id = emulator.add_run(project_id=PROJECT)
+
+    await send(protocol.get_run(PROJECT, run_id))
+
+    assert emulator.requests()[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize(
+    ("own", "environment", "no_proxy", "trust_env", "used"),
+    [
+        pytest.param(False, False, "", True, None, id="none"),
+        pytest.param(True, False, "", True, "own", id="own"),
+        pytest.param(False, True, "", True, "environment", id="environment"),
+        pytest.param(True, True, "", True, "own", id="own before environment"),
+        pytest.param(False, True, "", False, None, id="environment not trusted"),
+        pytest.param(True, True, "", False, "own", id="own, environment not trusted"),
+        pytest.param(False, True, "127.0.0.1", True, None, id="no_proxy"),
+    ],
+)
+async def test_the_connections_proxy_comes_before_the_environments(
+    emulator, endpoint, send, monkeypatch, own, environment, no_proxy, trust_env, used
+):
+    """Which way a request takes is the same for both clients."""
+    with StablyEmulator(api_key=KEY) as own_proxy, StablyEmulator(api_key=KEY) as environments_proxy:
+        monkeypatch.setenv("no_proxy", no_proxy)
+        if environment:
+            monkeypatch.setenv("http_proxy", environments_proxy.url)
+        proxied = replace(endpoint, proxy=own_proxy.url if own else None, trust_env=trust_env)
+
+        with pytest.raises(StablyNotFoundError):
+            await send(protocol.get_run(PROJECT, "r"), proxied)
+
+        asked = {None: emulator, "own": own_proxy, "environment": environments_proxy}
+        assert [name for name, server in asked.items() if server.requests()] == [used]
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "direct"),
+    [
+        ("", False),
+        ("*", True),
+        ("127.0.0.1", True),
+        ("127.0.0.2", False),
+        ("127.0.0.0/8", True),
+        ("10.0.0.0/8, 127.0.0.0/8", True),
+        ("10.0.0.0/8", False),
+        ("127.0.0.1:{port}", False),  # ports are looked at for names only
+        ("[::1]", False),
+        ("example.com", False),
+    ],
+)
+async def test_both_clients_read_no_proxy_alike(emulator, endpoint, send, monkeypatch, no_proxy, direct):
+    """NO_PROXY has one meaning, that of requests, whichever library asks."""
+    with StablyEmulator(api_key=KEY) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("no_proxy", no_proxy.format(port=urlsplit(emulator.url).port))
+
+        with pytest.raises(StablyNotFoundError):
+            await send(protocol.get_run(PROJECT, "r"), endpoint)
+
+        assert (len(emulator.requests()), len(proxy.requests())) == ((1, 0) if direct else (0, 1))
+
+
+@pytest.mark.parametrize(
+    "no_proxy",
+    ["::1", "[::1]", "localhost", "stably.example", ".stably.example", "stably.example:8443", "le"],
+)
+@pytest.mark.parametrize(
+    "base_url", ["http://[::1]:8484", "https://api.stably.example", "https://stably.example:8443"]
+)
+def test_a_session_and_an_endpoint_agree_about_the_proxy(monkeypatch, base_url, no_proxy):
+    """What the async client is told is what requests would do, for names and IPv6 too."""
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "proxy.example:3128")
+    monkeypatch.setenv("no_proxy", no_proxy)
+    endpoint = Endpoint(base_url, KEY)
+
+    with StablyClient(endpoint) as client:
+        settings = client.session.merge_environment_settings(base_url, {}, None, None, None)
+
+    theirs = select_proxy(base_url, settings["proxies"])
+    assert endpoint.effective_proxy() == (theirs and f"http://{theirs}")
+
+
+@pytest.mark.parametrize("status", [302, 307])
+async def test_the_body_of_a_redirect_is_not_waited_for(emulator, endpoint, send, status):
+    """A redirect is refused within the timeout, however slowly its body comes."""
+    emulator.inject(Fault(status=status, headers={"Location": "/x"}, body=b" " * 2000, trickle=True))
+
+    with pytest.raises(StablyError):
+        await asyncio.wait_for(
+            send(protocol.get_run(PROJECT, "r"), replace(endpoint, read_timeout=0.2), once=True), 5
+        )
+
+
+@pytest.mark.parametrize(
+    ("verify", "trusted"),
+    [("authority", True), (True, False), (False, True)],
+    ids=["its CA", "others", "none"],
+)
+async def test_a_certificate_is_verified_as_the_connection_says(
+    send, authority, private_emulator, tmp_path, verify, trusted
+):
+    """A CA bundle, or no verification, lets a private server in; a start that failed so never left."""
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(bundle)
+    endpoint = Endpoint(private_emulator.url, KEY, verify=str(bundle) if verify == "authority" else verify)
+
+    if trusted:
+        assert await send(protocol.start_run(PROJECT), endpoint) in private_emulator.runs
+    else:
+        with pytest.raises(StablyUnreachableError) as caught:
+            await send(protocol.start_run(PROJECT), endpoint)
+        assert (caught.value.request_sent, private_emulator.requests()) == (False, [])
+
+
+def test_a_ca_folder_is_a_ca_bundle_too(tmp_path):
+    """What requests takes as a path, aiohttp gets as well."""
+    context = trust_only(str(tmp_path))
+
+    assert context.verify_mode is ssl.CERT_REQUIRED
