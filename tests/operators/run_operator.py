@@ -1,4 +1,6 @@
-"""The run operator, impatient and on the worker."""
+"""The run operator, impatient and on the worker; and how to wait for what it does."""
+
+import threading
 
 from airflow_provider_stably.operators.stably import StablyRunTestsOperator
 
@@ -12,3 +14,13 @@ def run_operator(**arguments):
         "deferrable": False,
     }
     return StablyRunTestsOperator(**{**defaults, **arguments})
+
+
+def wait_for(condition):
+    """Wait, within bounds, until something is so."""
+    waiting = threading.Event()
+    for _ in range(1000):
+        if condition():
+            return
+        waiting.wait(0.005)
+    raise AssertionError("did not come about in 5 s")

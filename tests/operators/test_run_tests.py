@@ -1,26 +1,21 @@
 """How the run operator leaves no run behind, against the emulator; Airflow's edges are stand-ins."""
 
 import inspect
-import itertools
 import json
 import math
-import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from queue import SimpleQueue
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
 from airflow_provider_stably.exceptions import StablyRunCancelledError
 from airflow_provider_stably.operators.stably import TRIGGER_FAILED, StablyRunTestsOperator
-from airflow_provider_stably.start_record import START_RECORD_KEY
 from airflow_provider_stably.testing import Fault
-from airflow_provider_stably.uninterrupted import see_through
 from tests.constants import PROJECT
-from tests.interruption import Interrupted, interrupt_at, interrupt_when
-from tests.operators.run_operator import run_operator
+from tests.interruption import Interrupted, interrupt_when
+from tests.operators.run_operator import run_operator, wait_for
 
 
 @contextmanager
@@ -32,22 +27,12 @@ def _executing(operator, context):
         yield pool.submit(execute, operator, context)
 
 
-def _wait_for(condition):
-    """Wait, within bounds, until something is so."""
-    waiting = threading.Event()
-    for _ in range(1000):
-        if condition():
-            return
-        waiting.wait(0.005)
-    raise AssertionError("did not come about in 5 s")
-
-
 def test_a_kill_while_waiting_cancels_with_one_request(emulator, context):
     """on_kill sends one POST; the task may be retried, for a worker that shuts down kills it, too."""
     operator = run_operator()
 
     with _executing(operator, context) as result:
-        _wait_for(lambda: emulator.requests("get"))
+        wait_for(lambda: emulator.requests("get"))
         operator.on_kill()
         with pytest.raises(StablyRunCancelledError):
             result.result()
@@ -62,7 +47,7 @@ def test_a_kill_that_cannot_cancel_does_not_raise_and_gives_up_in_time(emulator,
     emulator.inject(Fault(status=500), call="cancel", times=math.inf)
 
     with _executing(operator, context) as result:
-        _wait_for(lambda: emulator.requests("get"))
+        wait_for(lambda: emulator.requests("get"))
         began = time.monotonic()
         operator.on_kill()
         took = time.monotonic() - began
@@ -86,7 +71,7 @@ def test_a_kill_outlasts_a_passing_failure(emulator, context, fault):
     emulator.inject(fault, call="cancel", times=2)
 
     with _executing(operator, context) as result:
-        _wait_for(lambda: emulator.requests("get"))
+        wait_for(lambda: emulator.requests("get"))
         operator.on_kill()
         live = emulator.live_runs()
         with pytest.raises(StablyRunCancelledError):
@@ -101,7 +86,7 @@ def test_a_kill_is_repeated_if_the_answer_does_not_name_the_run(emulator, contex
     emulator.inject(Fault(status=200, body={"cancelled": []}), call="cancel")
 
     with _executing(operator, context) as result:
-        _wait_for(lambda: emulator.requests("get"))
+        wait_for(lambda: emulator.requests("get"))
         operator.on_kill()
         live = emulator.live_runs()
         with pytest.raises(StablyRunCancelledError):
@@ -127,7 +112,7 @@ def test_a_second_kill_sends_nothing(emulator, context):
     operator = run_operator()
 
     with _executing(operator, context) as result:
-        _wait_for(lambda: emulator.requests("get"))
+        wait_for(lambda: emulator.requests("get"))
         operator.on_kill()
         operator.on_kill()
         with pytest.raises(StablyRunCancelledError):
@@ -141,11 +126,11 @@ def test_a_kill_after_a_rotated_key_uses_the_new_one(emulator, context, monkeypa
     operator = run_operator()
 
     with _executing(operator, context) as result:
-        _wait_for(lambda: emulator.requests("get"))
+        wait_for(lambda: emulator.requests("get"))
         rotated = emulator.connection(login=PROJECT, password="sk-rotated")
         monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", rotated)
         emulator.api_key = "sk-rotated"
-        _wait_for(lambda: emulator.requests()[-1].headers["authorization"] == "Bearer sk-rotated")
+        wait_for(lambda: emulator.requests()[-1].headers["authorization"] == "Bearer sk-rotated")
         operator.on_kill()
         live = emulator.live_runs()
         with pytest.raises(StablyRunCancelledError):
@@ -161,7 +146,7 @@ def test_no_start_follows_a_kill(emulator, context, retry_after):
     emulator.inject(Fault(status=429, headers={"Retry-After": retry_after}), call="start")
 
     with _executing(operator, context) as result:
-        _wait_for(lambda: emulator.requests("start"))
+        wait_for(lambda: emulator.requests("start"))
         operator.on_kill()
         with pytest.raises(AirflowException, match="killed"):
             result.result(timeout=5)
@@ -216,176 +201,10 @@ def test_a_kill_during_the_start_cancels_as_soon_as_the_id_is_known(emulator, co
     emulator.inject(Fault(delay=0.3), call="start")
 
     with _executing(operator, context) as result:
-        _wait_for(lambda: emulator.requests("start"))
+        wait_for(lambda: emulator.requests("start"))
         operator.on_kill()
         with pytest.raises(AirflowException, match="killed"):
             result.result()
-
-    assert len(emulator.runs) == 1
-    assert emulator.live_runs() == []
-
-
-def test_an_interruption_during_the_start_does_not_lose_the_run(emulator, context):
-    """An execution_timeout in the middle of the start cancels what came of it."""
-    emulator.inject(Fault(delay=0.4), call="start")
-
-    with interrupt_when(lambda: emulator.requests("start")), pytest.raises(Interrupted):
-        run_operator().execute(context)
-
-    assert len(emulator.runs) == 1
-    assert emulator.live_runs() == []
-
-
-def test_an_interruption_right_after_the_answer_does_not_wait_for_another(monkeypatch):
-    """It may strike between the end of a call and what is done with its value."""
-    interruptions = iter([Interrupted])
-
-    class Queue(SimpleQueue):
-        def put(self, item):
-            super().put(item)
-            if isinstance(item, Future):
-                time.sleep(0.3)  # the thread lives on for a moment
-
-        def get(self, **options):
-            item = super().get(**options)
-            if isinstance(item, Future):
-                for interruption in interruptions:
-                    raise interruption
-            return item
-
-    monkeypatch.setattr("airflow_provider_stably.uninterrupted.SimpleQueue", Queue)
-
-    raised = []
-
-    def wait():
-        try:
-            see_through(lambda: "done", when_interrupted=lambda: None)
-        except Interrupted as interruption:
-            raised.append(interruption)
-
-    thread = threading.Thread(target=wait, daemon=True)  # so that a wait without end can be told
-    thread.start()
-    thread.join(10)
-
-    assert (thread.is_alive(), len(raised)) == (False, 1)
-
-
-def test_a_second_interruption_during_the_start_does_not_lose_the_run(emulator, context):
-    """Nor does a kill that follows an execution_timeout."""
-    emulator.inject(Fault(delay=0.6), call="start")
-
-    with interrupt_when(lambda: emulator.requests("start"), again_after=0.2), pytest.raises(Interrupted):
-        run_operator().execute(context)
-
-    assert len(emulator.runs) == 1
-    assert emulator.live_runs() == []
-
-
-def test_an_interruption_of_a_start_whose_run_is_left_alone_keeps_its_id(emulator, context, store):
-    """With cancel_on_kill=False the next try takes the run up."""
-    emulator.inject(Fault(delay=0.2), call="start")
-
-    with interrupt_when(lambda: emulator.requests("start")), pytest.raises(Interrupted):
-        run_operator(cancel_on_kill=False).execute(context)
-
-    assert [store[START_RECORD_KEY]["run_id"]] == emulator.live_runs()
-
-
-def test_a_thread_that_cannot_be_made_leaves_no_riddle(emulator, context, store, monkeypatch):
-    """Nothing was sent, so the next try simply starts a run."""
-    genuine = threading.Thread.start
-
-    def start(thread):
-        if thread.name == "stably-uninterrupted":
-            raise RuntimeError("can't start new thread")
-        genuine(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", start)
-
-    with pytest.raises(RuntimeError, match="new thread"):
-        run_operator().execute(context)
-
-    assert (emulator.requests("start"), store) == ([], {})
-
-
-def test_an_interruption_at_any_line_of_the_start_does_not_lose_the_run(emulator, context):
-    """What was sent is waited for and cancelled, what was not is not sent any more."""
-    emulator.inject(Fault(delay=0.02), call="start", times=math.inf)
-    lost = []
-    for number in itertools.count(1):
-        with suppress(Interrupted), interrupt_at(number, see_through) as struck:
-            run_operator(wait_for_completion=False).execute(context)
-        if not struck.is_set():
-            break
-        lost += [number] if emulator.live_runs() else []
-
-    assert (number > 5, lost) == (True, [])
-    _wait_for(lambda: not _sends_still())
-    assert len(emulator.live_runs()) == 1
-
-
-def test_an_interruption_while_the_sending_thread_is_made_does_not_lose_the_run(
-    emulator, context, monkeypatch
-):
-    """Thread.start waits until the thread runs; that may be interrupted when it does already."""
-    genuine = threading.Thread.start
-
-    def start(thread):
-        genuine(thread)
-        if thread.name.startswith("stably-uninterrupted"):
-            thread.join(0.2)  # long enough to send, if nothing holds it back
-            raise Interrupted
-
-    monkeypatch.setattr(threading.Thread, "start", start)
-    emulator.inject(Fault(delay=1), call="start")
-
-    with pytest.raises(Interrupted):
-        run_operator().execute(context)
-
-    _wait_for(lambda: not _sends_still())
-    assert emulator.live_runs() == []
-
-
-def _sends_still():
-    return any(thread.name.startswith("stably-uninterrupted") for thread in threading.enumerate())
-
-
-def test_an_interruption_during_the_start_leaves_no_riddle_to_the_next_try(emulator, context, store):
-    """The run is known and cancelled, so the next try simply starts another."""
-    emulator.inject(Fault(delay=0.4), call="start")
-
-    with interrupt_when(lambda: emulator.requests("start")), pytest.raises(Interrupted):
-        run_operator().execute(context)
-
-    assert (emulator.live_runs(), store) == ([], {})
-
-
-def test_an_interruption_while_a_start_waits_for_its_next_attempt_ends_it(emulator, context, store):
-    """A start that was turned away is not sent again for a task that has ended, and leaves no riddle."""
-    emulator.inject(Fault(status=429, headers={"Retry-After": "60"}), call="start")
-    began = time.monotonic()
-
-    with interrupt_when(lambda: emulator.requests("start")), pytest.raises(Interrupted):
-        run_operator().execute(context)
-
-    assert time.monotonic() - began < 30
-    assert (len(emulator.requests("start")), emulator.runs, store) == (1, {}, {})
-
-
-def test_an_interruption_of_a_start_that_fails_is_still_the_interruption(emulator, context):
-    """What went wrong with the start is logged, and does not replace the reason for the task's end."""
-    emulator.inject(Fault(delay=1, drop=True), call="start")
-
-    with interrupt_when(lambda: emulator.requests("start")), pytest.raises(Interrupted):
-        run_operator().execute(context)
-
-    assert len(emulator.requests("start")) == 1
-
-
-def test_an_interruption_while_waiting_cancels(emulator, context):
-    """At the execution_timeout the run is cancelled before the error goes on."""
-    with interrupt_when(lambda: emulator.requests("get")), pytest.raises(Interrupted):
-        run_operator().execute(context)
 
     assert len(emulator.runs) == 1
     assert emulator.live_runs() == []
