@@ -63,27 +63,13 @@ def test_a_kill_that_cannot_cancel_does_not_raise_and_gives_up_in_time(emulator,
         pytest.param(Fault(status=503), id="503"),
         pytest.param(Fault(status=429), id="429"),
         pytest.param(Fault(drop=True), id="dropped"),
+        pytest.param(Fault(status=200, body={"cancelled": []}), id="the run is not named"),
     ],
 )
 def test_a_kill_outlasts_a_passing_failure(emulator, context, fault):
     """A request that fails at once is repeated while there is time."""
     operator = run_operator()
     emulator.inject(fault, call="cancel", times=2)
-
-    with _executing(operator, context) as result:
-        wait_for(lambda: emulator.requests("get"))
-        operator.on_kill()
-        live = emulator.live_runs()
-        with pytest.raises(StablyRunCancelledError):
-            result.result()
-
-    assert live == []
-
-
-def test_a_kill_is_repeated_if_the_answer_does_not_name_the_run(emulator, context):
-    """Only an answer with the run's id says that it is cancelled."""
-    operator = run_operator()
-    emulator.inject(Fault(status=200, body={"cancelled": []}), call="cancel")
 
     with _executing(operator, context) as result:
         wait_for(lambda: emulator.requests("get"))
