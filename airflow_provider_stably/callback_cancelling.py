@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow_provider_stably.api.async_client import AsyncStablyClient
 from airflow_provider_stably.best_effort import best_effort
-from airflow_provider_stably.cancellation import CONCURRENCY, OVER, Outcome, Verdict, cancellation
+from airflow_provider_stably.cancellation import CONCURRENCY, OVER, CancelOutcome, CancelResult, cancellation
 from airflow_provider_stably.conversation import aconduct
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.run_reference import RunReference
@@ -78,12 +78,14 @@ async def _cancel(run: RunReference, client: AsyncStablyClient, slots: asyncio.S
             async with slots, client:
                 verdict = await aconduct(cancellation(run), client)
         except asyncio.CancelledError:
-            _report(run, Verdict(Outcome.UNKNOWN, detail=f"not settled within {BUDGET_SECONDS:g} s"))
+            _report(
+                run, CancelResult(CancelOutcome.UNKNOWN, detail=f"not settled within {BUDGET_SECONDS:g} s")
+            )
             raise
         _report(run, verdict)
 
 
-def _report(run: RunReference, verdict: Verdict) -> None:
+def _report(run: RunReference, verdict: CancelResult) -> None:
     status = f" ({verdict.status})" if verdict.status else ""
     if verdict.outcome in OVER:
         log.info("Run %s: %s%s", run.run_id, verdict.outcome, status)

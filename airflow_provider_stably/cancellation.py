@@ -31,7 +31,7 @@ CONCURRENCY = 8
 """How many runs are dealt with at once."""
 
 
-class Outcome(StrEnum):
+class CancelOutcome(StrEnum):
     """What became of a run that was to be cancelled."""
 
     CANCELLED = "cancelled"
@@ -44,21 +44,21 @@ class Outcome(StrEnum):
     MALFORMED = "malformed"
 
 
-OVER = frozenset({Outcome.CANCELLED, Outcome.ALREADY_FINISHED})
+OVER = frozenset({CancelOutcome.CANCELLED, CancelOutcome.ALREADY_FINISHED})
 """Nothing is left running."""
 
-_WORTH_ANOTHER_LOOK = frozenset({Outcome.STILL_LIVE, Outcome.UNKNOWN, Outcome.NOT_FOUND})
+_WORTH_ANOTHER_LOOK = frozenset({CancelOutcome.STILL_LIVE, CancelOutcome.UNKNOWN, CancelOutcome.NOT_FOUND})
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CancelResult:
     """What became of one run.
 
     :param status: As last read or, for ``cancelled``, as the answer implies; None if not known.
     :param detail: What happened, for people.
     """
 
-    outcome: Outcome
+    outcome: CancelOutcome
     status: str | None = None
     detail: str = ""
 
@@ -67,7 +67,7 @@ class Verdict:
         return {"outcome": str(self.outcome), "status": None if self.status is None else str(self.status)}
 
 
-Cancellation = Generator[Step, Any, Verdict]
+Cancellation = Generator[Step, Any, CancelResult]
 
 
 def cancellation(run: RunReference) -> Cancellation:
@@ -75,21 +75,21 @@ def cancellation(run: RunReference) -> Cancellation:
 
     A 400 says nothing by itself (its text is unpublished), a lost answer neither: one status read decides.
     """
-    verdict = Verdict(Outcome.UNKNOWN)
+    verdict = CancelResult(CancelOutcome.UNKNOWN)
     for attempt in range(MAX_CANCEL_ATTEMPTS):
         if attempt:
             yield Pause(SECONDS_BETWEEN_ATTEMPTS)
         try:
             cancelled = yield protocol.cancel_run(run.project_id, run.run_id)
         except StablyAuthError as error:
-            return Verdict(Outcome.DENIED, detail=str(error))
+            return CancelResult(CancelOutcome.DENIED, detail=str(error))
         except StablyError as error:
             log.info("Run %s: %s; reading its status", run.run_id, error)
         else:
             if run.run_id in cancelled:
-                return Verdict(Outcome.CANCELLED, RunStatus.CANCELLED)
+                return CancelResult(CancelOutcome.CANCELLED, RunStatus.CANCELLED)
         verdict = yield from reading(run)
-        if verdict.outcome is not Outcome.STILL_LIVE:
+        if verdict.outcome is not CancelOutcome.STILL_LIVE:
             return verdict
     return replace(verdict, detail=f"the API did not cancel it in {MAX_CANCEL_ATTEMPTS} attempts")
 
@@ -103,26 +103,28 @@ def reading(run: RunReference, *, once: bool = False) -> Cancellation:
     try:
         answer = yield Once(call) if once else call
     except StablyAuthError as error:
-        return Verdict(Outcome.DENIED, detail=str(error))
+        return CancelResult(CancelOutcome.DENIED, detail=str(error))
     except StablyNotFoundError:
-        return Verdict(Outcome.NOT_FOUND, detail=f"project {run.project_id} has no such run")
+        return CancelResult(CancelOutcome.NOT_FOUND, detail=f"project {run.project_id} has no such run")
     except StablyError as error:
-        return Verdict(Outcome.UNKNOWN, detail=str(error))
+        return CancelResult(CancelOutcome.UNKNOWN, detail=str(error))
     if not answer.is_finished:
-        return Verdict(Outcome.STILL_LIVE, answer.status)
+        return CancelResult(CancelOutcome.STILL_LIVE, answer.status)
     is_cancelled = answer.status is RunStatus.CANCELLED
-    return Verdict(Outcome.CANCELLED if is_cancelled else Outcome.ALREADY_FINISHED, answer.status)
+    return CancelResult(
+        CancelOutcome.CANCELLED if is_cancelled else CancelOutcome.ALREADY_FINISHED, answer.status
+    )
 
 
-def cancel_all(runs: Iterable[RunReference], client: StablyClient) -> dict[RunReference, Verdict]:
+def cancel_all(runs: Iterable[RunReference], client: StablyClient) -> dict[RunReference, CancelResult]:
     """Cancel runs side by side, each with its own verdict; a refused key stops those not begun yet."""
     denied = Event()
 
-    def cancel(run: RunReference) -> Verdict:
+    def cancel(run: RunReference) -> CancelResult:
         if denied.is_set():
-            return Verdict(Outcome.NOT_ATTEMPTED, detail="the API key had been refused")
+            return CancelResult(CancelOutcome.NOT_ATTEMPTED, detail="the API key had been refused")
         verdict = conduct(cancellation(run), client)
-        if verdict.outcome is Outcome.DENIED:
+        if verdict.outcome is CancelOutcome.DENIED:
             denied.set()
         log.info(
             "Run %s: %s%s", run.run_id, verdict.outcome, f" ({verdict.status})" if verdict.status else ""
@@ -133,12 +135,12 @@ def cancel_all(runs: Iterable[RunReference], client: StablyClient) -> dict[RunRe
 
 
 def wait_until_over(
-    verdicts: Mapping[RunReference, Verdict],
+    verdicts: Mapping[RunReference, CancelResult],
     client: StablyClient,
     *,
     timeout: float,
     poll_interval: float,
-) -> dict[RunReference, Verdict]:
+) -> dict[RunReference, CancelResult]:
     """Wait until the runs whose cancellation was accepted are over, and return all verdicts.
 
     :param timeout: Seconds for all of them together; those still live then are ``still_live``.
@@ -146,7 +148,7 @@ def wait_until_over(
     """
     deadline = time.monotonic() + timeout
     settled = dict(verdicts)
-    waiting = [run for run, verdict in verdicts.items() if verdict.outcome is Outcome.CANCELLED]
+    waiting = [run for run, verdict in verdicts.items() if verdict.outcome is CancelOutcome.CANCELLED]
     while waiting:
         seen = _side_by_side(lambda run: conduct(reading(run, once=True), client), waiting)
         settled.update({run: _after_acceptance(verdict, timeout) for run, verdict in seen.items()})
@@ -159,11 +161,11 @@ def wait_until_over(
     return settled
 
 
-def _after_acceptance(verdict: Verdict, timeout: float) -> Verdict:
+def _after_acceptance(verdict: CancelResult, timeout: float) -> CancelResult:
     """Read a verdict on a run that the API said it had cancelled."""
-    if verdict.outcome is Outcome.ALREADY_FINISHED:
-        return replace(verdict, outcome=Outcome.CANCELLED)
-    if verdict.outcome is Outcome.STILL_LIVE:
+    if verdict.outcome is CancelOutcome.ALREADY_FINISHED:
+        return replace(verdict, outcome=CancelOutcome.CANCELLED)
+    if verdict.outcome is CancelOutcome.STILL_LIVE:
         return replace(
             verdict, detail=f"cancellation accepted but still {verdict.status} after {timeout:g} s"
         )
@@ -171,8 +173,8 @@ def _after_acceptance(verdict: Verdict, timeout: float) -> Verdict:
 
 
 def _side_by_side(
-    work: Callable[[RunReference], Verdict], runs: Iterable[RunReference]
-) -> dict[RunReference, Verdict]:
+    work: Callable[[RunReference], CancelResult], runs: Iterable[RunReference]
+) -> dict[RunReference, CancelResult]:
     executor = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="stably")
     try:
         futures = {run: executor.submit(work, run) for run in runs}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_stably.cancellation import OVER, Outcome
+from airflow_provider_stably.cancellation import OVER, CancelOutcome
 from airflow_provider_stably.exceptions import (
     StablyRunCancelledError,
     StablyRunError,
@@ -92,7 +92,7 @@ class Conclusion:
         last = f"last seen {self.run.status}" if self.run.status else "its status was never read"
         if self.cancellation is None:
             return f"{last}, left alone"
-        if self.cancellation == Outcome.CANCELLED:
+        if self.cancellation == CancelOutcome.CANCELLED:
             return f"{last}, now cancelled"
         return f"{last}, and cancelling it came to '{self.cancellation}': it may still be running"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow_provider_stably.api import protocol
 from airflow_provider_stably.api.models import Run, RunStatus
-from airflow_provider_stably.cancellation import Outcome, Verdict, cancellation
+from airflow_provider_stably.cancellation import CancelOutcome, CancelResult, cancellation
 from airflow_provider_stably.conversation import Once, Pause, Reconnect, Step
 from airflow_provider_stably.exceptions import (
     StablyAuthError,
@@ -54,7 +54,7 @@ class Watched:
     end: End
     run: Run | None = None
     detail: str = ""
-    cancellation: Verdict | None = None
+    cancellation: CancelResult | None = None
 
 
 Watching = Generator[Step, Any, Watched]
@@ -97,7 +97,7 @@ def supervision(
         return watched
     verdict = yield from cancellation(run)
     log.info("Run %s: %s, so it was cancelled: %s", run.run_id, watched.end, verdict.outcome)
-    if verdict.outcome is Outcome.ALREADY_FINISHED:
+    if verdict.outcome is CancelOutcome.ALREADY_FINISHED:
         try:
             last = yield protocol.get_run(run.project_id, run.run_id)
         except StablyError:

@@ -6,7 +6,7 @@ from airflow_provider_stably import cancellation as cancellation_module
 from airflow_provider_stably.api.models import Run
 from airflow_provider_stably.cancellation import (
     MAX_CANCEL_ATTEMPTS,
-    Outcome,
+    CancelOutcome,
     cancellation,
 )
 from airflow_provider_stably.conversation import Pause
@@ -52,43 +52,57 @@ def _converse(replies):
 @pytest.mark.parametrize(
     ("replies", "outcome", "status"),
     [
-        pytest.param([YES], Outcome.CANCELLED, "CANCELLED", id="listed"),
-        pytest.param([("r2", "r1")], Outcome.CANCELLED, "CANCELLED", id="listed among others"),
+        pytest.param([YES], CancelOutcome.CANCELLED, "CANCELLED", id="listed"),
+        pytest.param([("r2", "r1")], CancelOutcome.CANCELLED, "CANCELLED", id="listed among others"),
         pytest.param(
-            [BAD_REQUEST, _run("CANCELLED")], Outcome.CANCELLED, "CANCELLED", id="400, cancelled already"
+            [BAD_REQUEST, _run("CANCELLED")],
+            CancelOutcome.CANCELLED,
+            "CANCELLED",
+            id="400, cancelled already",
         ),
         pytest.param(
-            [NONE, _run("CANCELLED")], Outcome.CANCELLED, "CANCELLED", id="not listed, cancelled already"
+            [NONE, _run("CANCELLED")],
+            CancelOutcome.CANCELLED,
+            "CANCELLED",
+            id="not listed, cancelled already",
         ),
         *[
-            pytest.param([BAD_REQUEST, _run(status)], Outcome.ALREADY_FINISHED, status, id=f"400, {status}")
+            pytest.param(
+                [BAD_REQUEST, _run(status)], CancelOutcome.ALREADY_FINISHED, status, id=f"400, {status}"
+            )
             for status in ("PASSED", "FAILED", "TIMEDOUT", "INTERRUPTED")
         ],
         pytest.param(
-            [OTHER, _run("PASSED")], Outcome.ALREADY_FINISHED, "PASSED", id="another listed, passed"
+            [OTHER, _run("PASSED")], CancelOutcome.ALREADY_FINISHED, "PASSED", id="another listed, passed"
         ),
         pytest.param(
             [BAD_REQUEST, _run("MELTED", results={"testCases": []})],
-            Outcome.ALREADY_FINISHED,
+            CancelOutcome.ALREADY_FINISHED,
             "MELTED",
             id="400, unknown but final",
         ),
-        pytest.param([BAD_REQUEST, GONE], Outcome.NOT_FOUND, None, id="400, unknown run"),
-        pytest.param([GONE, GONE], Outcome.NOT_FOUND, None, id="404 twice"),
-        pytest.param([GONE, _run("PASSED")], Outcome.ALREADY_FINISHED, "PASSED", id="404, then found"),
-        pytest.param([REFUSED], Outcome.DENIED, None, id="key refused"),
-        pytest.param([BAD_REQUEST, REFUSED], Outcome.DENIED, None, id="key refused at the look"),
-        pytest.param([LOST, _run("CANCELLED")], Outcome.CANCELLED, "CANCELLED", id="answer lost, cancelled"),
-        pytest.param([HTML, _run("CANCELLED")], Outcome.CANCELLED, "CANCELLED", id="answer HTML, cancelled"),
-        pytest.param([LOST, LOST], Outcome.UNKNOWN, None, id="nothing readable"),
-        pytest.param([BAD_REQUEST, HTML], Outcome.UNKNOWN, None, id="look unreadable"),
+        pytest.param([BAD_REQUEST, GONE], CancelOutcome.NOT_FOUND, None, id="400, unknown run"),
+        pytest.param([GONE, GONE], CancelOutcome.NOT_FOUND, None, id="404 twice"),
+        pytest.param([GONE, _run("PASSED")], CancelOutcome.ALREADY_FINISHED, "PASSED", id="404, then found"),
+        pytest.param([REFUSED], CancelOutcome.DENIED, None, id="key refused"),
+        pytest.param([BAD_REQUEST, REFUSED], CancelOutcome.DENIED, None, id="key refused at the look"),
         pytest.param(
-            [BAD_REQUEST, _run("QUEUED"), YES], Outcome.CANCELLED, "CANCELLED", id="live, then listed"
+            [LOST, _run("CANCELLED")], CancelOutcome.CANCELLED, "CANCELLED", id="answer lost, cancelled"
         ),
-        pytest.param([LOST, _run("RUNNING"), YES], Outcome.CANCELLED, "CANCELLED", id="lost, live, listed"),
-        pytest.param([NONE, _run("RUNNING")] * 3, Outcome.STILL_LIVE, "RUNNING", id="live for good"),
         pytest.param(
-            [NONE, _run("PAUSED")] * 3, Outcome.STILL_LIVE, "PAUSED", id="unknown and live for good"
+            [HTML, _run("CANCELLED")], CancelOutcome.CANCELLED, "CANCELLED", id="answer HTML, cancelled"
+        ),
+        pytest.param([LOST, LOST], CancelOutcome.UNKNOWN, None, id="nothing readable"),
+        pytest.param([BAD_REQUEST, HTML], CancelOutcome.UNKNOWN, None, id="look unreadable"),
+        pytest.param(
+            [BAD_REQUEST, _run("QUEUED"), YES], CancelOutcome.CANCELLED, "CANCELLED", id="live, then listed"
+        ),
+        pytest.param(
+            [LOST, _run("RUNNING"), YES], CancelOutcome.CANCELLED, "CANCELLED", id="lost, live, listed"
+        ),
+        pytest.param([NONE, _run("RUNNING")] * 3, CancelOutcome.STILL_LIVE, "RUNNING", id="live for good"),
+        pytest.param(
+            [NONE, _run("PAUSED")] * 3, CancelOutcome.STILL_LIVE, "PAUSED", id="unknown and live for good"
         ),
     ],
 )

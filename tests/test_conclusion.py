@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from airflow_provider_stably.api.models import Run, RunStatus, TestResult
-from airflow_provider_stably.cancellation import Outcome, Verdict
+from airflow_provider_stably.cancellation import CancelOutcome, CancelResult
 from airflow_provider_stably.conclusion import NOT_RETRYABLE, Conclusion
 from airflow_provider_stably.exceptions import (
     StablyRunCancelledError,
@@ -48,13 +48,13 @@ def test_only_passed_is_green_whatever_the_results(status, results):
     ("watched", "kind", "told"),
     [
         pytest.param(
-            Watched(End.TIMED_OUT, Run("r1", RunStatus.RUNNING), "", Verdict(Outcome.CANCELLED)),
+            Watched(End.TIMED_OUT, Run("r1", RunStatus.RUNNING), "", CancelResult(CancelOutcome.CANCELLED)),
             StablyRunTimeoutError,
             "was not over in time; last seen RUNNING, now cancelled",
             id="too long",
         ),
         pytest.param(
-            Watched(End.TIMED_OUT, None, "no answer", Verdict(Outcome.UNKNOWN)),
+            Watched(End.TIMED_OUT, None, "no answer", CancelResult(CancelOutcome.UNKNOWN)),
             StablyRunTimeoutError,
             "(no answer); its status was never read, and cancelling it came to 'unknown': it may still be",
             id="never reached",
@@ -94,7 +94,7 @@ def test_a_conclusion_crosses_a_database():
     """An event is plain JSON and reads back the same; keys it does not know are ignored."""
     cases = [_case("a", "FAILED", 1200), _case("b", "PASSED", 100)]
     conclusion = Conclusion.of(
-        REFERENCE, Watched(End.TIMED_OUT, _run(cases=cases), "d", Verdict(Outcome.CANCELLED))
+        REFERENCE, Watched(End.TIMED_OUT, _run(cases=cases), "d", CancelResult(CancelOutcome.CANCELLED))
     )
 
     event = json.loads(json.dumps(conclusion.to_json()))

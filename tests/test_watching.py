@@ -5,7 +5,7 @@ import pytest
 from airflow_provider_stably import watching
 from airflow_provider_stably.api.models import Run
 from airflow_provider_stably.api.protocol import Call
-from airflow_provider_stably.cancellation import Outcome
+from airflow_provider_stably.cancellation import CancelOutcome
 from airflow_provider_stably.conversation import Once, Pause, Reconnect
 from airflow_provider_stably.exceptions import (
     StablyAuthError,
@@ -101,7 +101,7 @@ def test_what_a_second_look_confirms_ends_it_and_cancels(error, end):
     steps, watched = _supervise([_run("RUNNING"), error, error, ("r1",)])
 
     assert (watched.end, watched.run.status) == (end, "RUNNING")
-    assert watched.cancellation.outcome is Outcome.CANCELLED
+    assert watched.cancellation.outcome is CancelOutcome.CANCELLED
     assert steps[-1] == "cancel"
 
 
@@ -142,7 +142,7 @@ def test_the_deadline_brings_a_last_look_and_then_a_cancellation(monkeypatch):
 
     assert sum(step for step in steps if isinstance(step, float)) == pytest.approx(5.0)
     assert [step for step in steps if not isinstance(step, float)] == ["r1"] * 4 + ["cancel"]
-    assert (watched.end, watched.cancellation.outcome) == (End.TIMED_OUT, Outcome.CANCELLED)
+    assert (watched.end, watched.cancellation.outcome) == (End.TIMED_OUT, CancelOutcome.CANCELLED)
 
 
 def test_a_deadline_that_has_passed_still_brings_one_look():

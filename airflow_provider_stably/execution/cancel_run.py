@@ -10,7 +10,13 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 
 from airflow_provider_stably.api.protocol import check_id
 from airflow_provider_stably.best_effort import best_effort
-from airflow_provider_stably.cancellation import OVER, Outcome, Verdict, cancel_all, wait_until_over
+from airflow_provider_stably.cancellation import (
+    OVER,
+    CancelOutcome,
+    CancelResult,
+    cancel_all,
+    wait_until_over,
+)
 from airflow_provider_stably.exceptions import StablyCancelError, StablyError
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.pushed_runs import runs_of_tasks
@@ -25,15 +31,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_MAY_CHANGE = frozenset({Outcome.UNKNOWN, Outcome.STILL_LIVE})
+_MAY_CHANGE = frozenset({CancelOutcome.UNKNOWN, CancelOutcome.STILL_LIVE})
 
 _NEXT_STEPS = {
-    Outcome.STILL_LIVE: "cancel it in the dashboard, or clear this task",
-    Outcome.NOT_FOUND: "check project_id; ignore_missing=True accepts runs that do not exist",
-    Outcome.DENIED: "check the connection's API key, then clear this task",
-    Outcome.UNKNOWN: "it may still be running; clear this task once the API answers",
-    Outcome.NOT_ATTEMPTED: "it may still be running",
-    Outcome.MALFORMED: "not a run id, so nothing was sent for it",
+    CancelOutcome.STILL_LIVE: "cancel it in the dashboard, or clear this task",
+    CancelOutcome.NOT_FOUND: "check project_id; ignore_missing=True accepts runs that do not exist",
+    CancelOutcome.DENIED: "check the connection's API key, then clear this task",
+    CancelOutcome.UNKNOWN: "it may still be running; clear this task once the API answers",
+    CancelOutcome.NOT_ATTEMPTED: "it may still be running",
+    CancelOutcome.MALFORMED: "not a run id, so nothing was sent for it",
 }
 
 
@@ -47,8 +53,8 @@ class _Named:
     """
 
     runs: Sequence[RunReference] = ()
-    unsendable: dict[str, Verdict] = field(default_factory=dict)
-    problems: dict[str, Outcome] = field(default_factory=dict)
+    unsendable: dict[str, CancelResult] = field(default_factory=dict)
+    problems: dict[str, CancelOutcome] = field(default_factory=dict)
 
 
 class CancelRun:
@@ -73,7 +79,9 @@ class CancelRun:
         # What cannot be an id may look like one: 123 and "123".
         by_id |= {entry: verdict for entry, verdict in named.unsendable.items() if entry not in by_id}
         outcomes = {run_id: verdict.to_json() for run_id, verdict in by_id.items()}
-        cancelled = [run_id for run_id, verdict in by_id.items() if verdict.outcome is Outcome.CANCELLED]
+        cancelled = [
+            run_id for run_id, verdict in by_id.items() if verdict.outcome is CancelOutcome.CANCELLED
+        ]
         self._push("outcomes", outcomes)
         if not by_id and not named.problems:
             self._meet_emptiness()
@@ -92,31 +100,31 @@ class CancelRun:
                 "skipped or failed has no XCom; task_ids=... names tasks instead and copes with that.",
                 named.missing,
             )
-        malformed = dict.fromkeys(named.malformed, Verdict(Outcome.MALFORMED))
+        malformed = dict.fromkeys(named.malformed, CancelResult(CancelOutcome.MALFORMED))
         if not named.valid:
             return _Named(unsendable=malformed)
         given = None if is_missing(self._operator.project_id) else self._operator.project_id
         project_id = _ask(self._hook, lambda hook: check_id("project", hook.resolve_project_id(given)))
-        if isinstance(project_id, Verdict):
+        if isinstance(project_id, CancelResult):
             return _Named(unsendable=malformed | dict.fromkeys(named.valid, project_id))
         return _Named([RunReference(run_id, project_id) for run_id in named.valid], malformed)
 
     def _runs_of_tasks(self, task_ids: Sequence[str]) -> _Named:
         pushed = runs_of_tasks(self._context, task_ids)
-        problems = dict.fromkeys(pushed.wrong, Outcome.MALFORMED)
-        return _Named(pushed.runs, problems=problems | dict.fromkeys(pushed.unread, Outcome.UNKNOWN))
+        problems = dict.fromkeys(pushed.wrong, CancelOutcome.MALFORMED)
+        return _Named(pushed.runs, problems=problems | dict.fromkeys(pushed.unread, CancelOutcome.UNKNOWN))
 
-    def _cancel(self, runs: Sequence[RunReference]) -> dict[RunReference, Verdict]:
+    def _cancel(self, runs: Sequence[RunReference]) -> dict[RunReference, CancelResult]:
         """Cancel the runs of each connection with that connection's key; then wait, if that is wanted."""
         by_connection: dict[str, list[RunReference]] = {}
         for run in runs:
             by_connection.setdefault(run.stably_conn_id or self._hook.stably_conn_id, []).append(run)
-        verdicts: dict[RunReference, Verdict] = {}
+        verdicts: dict[RunReference, CancelResult] = {}
         asked: list[tuple[StablyClient, list[RunReference]]] = []
         for conn_id, its_runs in by_connection.items():
             hook = self._hook if conn_id == self._hook.stably_conn_id else StablyHook(conn_id)
             client = _ask(hook, lambda hook: hook.client)
-            if isinstance(client, Verdict):
+            if isinstance(client, CancelResult):
                 verdicts |= dict.fromkeys(its_runs, client)
                 continue
             verdicts |= cancel_all(its_runs, client)
@@ -139,20 +147,20 @@ class CancelRun:
         self._push("return_value", [])
         raise (AirflowSkipException if self._operator.on_empty == "skip" else AirflowFailException)(message)
 
-    def _bad(self, told: Iterable[tuple[str, Verdict]]) -> dict[str, Outcome]:
-        over = OVER | {Outcome.NOT_FOUND} if self._operator.ignore_missing else OVER
+    def _bad(self, told: Iterable[tuple[str, CancelResult]]) -> dict[str, CancelOutcome]:
+        over = OVER | {CancelOutcome.NOT_FOUND} if self._operator.ignore_missing else OVER
         return {
             _line(entry, verdict): verdict.outcome for entry, verdict in told if verdict.outcome not in over
         }
 
     def _fail(
-        self, bad: Mapping[str, Outcome], *, of: int, outcomes: Mapping[str, Mapping[str, str | None]]
+        self, bad: Mapping[str, CancelOutcome], *, of: int, outcomes: Mapping[str, Mapping[str, str | None]]
     ) -> NoReturn:
         conn_id = self._operator.stably_conn_id
         heading = f"{len(bad)} of {of} Stably runs cannot be shown to be over (connection {conn_id!r}):"
         error = StablyCancelError("\n".join([heading, *(f"- {line}" for line in bad)]), outcomes=outcomes)
         kinds = set(bad.values())
-        if kinds & _MAY_CHANGE and Outcome.DENIED not in kinds:
+        if kinds & _MAY_CHANGE and CancelOutcome.DENIED not in kinds:
             raise error
         raise AirflowFailException(str(error)) from error
 
@@ -161,17 +169,19 @@ class CancelRun:
             self._context["ti"].xcom_push(key=key, value=value)
 
 
-def _ask(hook: StablyHook, question: Callable[[StablyHook], T]) -> T | Verdict:
+def _ask(hook: StablyHook, question: Callable[[StablyHook], T]) -> T | CancelResult:
     """Ask a connection for something; if it cannot be used, return the verdict on its runs."""
     with best_effort(f"Connection {hook.stably_conn_id!r} cannot be read"):
         try:
             return question(hook)
         except StablyError as error:
-            return Verdict(Outcome.NOT_ATTEMPTED, detail=str(error))
-    return Verdict(Outcome.UNKNOWN, detail=f"connection {hook.stably_conn_id!r} cannot be read now")
+            return CancelResult(CancelOutcome.NOT_ATTEMPTED, detail=str(error))
+    return CancelResult(
+        CancelOutcome.UNKNOWN, detail=f"connection {hook.stably_conn_id!r} cannot be read now"
+    )
 
 
-def _line(entry: str, verdict: Verdict) -> str:
+def _line(entry: str, verdict: CancelResult) -> str:
     status = f" ({verdict.status})" if verdict.status else ""
     detail = f", {verdict.detail}" if verdict.detail else ""
     return f"{entry}: {verdict.outcome}{status}{detail}; {_NEXT_STEPS[verdict.outcome]}"

@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 from airflow_provider_stably.api import protocol
 from airflow_provider_stably.best_effort import best_effort
-from airflow_provider_stably.cancellation import OVER, Outcome, cancellation
+from airflow_provider_stably.cancellation import OVER, CancelOutcome, cancellation
 from airflow_provider_stably.conclusion import NOT_RETRYABLE, Conclusion
 from airflow_provider_stably.conversation import conduct
 from airflow_provider_stably.deadline import deferral_timeout, deferred_deadline
@@ -46,7 +46,7 @@ KILL_REPEAT_SECONDS = 1.0
 KILL_PAUSE_SECONDS = 0.2
 SECOND_LOOK_SECONDS = 1.0
 
-_OVER_OR_GONE = OVER | {Outcome.NOT_FOUND}
+_OVER_OR_GONE = OVER | {CancelOutcome.NOT_FOUND}
 
 
 class RunTests:
