@@ -15,14 +15,14 @@ from airflow_provider_stably.exceptions import (
 )
 from airflow_provider_stably.run_reference import RunReference
 from airflow_provider_stably.run_summary import RunSummary
-from airflow_provider_stably.watching import End, Watched
+from airflow_provider_stably.watching import Watched, WatchEnd
 
 NOT_RETRYABLE = (StablyRunCancelledError, StablyRunLostError)
 """A retry cannot cure these: somebody stopped the run on purpose; key or run are gone."""
 
 
 @dataclass(frozen=True, slots=True)
-class Conclusion:
+class WatchResult:
     """How watching a run ended, in plain values.
 
     :param end: Why watching ended.
@@ -32,13 +32,13 @@ class Conclusion:
         was not tried.
     """
 
-    end: End
+    end: WatchEnd
     run: RunSummary
     detail: str = ""
     cancellation: str | None = None
 
     @classmethod
-    def of(cls, reference: RunReference, watched: Watched) -> Conclusion:
+    def of(cls, reference: RunReference, watched: Watched) -> WatchResult:
         """Conclude from what was watched."""
         verdict = watched.cancellation
         return cls(
@@ -58,7 +58,7 @@ class Conclusion:
         }
 
     @classmethod
-    def from_json(cls, event: object) -> Conclusion:
+    def from_json(cls, event: object) -> WatchResult:
         """Read a trigger's event back; it crossed a database and perhaps an upgrade.
 
         :raises ValueError: if it is not one of ours.
@@ -66,7 +66,7 @@ class Conclusion:
         if not isinstance(event, Mapping):
             raise ValueError(f"expected an event, got {type(event).__name__}")
         return cls(
-            end=End(str(event.get("end"))),
+            end=WatchEnd(str(event.get("end"))),
             run=RunSummary.from_json(event.get("run")),
             detail=str(event.get("detail") or ""),
             cancellation=event.get("cancellation"),
@@ -75,17 +75,17 @@ class Conclusion:
     @property
     def is_over(self) -> bool:
         """Whether the run is known to go on no longer."""
-        return self.end is End.FINISHED or self.cancellation in OVER
+        return self.end is WatchEnd.FINISHED or self.cancellation in OVER
 
     def error(self) -> StablyRunError | None:
         """Return the error that the task is to end with; None if the run passed."""
-        if self.end is End.FINISHED:
+        if self.end is WatchEnd.FINISHED:
             return self.run.error()
         cause = f" ({self.detail})" if self.detail else ""
         message = (
             f"Run {self.run.run_id} {_WHY[self.end]}{cause}; {self._aftermath()}; see {self.run.run_url}"
         )
-        kind = StablyRunTimeoutError if self.end is End.TIMED_OUT else StablyRunLostError
+        kind = StablyRunTimeoutError if self.end is WatchEnd.TIMED_OUT else StablyRunLostError
         return kind(message, run=self.run.to_json())
 
     def _aftermath(self) -> str:
@@ -98,7 +98,7 @@ class Conclusion:
 
 
 _WHY = {
-    End.TIMED_OUT: "was not over in time",
-    End.DENIED: "cannot be watched: the API key is refused",
-    End.NOT_FOUND: "cannot be watched: it is not found",
+    WatchEnd.TIMED_OUT: "was not over in time",
+    WatchEnd.DENIED: "cannot be watched: the API key is refused",
+    WatchEnd.NOT_FOUND: "cannot be watched: it is not found",
 }

@@ -109,7 +109,7 @@ class RunSummary:
         return f"Run {self.run_id} {self.status or 'started'}{counts}{took}; see {self.run_url}"
 
     @property
-    def whole_story(self) -> str:
+    def report(self) -> str:
         """The verdict with failed and slowest tests, on one screen."""
         return "\n".join([self.headline, *self.story])
 

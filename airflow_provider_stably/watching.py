@@ -33,7 +33,7 @@ SHARE_OF_AGE = 0.1
 JITTER = 0.1
 
 
-class End(StrEnum):
+class WatchEnd(StrEnum):
     """Why watching ended."""
 
     FINISHED = "finished"
@@ -51,7 +51,7 @@ class Watched:
     :param cancellation: What became of the run where it was cancelled because watching ended before it did.
     """
 
-    end: End
+    end: WatchEnd
     run: Run | None = None
     detail: str = ""
     cancellation: CancelResult | None = None
@@ -93,7 +93,7 @@ def supervision(
     watched = yield from watching(
         run, started_at=started_at, deadline=deadline, poll_interval=poll_interval, now=now
     )
-    if watched.end is End.FINISHED or not cancel:
+    if watched.end is WatchEnd.FINISHED or not cancel:
         return watched
     verdict = yield from cancellation(run)
     log.info("Run %s: %s, so it was cancelled: %s", run.run_id, watched.end, verdict.outcome)
@@ -103,7 +103,7 @@ def supervision(
         except StablyError:
             log.warning("Run %s ended %s, but its results cannot be read", run.run_id, verdict.status)
             last = Run.from_json(run.run_id, {"status": verdict.status})
-        return Watched(End.FINISHED, last)
+        return Watched(WatchEnd.FINISHED, last)
     return replace(watched, cancellation=verdict)
 
 
@@ -145,9 +145,9 @@ def watching(
             _log_look(looked, last)
             last, failure = looked, None
             if looked.is_finished:
-                return Watched(End.FINISHED, looked)
+                return Watched(WatchEnd.FINISHED, looked)
         if is_last_look:
-            return Watched(End.TIMED_OUT, last, "" if failure is None else str(failure))
+            return Watched(WatchEnd.TIMED_OUT, last, "" if failure is None else str(failure))
         delay = max(next_delay(now() - started_at, poll_interval), asked_delay)
         yield Pause(max(0.0, min(delay, deadline - now())))
         if isinstance(failure, StablyAuthError):
@@ -174,19 +174,19 @@ def glance(
             return None
         refusal = error
     else:
-        return Watched(End.FINISHED, looked) if looked.is_finished else None
+        return Watched(WatchEnd.FINISHED, looked) if looked.is_finished else None
     yield Pause(pause)
     if isinstance(refusal, StablyAuthError):
         yield Reconnect.RECONNECT
     return (yield from glance(run, pause=pause, refusal=refusal))
 
 
-def _fatal_end(error: StablyError, before: StablyError | None) -> End | None:
+def _fatal_end(error: StablyError, before: StablyError | None) -> WatchEnd | None:
     """Tell whether a failed look ends the watching: only what was confirmed by a second look does."""
     if isinstance(error, StablyAuthError) and isinstance(before, StablyAuthError):
-        return End.DENIED
+        return WatchEnd.DENIED
     if isinstance(error, StablyNotFoundError) and isinstance(before, StablyNotFoundError):
-        return End.NOT_FOUND
+        return WatchEnd.NOT_FOUND
     return None
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from airflow_provider_stably.api.models import Run, RunStatus, TestResult
 from airflow_provider_stably.cancellation import CancelOutcome, CancelResult
-from airflow_provider_stably.conclusion import NOT_RETRYABLE, Conclusion
+from airflow_provider_stably.conclusion import NOT_RETRYABLE, WatchResult
 from airflow_provider_stably.exceptions import (
     StablyRunCancelledError,
     StablyRunFailedError,
@@ -16,7 +16,7 @@ from airflow_provider_stably.exceptions import (
 )
 from airflow_provider_stably.run_reference import RunReference
 from airflow_provider_stably.run_summary import RunSummary
-from airflow_provider_stably.watching import End, Watched
+from airflow_provider_stably.watching import Watched, WatchEnd
 
 REFERENCE = RunReference("r1", "p1")
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -38,7 +38,7 @@ def test_only_passed_is_green_whatever_the_results(status, results):
     """The run's status decides, with and without results; each other end has its error."""
     run = Run("r1", status, finished_at=NOON, test_results=results)
 
-    error = Conclusion.of(REFERENCE, Watched(End.FINISHED, run)).error()
+    error = WatchResult.of(REFERENCE, Watched(WatchEnd.FINISHED, run)).error()
 
     kinds = {"PASSED": type(None), "CANCELLED": StablyRunCancelledError}
     assert type(error) is kinds.get(status, StablyRunFailedError)
@@ -48,34 +48,36 @@ def test_only_passed_is_green_whatever_the_results(status, results):
     ("watched", "kind", "told"),
     [
         pytest.param(
-            Watched(End.TIMED_OUT, Run("r1", RunStatus.RUNNING), "", CancelResult(CancelOutcome.CANCELLED)),
+            Watched(
+                WatchEnd.TIMED_OUT, Run("r1", RunStatus.RUNNING), "", CancelResult(CancelOutcome.CANCELLED)
+            ),
             StablyRunTimeoutError,
             "was not over in time; last seen RUNNING, now cancelled",
             id="too long",
         ),
         pytest.param(
-            Watched(End.TIMED_OUT, None, "no answer", CancelResult(CancelOutcome.UNKNOWN)),
+            Watched(WatchEnd.TIMED_OUT, None, "no answer", CancelResult(CancelOutcome.UNKNOWN)),
             StablyRunTimeoutError,
             "(no answer); its status was never read, and cancelling it came to 'unknown': it may still be",
             id="never reached",
         ),
         pytest.param(
-            Watched(End.TIMED_OUT, Run("r1", RunStatus.QUEUED)),
+            Watched(WatchEnd.TIMED_OUT, Run("r1", RunStatus.QUEUED)),
             StablyRunTimeoutError,
             "left alone",
             id="not cancelled",
         ),
         pytest.param(
-            Watched(End.DENIED, None, "401"), StablyRunLostError, "API key is refused (401)", id="denied"
+            Watched(WatchEnd.DENIED, None, "401"), StablyRunLostError, "API key is refused (401)", id="denied"
         ),
         pytest.param(
-            Watched(End.NOT_FOUND, None, "404"), StablyRunLostError, "not found (404)", id="not found"
+            Watched(WatchEnd.NOT_FOUND, None, "404"), StablyRunLostError, "not found (404)", id="not found"
         ),
     ],
 )
 def test_watching_that_ended_early_says_what_became_of_the_run(watched, kind, told):
     """The error names the run, why watching ended, what became of the run and its page."""
-    error = Conclusion.of(REFERENCE, watched).error()
+    error = WatchResult.of(REFERENCE, watched).error()
 
     assert type(error) is kind
     assert told in str(error)
@@ -93,21 +95,21 @@ def test_what_no_retry_can_cure_is_told_apart():
 def test_a_conclusion_crosses_a_database():
     """An event is plain JSON and reads back the same; keys it does not know are ignored."""
     cases = [_case("a", "FAILED", 1200), _case("b", "PASSED", 100)]
-    conclusion = Conclusion.of(
-        REFERENCE, Watched(End.TIMED_OUT, _run(cases=cases), "d", CancelResult(CancelOutcome.CANCELLED))
+    conclusion = WatchResult.of(
+        REFERENCE, Watched(WatchEnd.TIMED_OUT, _run(cases=cases), "d", CancelResult(CancelOutcome.CANCELLED))
     )
 
     event = json.loads(json.dumps(conclusion.to_json()))
     later = {**event, "new": 1, "run": {**event["run"], "new": 1}}
 
-    assert Conclusion.from_json(event) == conclusion == Conclusion.from_json(later)
+    assert WatchResult.from_json(event) == conclusion == WatchResult.from_json(later)
 
 
 def test_an_event_without_an_address_gets_the_runs():
     """What a summary can do without is filled in with what can be put into an XCom."""
     event = {"end": "finished", "run": {"run_id": "r1", "project_id": "p1"}}
 
-    run = Conclusion.from_json(event).run
+    run = WatchResult.from_json(event).run
 
     assert run == RunSummary.of(REFERENCE, None)
     assert json.loads(json.dumps(run.return_value()))["run_url"] == REFERENCE.run_url
@@ -129,7 +131,7 @@ def test_an_event_without_an_address_gets_the_runs():
 def test_an_event_of_somebody_else_is_refused(event):
     """What crossed the database is checked before it is believed."""
     with pytest.raises(ValueError, match=r"."):
-        Conclusion.from_json(event)
+        WatchResult.from_json(event)
 
 
 def test_the_summary_counts_and_names():
@@ -155,7 +157,7 @@ def test_the_summary_counts_and_names():
         "duration_ms": 90_000,
         "failed_tests": ["b", "d", "e"],
     }
-    assert summary.whole_story.splitlines() == [
+    assert summary.report.splitlines() == [
         f"Run r1 FAILED: 3 of 5 tests failed in 90.0 s; see {REFERENCE.run_url}",
         "  FAILED  b (4.0 s)",
         "  TIMEDOUT  d (30.0 s)",
@@ -174,14 +176,14 @@ def test_a_huge_run_fits_on_a_screen_and_into_an_event():
     summary = RunSummary.of(REFERENCE, _run(cases=cases))
 
     assert (summary.failed, len(summary.failed_tests)) == (10_000, 20)
-    assert len(summary.whole_story.splitlines()) <= 30
-    assert "... and 9980 more" in summary.whole_story
+    assert len(summary.report.splitlines()) <= 30
+    assert "... and 9980 more" in summary.report
     assert len(json.dumps(summary.to_json())) < 20_000
 
 
 def test_an_error_carries_the_run_as_data():
     """Callbacks can read the facts without parsing the message."""
-    error = Conclusion.of(REFERENCE, Watched(End.FINISHED, _run(cases=[_case("b", "FAILED")]))).error()
+    error = WatchResult.of(REFERENCE, Watched(WatchEnd.FINISHED, _run(cases=[_case("b", "FAILED")]))).error()
 
     assert (error.run["run_id"], error.run["failed"], error.run["failed_tests"]) == ("r1", 1, ["b"])
     assert "Failed: b" in str(error)

@@ -14,7 +14,7 @@ from airflow_provider_stably.exceptions import (
     StablyUnreachableError,
 )
 from airflow_provider_stably.run_reference import RunReference
-from airflow_provider_stably.watching import End, glance, next_delay, supervision
+from airflow_provider_stably.watching import WatchEnd, glance, next_delay, supervision
 
 REFERENCE = RunReference("r1", "p1")
 LOST = StablyUnreachableError("dropped", request_sent=True)
@@ -67,24 +67,31 @@ def _lead(conversation, replies, clock):
 @pytest.mark.parametrize(
     ("replies", "end", "status"),
     [
-        pytest.param([_run("PASSED")], End.FINISHED, "PASSED", id="over at the first look"),
+        pytest.param([_run("PASSED")], WatchEnd.FINISHED, "PASSED", id="over at the first look"),
         pytest.param(
-            [_run("QUEUED"), _run("RUNNING"), _run("FAILED")], End.FINISHED, "FAILED", id="in the end"
+            [_run("QUEUED"), _run("RUNNING"), _run("FAILED")], WatchEnd.FINISHED, "FAILED", id="in the end"
         ),
         pytest.param(
-            [_run("PAUSED"), _run("PASSED")], End.FINISHED, "PASSED", id="unknown status, then over"
+            [_run("PAUSED"), _run("PASSED")], WatchEnd.FINISHED, "PASSED", id="unknown status, then over"
         ),
         pytest.param(
-            [_run("MELTED", finishedAt="2026-11-22T12:00:00Z")], End.FINISHED, "MELTED", id="unknown and over"
+            [_run("MELTED", finishedAt="2026-11-22T12:00:00Z")],
+            WatchEnd.FINISHED,
+            "MELTED",
+            id="unknown and over",
         ),
-        pytest.param([LOST] * 50 + [_run("PASSED")], End.FINISHED, "PASSED", id="fifty failures, then over"),
         pytest.param(
-            [GONE, _run("RUNNING"), GONE, _run("PASSED")], End.FINISHED, "PASSED", id="404 not confirmed"
+            [LOST] * 50 + [_run("PASSED")], WatchEnd.FINISHED, "PASSED", id="fifty failures, then over"
         ),
-        pytest.param([GONE, LOST, GONE, LOST, _run("PASSED")], End.FINISHED, "PASSED", id="404 and failures"),
-        pytest.param([REFUSED, _run("PASSED")], End.FINISHED, "PASSED", id="key rotated"),
         pytest.param(
-            [REFUSED, LOST, REFUSED, _run("PASSED")], End.FINISHED, "PASSED", id="401, failure, 401"
+            [GONE, _run("RUNNING"), GONE, _run("PASSED")], WatchEnd.FINISHED, "PASSED", id="404 not confirmed"
+        ),
+        pytest.param(
+            [GONE, LOST, GONE, LOST, _run("PASSED")], WatchEnd.FINISHED, "PASSED", id="404 and failures"
+        ),
+        pytest.param([REFUSED, _run("PASSED")], WatchEnd.FINISHED, "PASSED", id="key rotated"),
+        pytest.param(
+            [REFUSED, LOST, REFUSED, _run("PASSED")], WatchEnd.FINISHED, "PASSED", id="401, failure, 401"
         ),
     ],
 )
@@ -95,7 +102,7 @@ def test_passing_trouble_does_not_end_the_watching(replies, end, status):
     assert (watched.end, watched.run.status, watched.cancellation) == (end, status, None)
 
 
-@pytest.mark.parametrize(("error", "end"), [(GONE, End.NOT_FOUND), (REFUSED, End.DENIED)])
+@pytest.mark.parametrize(("error", "end"), [(GONE, WatchEnd.NOT_FOUND), (REFUSED, WatchEnd.DENIED)])
 def test_what_a_second_look_confirms_ends_it_and_cancels(error, end):
     """404 and 401 are believed when seen twice in a row; the run is cancelled as far as possible."""
     steps, watched = _supervise([_run("RUNNING"), error, error, ("r1",)])
@@ -116,14 +123,14 @@ def test_a_refused_key_reconnects_after_a_pause():
     ("replies", "end"),
     [
         pytest.param([_run("RUNNING")], None, id="live"),
-        pytest.param([_run("FAILED")], End.FINISHED, id="over"),
+        pytest.param([_run("FAILED")], WatchEnd.FINISHED, id="over"),
         pytest.param([LOST], None, id="fails in passing"),
         pytest.param([GONE, _run("RUNNING")], None, id="404, then live"),
-        pytest.param([GONE, _run("PASSED")], End.FINISHED, id="404, then over"),
+        pytest.param([GONE, _run("PASSED")], WatchEnd.FINISHED, id="404, then over"),
         pytest.param([GONE, LOST], None, id="404, then a failure"),
         pytest.param([GONE, REFUSED], None, id="404, then 401"),
-        pytest.param([GONE, GONE], End.NOT_FOUND, id="404 twice"),
-        pytest.param([REFUSED, REFUSED], End.DENIED, id="401 twice"),
+        pytest.param([GONE, GONE], WatchEnd.NOT_FOUND, id="404 twice"),
+        pytest.param([REFUSED, REFUSED], WatchEnd.DENIED, id="401 twice"),
     ],
 )
 def test_a_glance_believes_a_refusal_when_seen_twice(replies, end):
@@ -142,21 +149,21 @@ def test_the_deadline_brings_a_last_look_and_then_a_cancellation(monkeypatch):
 
     assert sum(step for step in steps if isinstance(step, float)) == pytest.approx(5.0)
     assert [step for step in steps if not isinstance(step, float)] == ["r1"] * 4 + ["cancel"]
-    assert (watched.end, watched.cancellation.outcome) == (End.TIMED_OUT, CancelOutcome.CANCELLED)
+    assert (watched.end, watched.cancellation.outcome) == (WatchEnd.TIMED_OUT, CancelOutcome.CANCELLED)
 
 
 def test_a_deadline_that_has_passed_still_brings_one_look():
     """After a long outage of the triggerer the run may have passed meanwhile."""
     steps, watched = _supervise([_run("PASSED")], deadline=-100.0)
 
-    assert (steps, watched.end) == (["r1"], End.FINISHED)
+    assert (steps, watched.end) == (["r1"], WatchEnd.FINISHED)
 
 
 def test_without_cancelling_the_run_is_left_alone():
     """cancel=False only watches."""
     steps, watched = _supervise([_run("RUNNING")], deadline=0.0, cancel=False)
 
-    assert (steps, watched.end, watched.cancellation) == (["r1"], End.TIMED_OUT, None)
+    assert (steps, watched.end, watched.cancellation) == (["r1"], WatchEnd.TIMED_OUT, None)
 
 
 def test_a_run_found_over_while_it_was_to_be_cancelled_counts_as_watched():
@@ -165,14 +172,14 @@ def test_a_run_found_over_while_it_was_to_be_cancelled_counts_as_watched():
 
     _, watched = _supervise(replies, deadline=0.0)
 
-    assert (watched.end, watched.run.is_passed, watched.run.test_results) == (End.FINISHED, True, ())
+    assert (watched.end, watched.run.is_passed, watched.run.test_results) == (WatchEnd.FINISHED, True, ())
 
 
 def test_results_that_cannot_be_read_do_not_hide_the_verdict():
     """If only the status could be read, the status decides."""
     _, watched = _supervise([LOST, BAD_REQUEST, _run("PASSED"), LOST], deadline=0.0)
 
-    assert (watched.end, watched.run.is_passed) == (End.FINISHED, True)
+    assert (watched.end, watched.run.is_passed) == (WatchEnd.FINISHED, True)
 
 
 def test_the_apis_wish_to_wait_is_honoured():

@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from airflow_provider_stably.api import protocol
 from airflow_provider_stably.best_effort import best_effort
 from airflow_provider_stably.cancellation import OVER, CancelOutcome, cancellation
-from airflow_provider_stably.conclusion import NOT_RETRYABLE, Conclusion
+from airflow_provider_stably.conclusion import NOT_RETRYABLE, WatchResult
 from airflow_provider_stably.conversation import conduct
 from airflow_provider_stably.deadline import deferral_timeout, deferred_deadline
 from airflow_provider_stably.exceptions import (
@@ -95,7 +95,7 @@ class RunTests:
     def complete(self, event: object) -> dict[str, Any]:
         """Take up the trigger's event; see the operator."""
         try:
-            conclusion = Conclusion.from_json(event)
+            conclusion = WatchResult.from_json(event)
         except (ValueError, TypeError) as error:
             self.cancel_pushed_run()
             raise AirflowFailException(f"The trigger's event cannot be read: {error}") from error
@@ -293,7 +293,7 @@ class RunTests:
             timeout=deferral_timeout(deadline),
         )
 
-    def _watch(self, run: RunReference, started_at: float) -> Conclusion:
+    def _watch(self, run: RunReference, started_at: float) -> WatchResult:
         supervising = supervision(
             run,
             started_at=started_at,
@@ -301,16 +301,16 @@ class RunTests:
             poll_interval=self._operator.poll_interval,
             cancel=self._operator.cancel_on_kill,
         )
-        return Conclusion.of(run, conduct(supervising, self._client, reconnect=self._reconnect))
+        return WatchResult.of(run, conduct(supervising, self._client, reconnect=self._reconnect))
 
-    def _conclude(self, conclusion: Conclusion, ledger: StartLedger) -> dict[str, Any]:
+    def _conclude(self, conclusion: WatchResult, ledger: StartLedger) -> dict[str, Any]:
         if conclusion.is_over:
             ledger.forget()
         error = conclusion.error()
         if error is None:
-            self.log.info("%s", conclusion.run.whole_story)
+            self.log.info("%s", conclusion.run.report)
             return conclusion.run.return_value()
-        self.log.error("%s", conclusion.run.whole_story)
+        self.log.error("%s", conclusion.run.report)
         if isinstance(error, NOT_RETRYABLE) and not self._is_killed:
             raise AirflowFailException(str(error)) from error
         raise error

@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSen
 from airflow_provider_stably import watching
 from airflow_provider_stably.api.protocol import check_id
 from airflow_provider_stably.best_effort import best_effort
-from airflow_provider_stably.conclusion import Conclusion
+from airflow_provider_stably.conclusion import WatchResult
 from airflow_provider_stably.conversation import conduct
 from airflow_provider_stably.deadline import deferral_timeout, deferred_deadline
 from airflow_provider_stably.exceptions import StablyConfigError, StablyRunTimeoutError
@@ -75,12 +75,12 @@ class WatchRun:
             raise AirflowFailException(str(error)) from error
         if watched is None:
             return PokeReturnValue(is_done=False)
-        return PokeReturnValue(is_done=True, xcom_value=self._conclude(Conclusion.of(run, watched)))
+        return PokeReturnValue(is_done=True, xcom_value=self._conclude(WatchResult.of(run, watched)))
 
     def complete(self, event: object) -> dict[str, Any]:
         """Take up the trigger's event; see the sensor."""
         try:
-            conclusion = Conclusion.from_json(event)
+            conclusion = WatchResult.from_json(event)
         except (ValueError, TypeError) as error:
             raise AirflowFailException(f"The trigger's event cannot be read: {error}") from error
         return self._conclude(conclusion)
@@ -113,9 +113,9 @@ class WatchRun:
             return client
         return self._hook.client
 
-    def _conclude(self, conclusion: Conclusion) -> dict[str, Any]:
+    def _conclude(self, conclusion: WatchResult) -> dict[str, Any]:
         error = conclusion.error()
-        self._sensor.log.info("%s", conclusion.run.whole_story)
+        self._sensor.log.info("%s", conclusion.run.report)
         if error is None:
             return conclusion.run.return_value()
         if isinstance(error, StablyRunTimeoutError):

@@ -14,7 +14,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_stably.awaiting import is_awaited
 from airflow_provider_stably.best_effort import best_effort
 from airflow_provider_stably.cancellation import cancellation
-from airflow_provider_stably.conclusion import Conclusion
+from airflow_provider_stably.conclusion import WatchResult
 from airflow_provider_stably.conversation import aconduct
 from airflow_provider_stably.exceptions import StablyConfigError
 from airflow_provider_stably.hooks.stably import StablyHook
@@ -40,7 +40,7 @@ _going_on: set[asyncio.Future[Any]] = set()
 class StablyRunTrigger(BaseTrigger):
     """Watch a run until it is over or the deadline has passed, then fire one event.
 
-    The event is a :class:`~airflow_provider_stably.conclusion.Conclusion` as JSON: ``end`` (``finished``,
+    The event is a :class:`~airflow_provider_stably.conclusion.WatchResult` as JSON: ``end`` (``finished``,
     ``timed_out``, ``denied``, ``not_found``), ``run`` (the run's summary), ``detail`` and ``cancellation``.
 
     :param run_id: The run.
@@ -103,7 +103,7 @@ class StablyRunTrigger(BaseTrigger):
         """Cancel the run when a user marks or clears the deferred task (Airflow 3.3 and later)."""
         await _seen_through(self._cancel_if_abandoned(in_doubt=True))
 
-    async def _watch(self) -> Conclusion:
+    async def _watch(self) -> WatchResult:
         reference = RunReference(self.run_id, self.project_id)
         async with AsyncExitStack() as clients:
             connect = partial(self._connect, clients)
@@ -118,7 +118,7 @@ class StablyRunTrigger(BaseTrigger):
                 await connect(),
                 reconnect=connect,
             )
-        return Conclusion.of(reference, watched)
+        return WatchResult.of(reference, watched)
 
     async def _cancel_if_abandoned(self, *, in_doubt: bool) -> None:
         """Cancel the run if its task no longer waits for it.
