@@ -10,15 +10,15 @@ from airflow_provider_stably.asking import ask
 from airflow_provider_stably.run_reference import STABLY_RUN_KEY
 
 
-async def is_awaited(ti: Any, run_id: str) -> bool:
+async def is_still_deferred(ti: Any, run_id: str) -> bool:
     """Tell whether a task instance is deferred, and for this very run.
 
     :param ti: The trigger's ``task_instance``.
     """
-    return await ask(_is_awaited, ti, run_id)
+    return await ask(_is_still_deferred, ti, run_id)
 
 
-def _is_awaited(ti: Any, run_id: str) -> bool:
+def _is_still_deferred(ti: Any, run_id: str) -> bool:
     if _state(ti) != TaskInstanceState.DEFERRED:
         return False
     pushed = XCom.get_value(ti_key=ti.key, key=STABLY_RUN_KEY)

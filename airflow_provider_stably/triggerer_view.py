@@ -10,7 +10,7 @@ from airflow_provider_stably.asking import ask
 from airflow_provider_stably.run_reference import STABLY_RUN_KEY, RunReference
 
 
-async def runs_seen_by_triggerer(dag_id: str, dag_run_id: str, name: str) -> list[RunReference]:
+async def runs_started_by(dag_id: str, dag_run_id: str, name: str) -> list[RunReference]:
     """Return the runs that a task or task group has started, mapped ones included (Airflow 3.1 and later).
 
     :param name: The task or task group, with its task groups' prefix.

@@ -8,7 +8,7 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from airflow_provider_stably import awaiting
-from airflow_provider_stably.awaiting import is_awaited
+from airflow_provider_stably.awaiting import is_still_deferred
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ async def test_a_deferred_task_waits_for_the_run_in_its_xcom(ti, airflow_knows, 
     """Only a task that is deferred, and for this very run, still waits for it."""
     airflow_knows(state, pushed)
 
-    awaited = await is_awaited(ti, "run-1")
+    awaited = await is_still_deferred(ti, "run-1")
 
     assert awaited is expected
 
@@ -56,10 +56,10 @@ async def test_airflow_is_asked_on_the_loop_of_the_trigger(ti, monkeypatch):
         asked_on.append(asyncio.get_running_loop())
         return True
 
-    question = create_autospec(awaiting._is_awaited, side_effect=lambda *_: async_to_sync(ask)())
-    monkeypatch.setattr(awaiting, "_is_awaited", question)
+    question = create_autospec(awaiting._is_still_deferred, side_effect=lambda *_: async_to_sync(ask)())
+    monkeypatch.setattr(awaiting, "_is_still_deferred", question)
 
-    awaited = await is_awaited(ti, "run-1")
+    awaited = await is_still_deferred(ti, "run-1")
 
     assert awaited
     assert asked_on == [asyncio.get_running_loop()]

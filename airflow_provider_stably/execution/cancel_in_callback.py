@@ -15,7 +15,7 @@ from airflow_provider_stably.own_run import saw_the_end
 from airflow_provider_stably.pushed_runs import run_of_this_try, runs_of_tasks
 from airflow_provider_stably.run_ids import is_missing, read_run_ids
 from airflow_provider_stably.run_reference import RunReference
-from airflow_provider_stably.triggerer_view import runs_seen_by_triggerer
+from airflow_provider_stably.triggerer_view import runs_started_by
 from airflow_provider_stably.unsupervised import able_to_read
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class CancelInCallback:
         """Do the same on the event loop of a triggerer."""
         with best_effort(_FAILURE):
             by_id = self._notifier.run_ids is not None
-            runs = await ask(self._named_runs) if by_id else await self._runs_seen_by_triggerer()
+            runs = await ask(self._named_runs) if by_id else await self._runs_started_by()
             if self._are_any(runs):
                 await acancel_in_time(runs, stably_conn_id=self._notifier.stably_conn_id)
 
@@ -108,14 +108,14 @@ class CancelInCallback:
         own = None if saw_the_end(self._context) else run_of_this_try(self._context["ti"])
         return [own] if own else []
 
-    async def _runs_seen_by_triggerer(self) -> list[RunReference]:
+    async def _runs_started_by(self) -> list[RunReference]:
         if self._notifier.task_ids is None:
             raise ValueError("name task_ids or run_ids: a deadline's callback belongs to no task")
         dag_run: Any = self._context["dag_run"]
         runs: list[RunReference] = []
         for name in self._notifier.task_ids:
             with best_effort(_failure(name)):
-                runs += await runs_seen_by_triggerer(dag_run["dag_id"], dag_run["dag_run_id"], name)
+                runs += await runs_started_by(dag_run["dag_id"], dag_run["dag_run_id"], name)
         return runs
 
     def _render(self, value: Any) -> Any:

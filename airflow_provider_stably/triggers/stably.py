@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_stably.awaiting import is_awaited
+from airflow_provider_stably.awaiting import is_still_deferred
 from airflow_provider_stably.best_effort import best_effort
 from airflow_provider_stably.cancellation import cancellation
 from airflow_provider_stably.conclusion import WatchResult
@@ -131,7 +131,7 @@ class StablyRunTrigger(BaseTrigger):
             return
         is_abandoned = in_doubt
         with best_effort(f"Cannot tell whether run {self.run_id} is still awaited"):
-            is_abandoned = not await is_awaited(self.task_instance, self.run_id)
+            is_abandoned = not await is_still_deferred(self.task_instance, self.run_id)
         if not is_abandoned:
             return
         run = RunReference(self.run_id, self.project_id)

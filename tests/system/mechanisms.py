@@ -126,7 +126,7 @@ MECHANISMS = {
     ),
     "awaited": Mechanism(
         "that the trigger looks whether its task still waits",
-        ("awaiting", "is_awaited"),
+        ("awaiting", "is_still_deferred"),
         _returns(False),
         becomes="NOT AS DOCUMENTED",
         deferrable=("triggerer stalls, another takes over",),

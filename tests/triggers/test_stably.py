@@ -7,7 +7,7 @@ from unittest.mock import create_autospec
 
 import pytest
 
-from airflow_provider_stably.awaiting import is_awaited
+from airflow_provider_stably.awaiting import is_still_deferred
 from airflow_provider_stably.exceptions import StablyConfigError
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.testing import Fault
@@ -36,7 +36,7 @@ def says(monkeypatch):
 
     def say(answer):
         effect = {"side_effect": answer} if isinstance(answer, Exception) else {"return_value": answer}
-        monkeypatch.setattr(stably, "is_awaited", create_autospec(is_awaited, **effect))
+        monkeypatch.setattr(stably, "is_still_deferred", create_autospec(is_still_deferred, **effect))
 
     return say
 
@@ -142,7 +142,7 @@ async def test_cancelling_goes_on_although_airflow_cancels_the_trigger_again(
         await answer.wait()
         return False
 
-    monkeypatch.setattr(stably, "is_awaited", slowly)
+    monkeypatch.setattr(stably, "is_still_deferred", slowly)
     monkeypatch.setattr(stably, "HAS_ON_KILL", has_on_kill)
     if has_on_kill:
         ending = asyncio.create_task(trigger.on_kill())
