@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow_provider_stably.best_effort import best_effort
 from airflow_provider_stably.run_reference import STABLY_RUN_KEY, RunReference
-from airflow_provider_stably.unsupervised import is_xcom_answered
+from airflow_provider_stably.unsupervised import can_pull_xcoms
 
 log = logging.getLogger(__name__)
 
@@ -149,6 +149,6 @@ def _pushed(ti: Any) -> Mapping[str, Any] | None:
 
 
 def _pull(ti: Any, task_id: str, **which: int) -> Any:
-    if not is_xcom_answered():
+    if not can_pull_xcoms():
         raise RuntimeError("The dag processor of Airflow 3.0 cannot read XComs")
     return ti.xcom_pull(task_ids=task_id, key=STABLY_RUN_KEY, **which)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-def able_to_read(context: Context) -> Context:
+def with_readable_xcoms(context: Context) -> Context:
     """Return the context itself, or within ``dag.test()`` one whose task instance reads the database.
 
     There Airflow 3 makes a DAG's callback without a supervisor.
@@ -28,7 +28,7 @@ def able_to_read(context: Context) -> Context:
     return cast("Context", {**context, "ti": ti, "task_instance": ti})
 
 
-def is_xcom_answered() -> bool:
+def can_pull_xcoms() -> bool:
     """Whether this process gets an answer if it asks for an XCom. Delete with Airflow 3.0.
 
     The dag processor of 3.0 does not understand the question: it lets the callback wait until the time for

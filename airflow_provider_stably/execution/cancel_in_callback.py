@@ -16,7 +16,7 @@ from airflow_provider_stably.pushed_runs import run_of_this_try, runs_of_tasks
 from airflow_provider_stably.run_ids import is_missing, read_run_ids
 from airflow_provider_stably.run_reference import RunReference
 from airflow_provider_stably.triggerer_view import runs_started_by
-from airflow_provider_stably.unsupervised import able_to_read
+from airflow_provider_stably.unsupervised import with_readable_xcoms
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -48,7 +48,7 @@ class CancelInCallback:
         """Cancel the runs; see the notifier."""
         with best_effort(_FAILURE):
             if self._is_dag_level:
-                self._context = able_to_read(self._context)
+                self._context = with_readable_xcoms(self._context)
             runs = self._named_runs() if self._notifier.run_ids is not None else self._pushed_runs()
             if self._are_any(runs):
                 cancel_in_time(runs, stably_conn_id=self._notifier.stably_conn_id)
