@@ -8,7 +8,7 @@ from typing import Any
 from airflow_provider_stably.exceptions import StablyRunCancelledError, StablyRunFailedError
 
 
-def cancel_own_run(context: Mapping[str, Any]) -> None:
+def cancel_run_on_failure(context: Mapping[str, Any]) -> None:
     """Cancel the run of a task that failed, unless it saw the run end. Never raises.
 
     Runs in the task's process, or in the dag processor if the whole worker was lost. May run twice and late.
@@ -19,13 +19,13 @@ def cancel_own_run(context: Mapping[str, Any]) -> None:
 
     task_id = getattr(context.get("ti"), "task_id", None)
     with best_effort(f"The run of task {task_id} could not be cancelled"):
-        if saw_the_end(context):
+        if run_has_ended(context):
             return
         if run := own_run_to_cancel(context["ti"]):
             cancel_in_time([run])
 
 
-def saw_the_end(context: Mapping[str, Any]) -> bool:
+def run_has_ended(context: Mapping[str, Any]) -> bool:
     """Whether a task failed because it saw its run end."""
     ended = (StablyRunFailedError, StablyRunCancelledError)
     exception = context.get("exception")

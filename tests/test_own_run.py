@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, create_model
 
 from airflow_provider_stably.exceptions import StablyRunCancelledError, StablyRunFailedError
 from airflow_provider_stably.operators.stably import LAST_RESORTS, StablyRunTestsOperator
-from airflow_provider_stably.own_run import cancel_own_run
+from airflow_provider_stably.own_run import cancel_run_on_failure
 from airflow_provider_stably.testing import Fault
 from airflow_provider_stably.triggers.stably import HAS_ON_KILL
 from tests.constants import PROJECT
@@ -33,8 +33,8 @@ def test_the_failure_callback_cancels_once(emulator, context):
     """Called twice, as Airflow does after losing a worker, it cancels once and never raises."""
     _started(emulator, context)
 
-    cancel_own_run(context)
-    cancel_own_run(context)
+    cancel_run_on_failure(context)
+    cancel_run_on_failure(context)
 
     assert emulator.live_runs() == []
     assert len(emulator.requests("cancel")) == 2
@@ -54,7 +54,7 @@ def test_a_supervisor_that_does_not_know_xcoms_is_not_asked(emulator, context, m
     for knows in (False, True):
         supervisor = SimpleNamespace(body_decoder=decoders[knows])
         monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
-        cancel_own_run(context)
+        cancel_run_on_failure(context)
 
         assert context["ti"].xcom_pull.called is knows
 
@@ -63,7 +63,7 @@ def test_the_callback_leaves_another_tries_run_alone(emulator, context):
     """A callback that is delivered after the new try has started does not cancel its run."""
     run_id = _started(emulator, context, try_number=2)
 
-    cancel_own_run(context)
+    cancel_run_on_failure(context)
 
     assert emulator.live_runs() == [run_id]
 
@@ -79,7 +79,7 @@ def test_the_callback_makes_no_request_if_the_task_saw_the_end(emulator, context
         outer.__cause__ = error
         error = outer
 
-    cancel_own_run({**context, "exception": error})
+    cancel_run_on_failure({**context, "exception": error})
 
     assert emulator.requests() == []
 
@@ -89,14 +89,14 @@ def test_the_callback_never_raises(emulator, context, xcom):
     """No XCom, or one that is not ours, is nothing to cancel."""
     context["xcom"]["stably_run"] = xcom
 
-    cancel_own_run(context)
+    cancel_run_on_failure(context)
 
     assert emulator.requests() == []
 
 
 def test_the_callback_without_a_task_instance_does_not_raise(emulator, caplog):
     """A context that lacks what Airflow promises is told of, and nothing else."""
-    cancel_own_run({})
+    cancel_run_on_failure({})
 
     assert emulator.requests() == []
     assert "could not be cancelled" in caplog.text
@@ -107,7 +107,7 @@ def test_the_callback_gives_up_on_a_dead_api(emulator, context):
     _started(emulator, context)
     emulator.inject(Fault(status=500), times=math.inf)
 
-    cancel_own_run(context)
+    cancel_run_on_failure(context)
 
     assert len(emulator.requests()) <= 10
 
@@ -117,7 +117,7 @@ def test_the_callback_leaves_alone_what_is_to_be_left_alone(emulator, context):
     run_id = _started(emulator, context)
     context["xcom"]["stably_run"]["cancel_on_kill"] = False
 
-    cancel_own_run(context)
+    cancel_run_on_failure(context)
 
     assert emulator.live_runs() == [run_id]
 
@@ -133,11 +133,11 @@ def test_a_retry_callback_is_there_where_a_retry_cannot_take_a_run_up():
 
 @pytest.mark.parametrize("name", LAST_RESORTS)
 @pytest.mark.parametrize(
-    "given", [None, _mine, [_mine], [_mine, cancel_own_run]], ids=["none", "one", "list", "ours"]
+    "given", [None, _mine, [_mine], [_mine, cancel_run_on_failure]], ids=["none", "one", "list", "ours"]
 )
 def test_the_callback_stands_beside_the_users_own(name, given):
     """Plain and mapped, from arguments and from default_args, theirs stay and ours comes once."""
-    expected = [cancel_own_run] if given is None else [_mine, cancel_own_run]
+    expected = [cancel_run_on_failure] if given is None else [_mine, cancel_run_on_failure]
     arguments = {} if given is None else {name: given}
 
     with DAG("direct"):

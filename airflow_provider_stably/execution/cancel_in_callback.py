@@ -11,7 +11,7 @@ from airflow_provider_stably.asking import ask
 from airflow_provider_stably.best_effort import best_effort
 from airflow_provider_stably.callback_cancelling import acancel_in_time, cancel_in_time
 from airflow_provider_stably.hooks.stably import StablyHook
-from airflow_provider_stably.own_run import saw_the_end
+from airflow_provider_stably.own_run import run_has_ended
 from airflow_provider_stably.pushed_runs import run_of_this_try, runs_of_tasks
 from airflow_provider_stably.run_ids import is_missing, read_run_ids
 from airflow_provider_stably.run_reference import RunReference
@@ -105,7 +105,7 @@ class CancelInCallback:
     def _own_run(self) -> list[RunReference]:
         if self._is_dag_level:
             raise ValueError("name task_ids or run_ids: a DAG's callback belongs to no task")
-        own = None if saw_the_end(self._context) else run_of_this_try(self._context["ti"])
+        own = None if run_has_ended(self._context) else run_of_this_try(self._context["ti"])
         return [own] if own else []
 
     async def _runs_started_by(self) -> list[RunReference]:

@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import StablyRunLink
-from airflow_provider_stably.own_run import cancel_own_run
+from airflow_provider_stably.own_run import cancel_run_on_failure
 from airflow_provider_stably.seconds import seconds
 from airflow_provider_stably.task_ids import read_task_ids
 
@@ -242,4 +242,4 @@ up, and a retry callback would cancel it."""
 def _beside(callbacks: Any) -> list[Any]:
     """Put our callback beside the user's own, once."""
     given = callbacks if isinstance(callbacks, list | tuple) else [callbacks] if callbacks else []
-    return [*given, *([] if cancel_own_run in given else [cancel_own_run])]
+    return [*given, *([] if cancel_run_on_failure in given else [cancel_run_on_failure])]

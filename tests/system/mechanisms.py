@@ -155,7 +155,7 @@ MECHANISMS = {
     ),
     "callback": Mechanism(
         "the failure callback that the operator attaches to itself",
-        ("own_run", "cancel_own_run"),
+        ("own_run", "cancel_run_on_failure"),
         _returns(None),
         becomes="LEAK",
         sync=("whole worker killed, no retry left", "whole worker killed, mapped task, no retry left"),
