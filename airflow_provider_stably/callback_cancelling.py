@@ -32,7 +32,7 @@ SECONDS_TO_END = 1.0
 """For the loop to say what was not settled and to close its connections, after the budget."""
 
 
-def cancel_in_time(
+def cancel_within_budget(
     runs: Iterable[RunReference], *, stably_conn_id: str = StablyHook.default_conn_name
 ) -> None:
     """Cancel runs, each with the connection that it was started with, and log what became of each.
@@ -46,7 +46,7 @@ def cancel_in_time(
     _leave_after_budget(_cancel_within_budget(clients))
 
 
-async def acancel_in_time(runs: Iterable[RunReference], *, stably_conn_id: str) -> None:
+async def acancel_within_budget(runs: Iterable[RunReference], *, stably_conn_id: str) -> None:
     """Do the same on this event loop."""
     clients: list[tuple[AsyncStablyClient, list[RunReference]]] = []
     for hook, its_runs in _by_connection(runs, stably_conn_id):

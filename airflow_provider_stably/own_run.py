@@ -14,7 +14,7 @@ def cancel_run_on_failure(context: Mapping[str, Any]) -> None:
     Runs in the task's process, or in the dag processor if the whole worker was lost. May run twice and late.
     """
     from airflow_provider_stably.best_effort import best_effort
-    from airflow_provider_stably.callback_cancelling import cancel_in_time
+    from airflow_provider_stably.callback_cancelling import cancel_within_budget
     from airflow_provider_stably.pushed_runs import own_run_to_cancel
 
     task_id = getattr(context.get("ti"), "task_id", None)
@@ -22,7 +22,7 @@ def cancel_run_on_failure(context: Mapping[str, Any]) -> None:
         if run_has_ended(context):
             return
         if run := own_run_to_cancel(context["ti"]):
-            cancel_in_time([run])
+            cancel_within_budget([run])
 
 
 def run_has_ended(context: Mapping[str, Any]) -> bool:

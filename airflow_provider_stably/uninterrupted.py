@@ -12,7 +12,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def see_through(work: Callable[[], T], *, when_interrupted: Callable[[], None]) -> T:
+def finish_despite_interrupt(work: Callable[[], T], *, when_interrupted: Callable[[], None]) -> T:
     """Do work in a thread and return what comes of it; an interruption goes on once the work has ended.
 
     Interruptions - an execution_timeout and, on Airflow 2.11, a kill - are raised in the main thread wherever

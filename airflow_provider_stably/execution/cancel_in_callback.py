@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_stably.api.protocol import check_id
 from airflow_provider_stably.asking import ask
 from airflow_provider_stably.best_effort import best_effort
-from airflow_provider_stably.callback_cancelling import acancel_in_time, cancel_in_time
+from airflow_provider_stably.callback_cancelling import acancel_within_budget, cancel_within_budget
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.own_run import run_has_ended
 from airflow_provider_stably.pushed_runs import run_of_this_try, runs_of_tasks
@@ -51,7 +51,7 @@ class CancelInCallback:
                 self._context = with_readable_xcoms(self._context)
             runs = self._named_runs() if self._notifier.run_ids is not None else self._pushed_runs()
             if self._are_any(runs):
-                cancel_in_time(runs, stably_conn_id=self._notifier.stably_conn_id)
+                cancel_within_budget(runs, stably_conn_id=self._notifier.stably_conn_id)
 
     async def async_notify(self) -> None:
         """Do the same on the event loop of a triggerer."""
@@ -59,7 +59,7 @@ class CancelInCallback:
             by_id = self._notifier.run_ids is not None
             runs = await ask(self._named_runs) if by_id else await self._runs_started_by()
             if self._are_any(runs):
-                await acancel_in_time(runs, stably_conn_id=self._notifier.stably_conn_id)
+                await acancel_within_budget(runs, stably_conn_id=self._notifier.stably_conn_id)
 
     @property
     def _is_dag_level(self) -> bool:

@@ -30,7 +30,7 @@ from airflow_provider_stably.run_summary import RunSummary
 from airflow_provider_stably.start_arguments import env_overrides_as_text, optional_text
 from airflow_provider_stably.start_record import StartLedger, Unfinished
 from airflow_provider_stably.triggers.stably import StablyRunTrigger
-from airflow_provider_stably.uninterrupted import see_through
+from airflow_provider_stably.uninterrupted import finish_despite_interrupt
 from airflow_provider_stably.watching import supervision
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ class RunTests:
             self.log.info("Run %s started in project %s; see %s", run.run_id, run.project_id, run.run_url)
             return run
 
-        return see_through(send, when_interrupted=self._send_no_more)
+        return finish_despite_interrupt(send, when_interrupted=self._send_no_more)
 
     def _send_no_more(self) -> None:
         self._is_killed = True

@@ -12,7 +12,7 @@ import pytest
 
 from airflow_provider_stably.start_record import START_RECORD_KEY
 from airflow_provider_stably.testing import Fault
-from airflow_provider_stably.uninterrupted import see_through
+from airflow_provider_stably.uninterrupted import finish_despite_interrupt
 from tests.interruption import Interrupted, interrupt_at, interrupt_when
 from tests.operators.run_operator import run_operator, wait_for
 
@@ -51,7 +51,7 @@ def test_an_interruption_right_after_the_answer_does_not_wait_for_another(monkey
 
     def wait():
         try:
-            see_through(lambda: "done", when_interrupted=lambda: None)
+            finish_despite_interrupt(lambda: "done", when_interrupted=lambda: None)
         except Interrupted as interruption:
             raised.append(interruption)
 
@@ -105,7 +105,7 @@ def test_an_interruption_at_any_line_of_the_start_does_not_lose_the_run(emulator
     emulator.inject(Fault(delay=0.02), call="start", times=math.inf)
     lost = []
     for number in itertools.count(1):
-        with suppress(Interrupted), interrupt_at(number, see_through) as struck:
+        with suppress(Interrupted), interrupt_at(number, finish_despite_interrupt) as struck:
             run_operator(wait_for_completion=False).execute(context)
         if not struck.is_set():
             break
