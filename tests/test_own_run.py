@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import DAG, AirflowFailException
 from pydantic import TypeAdapter, create_model
 
 from airflow_provider_stably.exceptions import StablyRunCancelledError, StablyRunFailedError
-from airflow_provider_stably.operators.stably import LAST_RESORTS, StablyRunTestsOperator
+from airflow_provider_stably.operators.stably import OWN_CALLBACKS, StablyRunTestsOperator
 from airflow_provider_stably.own_run import cancel_run_on_failure
 from airflow_provider_stably.testing import Fault
 from airflow_provider_stably.triggers.stably import HAS_ON_KILL
@@ -128,10 +128,10 @@ def _mine(context):
 
 def test_a_retry_callback_is_there_where_a_retry_cannot_take_a_run_up():
     """Airflow 3.3 brought the task state store and the triggers' on_kill together."""
-    assert ("on_retry_callback" in LAST_RESORTS) is not HAS_ON_KILL
+    assert ("on_retry_callback" in OWN_CALLBACKS) is not HAS_ON_KILL
 
 
-@pytest.mark.parametrize("name", LAST_RESORTS)
+@pytest.mark.parametrize("name", OWN_CALLBACKS)
 @pytest.mark.parametrize(
     "given", [None, _mine, [_mine], [_mine, cancel_run_on_failure]], ids=["none", "one", "list", "ours"]
 )

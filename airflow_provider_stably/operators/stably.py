@@ -169,16 +169,16 @@ class StablyRunTestsOperator(BaseOperator):
         self._execution: RunTests | None = None
         self._is_killed = False
         if cancel_on_kill:
-            for name in LAST_RESORTS:
-                setattr(self, name, _beside(getattr(self, name)))
+            for name in OWN_CALLBACKS:
+                setattr(self, name, with_own_callback(getattr(self, name)))
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
         """Map the operator; callbacks that a constructor adds do not exist for mapped tasks."""
         mapped = super().partial(**kwargs)
         if kwargs.get("cancel_on_kill", True):
-            for name in LAST_RESORTS:
-                mapped.kwargs[name] = _beside(mapped.kwargs.get(name))
+            for name in OWN_CALLBACKS:
+                mapped.kwargs[name] = with_own_callback(mapped.kwargs.get(name))
         return mapped
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -232,14 +232,14 @@ def _has_task_state_store() -> bool:
         return False
 
 
-LAST_RESORTS = (
+OWN_CALLBACKS = (
     ("on_failure_callback",) if _has_task_state_store() else ("on_failure_callback", "on_retry_callback")
 )
 """Callbacks that cancel the run if the whole worker was lost. With the task state store a retry takes the run
 up, and a retry callback would cancel it."""
 
 
-def _beside(callbacks: Any) -> list[Any]:
+def with_own_callback(callbacks: Any) -> list[Any]:
     """Put our callback beside the user's own, once."""
     given = callbacks if isinstance(callbacks, list | tuple) else [callbacks] if callbacks else []
     return [*given, *([] if cancel_run_on_failure in given else [cancel_run_on_failure])]
