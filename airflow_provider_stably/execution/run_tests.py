@@ -76,7 +76,7 @@ class RunTests:
         except TaskDeferred:
             raise  # the trigger watches from here; on_kill still can, until it does
         except BaseException:
-            self._cancel_own_run(ledger)
+            self._cancel_run_to_cancel(ledger)
             raise
         self._own_run = None  # over, or left to whoever waits later: a late on_kill is none of its business
         if conclusion is not None:
@@ -153,13 +153,13 @@ class RunTests:
         """Return the run of an earlier try that goes on, else a new one, and when it was started."""
         try:
             hook = self._connect()
-            return self._take_up(ledger) or self._start(hook, ledger)
+            return self._resume_or_cancel_earlier_run(ledger) or self._start(hook, ledger)
         except StablyError as error:
             if _is_final(error):
                 raise AirflowFailException(str(error)) from error
             raise
 
-    def _take_up(self, ledger: StartLedger) -> tuple[RunReference, float] | None:
+    def _resume_or_cancel_earlier_run(self, ledger: StartLedger) -> tuple[RunReference, float] | None:
         """Deal with a run that an earlier try started and nobody finished; return it if it is to go on."""
         record = ledger.read()
         if record is None:
@@ -315,7 +315,7 @@ class RunTests:
             raise AirflowFailException(str(error)) from error
         raise error
 
-    def _cancel_own_run(self, ledger: StartLedger) -> None:
+    def _cancel_run_to_cancel(self, ledger: StartLedger) -> None:
         """Cancel the run that this process watches, unless on_kill has already, and note what is known."""
         run = self._own_run
         if run is None:
@@ -335,7 +335,7 @@ class RunTests:
             self._own_run = own_run_to_cancel(self._context["ti"])
             if self._own_run is not None:
                 self._connect()
-                self._cancel_own_run(StartLedger(self._context))
+                self._cancel_run_to_cancel(StartLedger(self._context))
 
 
 def _is_final(error: StablyError) -> bool:

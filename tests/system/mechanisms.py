@@ -140,7 +140,7 @@ MECHANISMS = {
     ),
     "abandon": Mechanism(
         "that the task's process cancels the run that it stops watching",
-        ("execution.run_tests", "RunTests._cancel_own_run"),
+        ("execution.run_tests", "RunTests._cancel_run_to_cancel"),
         _returns(None),
         becomes="LEAK",
         sync=_GIVEN_UP,
