@@ -14,7 +14,7 @@ import aiohttp
 import tenacity
 
 from airflow_provider_stably.api import protocol
-from airflow_provider_stably.api.endpoint import Endpoint, trust_only
+from airflow_provider_stably.api.endpoint import Endpoint, tls_context_for
 from airflow_provider_stably.api.replay import replay_policy
 from airflow_provider_stably.exceptions import StablyError
 
@@ -160,7 +160,7 @@ async def _tls(endpoint: Endpoint) -> ssl.SSLContext | bool:
         return endpoint.effective_verify() is not False
     try:
         # Reading a CA bundle takes tens of milliseconds, too long for a loop that others wait on.
-        return await asyncio.to_thread(trust_only, bundle)
+        return await asyncio.to_thread(tls_context_for, bundle)
     except OSError as error:
         raise protocol.unusable_bundle(bundle, error) from error
 

@@ -16,7 +16,7 @@ from requests.auth import AuthBase
 from urllib3.exceptions import HTTPError, LocationValueError, NewConnectionError, SSLError
 
 from airflow_provider_stably.api import protocol
-from airflow_provider_stably.api.endpoint import Endpoint, trust_only
+from airflow_provider_stably.api.endpoint import Endpoint, tls_context_for
 from airflow_provider_stably.api.replay import replay_policy
 from airflow_provider_stably.exceptions import StablyError
 
@@ -144,7 +144,7 @@ class StablyClient:
         bundle = None if self._bundle_is_usable else self._endpoint.ca_bundle()
         if bundle is not None:
             try:
-                trust_only(bundle)
+                tls_context_for(bundle)
             except OSError as error:
                 raise protocol.unusable_bundle(bundle, error) from error
         self._bundle_is_usable = True

@@ -76,7 +76,7 @@ class Endpoint:
         return verify if isinstance(verify, str) and self.base_url.startswith("https:") else None
 
 
-def trust_only(bundle: str) -> ssl.SSLContext:
+def tls_context_for(bundle: str) -> ssl.SSLContext:
     """Read a CA bundle, a file or a folder, as a TLS context that trusts nothing else.
 
     :raises OSError: if it cannot be used; ``ssl.SSLError`` is one.

@@ -21,7 +21,7 @@ from urllib.parse import quote, urlsplit
 
 from airflow_provider_stably.api.endpoint import DASHBOARD_URL, Endpoint
 from airflow_provider_stably.api.models import Run
-from airflow_provider_stably.api.quotation import Quotation
+from airflow_provider_stably.api.redaction import Redactor
 from airflow_provider_stably.exceptions import (
     StablyAmbiguousStartError,
     StablyAuthError,
@@ -327,11 +327,11 @@ def _read_cancelled(answer: object) -> tuple[str, ...]:
 
 
 def _http_error(call: Call[Any], answer: Answer, endpoint: Endpoint, now: datetime) -> StablyHTTPError:
-    quotation = _quotation(call, endpoint)
-    status, detail = answer.status, quotation.of_body(answer.body)
+    redactor = _redactor(call, endpoint)
+    status, detail = answer.status, redactor.of_body(answer.body)
     message = f"{call} answered {status} {_phrase(status)} ({endpoint.label})"
     if 300 <= status <= 399:
-        message += f": a redirect to {_host(answer, quotation)}, refused because the key belongs to one host"
+        message += f": a redirect to {_host(answer, redactor)}, refused because the key belongs to one host"
     elif status in {401, 403}:
         message += f": the API key was refused; make or check keys at {DASHBOARD_URL}/settings?tab=api-key"
     if detail:
@@ -347,27 +347,27 @@ def _error_class(status: int) -> type[StablyHTTPError]:
 
 
 def _response_error(call: Call[Any], answer: Answer, endpoint: Endpoint, what: str) -> StablyResponseError:
-    quotation = _quotation(call, endpoint)
-    content_type = quotation.of(answer.headers.get("content-type", ""))
-    detail = quotation.of_body(answer.body)
+    redactor = _redactor(call, endpoint)
+    content_type = redactor.of(answer.headers.get("content-type", ""))
+    detail = redactor.of_body(answer.body)
     message = (
         f"{call} answered {answer.status} ({endpoint.label}), but the body "
-        f"({content_type or 'no content type'}) {quotation.of(what)}: {detail}"
+        f"({content_type or 'no content type'}) {redactor.of(what)}: {detail}"
     )
     return StablyResponseError(message, status=answer.status, content_type=content_type, detail=detail)
 
 
-def _quotation(call: Call[Any], endpoint: Endpoint) -> Quotation:
-    return Quotation.hiding(endpoint.api_key, *(call.body or {}).get("envOverrides", {}).values())
+def _redactor(call: Call[Any], endpoint: Endpoint) -> Redactor:
+    return Redactor.hiding(endpoint.api_key, *(call.body or {}).get("envOverrides", {}).values())
 
 
-def _host(answer: Answer, quotation: Quotation) -> str:
+def _host(answer: Answer, redactor: Redactor) -> str:
     """Return the host that a redirect leads to; the rest of the address may be secret."""
     try:
         host = urlsplit(answer.headers.get("location", "")).netloc.rpartition("@")[2]
     except ValueError:
         return "no valid address"
-    return quotation.of(host) or "the same host"
+    return redactor.of(host) or "the same host"
 
 
 def _phrase(status: int) -> str:

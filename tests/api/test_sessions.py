@@ -14,7 +14,7 @@ import requests
 from airflow_provider_stably.api import async_client, protocol
 from airflow_provider_stably.api.async_client import AsyncStablyClient
 from airflow_provider_stably.api.client import StablyClient
-from airflow_provider_stably.api.endpoint import trust_only
+from airflow_provider_stably.api.endpoint import tls_context_for
 from airflow_provider_stably.exceptions import (
     StablyAuthError,
     StablyNotFoundError,
@@ -127,8 +127,8 @@ async def test_clients_that_enter_at_once_share_too(emulator, endpoint, monkeypa
     monkeypatch.setattr(
         async_client, "_new_session", lambda *given: made.append(new_session(*given)) or made[-1]
     )
-    reads = create_autospec(trust_only, side_effect=trust_only)
-    monkeypatch.setattr(async_client, "trust_only", reads)
+    reads = create_autospec(tls_context_for, side_effect=tls_context_for)
+    monkeypatch.setattr(async_client, "tls_context_for", reads)
     bundled = replace(endpoint, base_url="https://stably.invalid", verify=certifi.where())
     all_inside = asyncio.Barrier(5)
 

@@ -10,7 +10,7 @@ from requests.utils import select_proxy
 
 from airflow_provider_stably.api import protocol
 from airflow_provider_stably.api.client import StablyClient
-from airflow_provider_stably.api.endpoint import Endpoint, trust_only
+from airflow_provider_stably.api.endpoint import Endpoint, tls_context_for
 from airflow_provider_stably.exceptions import (
     StablyError,
     StablyHTTPError,
@@ -221,6 +221,6 @@ async def test_a_certificate_is_verified_as_the_connection_says(
 
 def test_a_ca_folder_is_a_ca_bundle_too(tmp_path):
     """What requests takes as a path, aiohttp gets as well."""
-    context = trust_only(str(tmp_path))
+    context = tls_context_for(str(tmp_path))
 
     assert context.verify_mode is ssl.CERT_REQUIRED

@@ -25,7 +25,7 @@ _LONGEST_ESCAPE = 2 * (2 ** (_MAX_ESCAPES - 1) + len("ud83d"))
 
 
 @dataclass(frozen=True, slots=True)
-class Quotation:
+class Redactor:
     """Quotes answers to one call.
 
     :param secrets: What the server was sent in confidence, the longest first: one may be a part of another.
