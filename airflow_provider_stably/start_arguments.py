@@ -10,7 +10,7 @@ from airflow_provider_stably.run_ids import is_missing
 log = logging.getLogger(__name__)
 
 
-def optional_text(value: object, name: str) -> str | None:
+def text_or_none(value: object, name: str) -> str | None:
     """Return an argument as text; None for what is missing, a rendered ``'None'`` included.
 
     :param name: The argument's name, for the message.

@@ -1,6 +1,6 @@
 import pytest
 
-from airflow_provider_stably.start_arguments import env_overrides_as_text, optional_text
+from airflow_provider_stably.start_arguments import env_overrides_as_text, text_or_none
 
 
 @pytest.mark.parametrize(
@@ -9,14 +9,14 @@ from airflow_provider_stably.start_arguments import env_overrides_as_text, optio
 )
 def test_a_rendered_nothing_is_no_argument(value, text):
     """A template that renders to nothing does not run a branch called 'None'."""
-    assert optional_text(value, "branch") == text
+    assert text_or_none(value, "branch") == text
 
 
 @pytest.mark.parametrize("value", [["main"], ("main",), {"a": 1}, True, b"main"], ids=repr)
 def test_what_is_neither_text_nor_a_number_is_an_error(value):
     """A list that a template rendered natively does not run a branch called "['main']"."""
     with pytest.raises(ValueError, match=f"branch is neither text nor a number but {type(value).__name__}$"):
-        optional_text(value, "branch")
+        text_or_none(value, "branch")
 
 
 @pytest.mark.parametrize(

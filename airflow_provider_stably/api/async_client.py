@@ -66,7 +66,7 @@ class AsyncStablyClient:
         try:
             return await retrying(self.send_once, call)
         except StablyError as error:
-            meaning = protocol.final_error(call, error)
+            meaning = protocol.as_ambiguous_start(call, error)
             if meaning is error:
                 raise
             raise meaning from error

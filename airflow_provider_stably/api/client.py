@@ -117,7 +117,7 @@ class StablyClient:
         try:
             result: T = retrying(self.send_once, call)
         except StablyError as error:
-            meaning = protocol.final_error(call, error)
+            meaning = protocol.as_ambiguous_start(call, error)
             if meaning is error:
                 raise
             raise meaning from error

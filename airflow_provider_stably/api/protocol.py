@@ -260,7 +260,7 @@ def delay_before_replay(error: BaseException | None, attempt: int) -> float:
     return min(FIRST_DELAY_SECONDS * 2.0 ** (attempt - 1), MAX_DELAY_SECONDS) * random.uniform(0.5, 1)  # noqa: S311 - jitter, not a secret
 
 
-def final_error(call: Call[Any], error: StablyError) -> StablyError:
+def as_ambiguous_start(call: Call[Any], error: StablyError) -> StablyError:
     """Say what a call's last failure means: for a start, whether a run may exist that nobody tracks."""
     if call.replayable or _proves_not_accepted(error):
         return error

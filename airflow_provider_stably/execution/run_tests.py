@@ -27,7 +27,7 @@ from airflow_provider_stably.links.stably import RUN_URL_KEY, StablyRunLink
 from airflow_provider_stably.pushed_runs import has_run_of_another_try, own_run_to_cancel
 from airflow_provider_stably.run_reference import STABLY_RUN_KEY, RunReference
 from airflow_provider_stably.run_summary import RunSummary
-from airflow_provider_stably.start_arguments import env_overrides_as_text, optional_text
+from airflow_provider_stably.start_arguments import env_overrides_as_text, text_or_none
 from airflow_provider_stably.start_record import StartLedger, Unfinished
 from airflow_provider_stably.triggers.stably import StablyRunTrigger
 from airflow_provider_stably.uninterrupted import finish_despite_interrupt
@@ -216,9 +216,9 @@ class RunTests:
     def _start(self, hook: StablyHook, ledger: StartLedger) -> tuple[RunReference, float]:
         operator = self._operator
         try:
-            project_id = optional_text(operator.project_id, "project_id")
+            project_id = text_or_none(operator.project_id, "project_id")
             which = {
-                name: optional_text(getattr(operator, name), name)
+                name: text_or_none(getattr(operator, name), name)
                 for name in ("playwright_project_name", "branch", "environment")
             }
             overrides = env_overrides_as_text(operator.env_overrides)

@@ -17,7 +17,7 @@ from airflow_provider_stably.exceptions import StablyConfigError, StablyRunTimeo
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import RUN_URL_KEY, StablyRunLink
 from airflow_provider_stably.run_reference import RunReference
-from airflow_provider_stably.start_arguments import optional_text
+from airflow_provider_stably.start_arguments import text_or_none
 from airflow_provider_stably.triggers.stably import StablyRunTrigger
 
 if TYPE_CHECKING:
@@ -88,8 +88,8 @@ class WatchRun:
     def _named_run(self) -> RunReference:
         """Return the run that the sensor means now: a subclass may set another one between two looks."""
         try:
-            run_id = check_id("run", optional_text(self._sensor.run_id, "run_id"))
-            project_id = self._hook.resolve_project_id(optional_text(self._sensor.project_id, "project_id"))
+            run_id = check_id("run", text_or_none(self._sensor.run_id, "run_id"))
+            project_id = self._hook.resolve_project_id(text_or_none(self._sensor.project_id, "project_id"))
             return RunReference(run_id, check_id("project", project_id))
         except (StablyConfigError, ValueError) as error:
             raise AirflowFailException(str(error)) from error

@@ -364,8 +364,8 @@ def test_what_may_be_replayed_and_what_leaves_a_start_in_doubt(error, get_and_ca
     assert protocol.may_replay(GET, error) is get_and_cancel
     assert protocol.may_replay(CANCEL, error) is get_and_cancel
     assert protocol.may_replay(START, error) is start
-    assert isinstance(protocol.final_error(START, error), StablyAmbiguousStartError) is ambiguous
-    assert protocol.final_error(CANCEL, error) is error
+    assert isinstance(protocol.as_ambiguous_start(START, error), StablyAmbiguousStartError) is ambiguous
+    assert protocol.as_ambiguous_start(CANCEL, error) is error
 
 
 def test_a_bug_is_not_replayed():
@@ -375,7 +375,7 @@ def test_a_bug_is_not_replayed():
 
 def test_an_ambiguous_start_says_what_may_exist_and_where_to_look():
     """The message names the project, the possible run, the page to look at and the cause."""
-    error = protocol.final_error(START, DROPPED)
+    error = protocol.as_ambiguous_start(START, DROPPED)
 
     assert "untracked run may exist" in str(error)
     assert "https://app.stably.ai/project/p1" in str(error)
