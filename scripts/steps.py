@@ -172,7 +172,7 @@ def _end(process: subprocess.Popen[str]) -> str:
 
 
 def _end_session(leader: subprocess.Popen[bytes]) -> None:
-    """WatchEnd all processes of a session, also those whose parents are gone: asked first, killed in the end."""
+    """End all processes of a session, also those whose parents are gone: asked first, killed in the end."""
     processes = _session(leader.pid)
     for process in processes:
         with suppress(psutil.NoSuchProcess):
