@@ -30,12 +30,13 @@ def _restore(cls: type[StablyError], args: tuple[Any, ...], facts: dict[str, Any
 class StablyConfigError(StablyError):
     """The Airflow connection cannot be used as it is.
 
+    :param problem: What is wrong with the field.
     :param conn_id: The connection's id.
     :param field: The field at fault, e.g. ``password`` or ``extra.timeout``.
     """
 
-    def __init__(self, message: str, *, conn_id: str, field: str) -> None:
-        super().__init__(message)
+    def __init__(self, problem: str, *, conn_id: str, field: str) -> None:
+        super().__init__(f"Airflow connection {conn_id!r}, field {field!r}: {problem}")
         self.conn_id = conn_id
         self.field = field
 

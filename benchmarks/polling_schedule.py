@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from statistics import fmean
 
-from airflow_provider_stably.watching import next_delay
+from airflow_provider_stably.runs.watch import next_delay
 
 POLL_INTERVAL = 30.0
 DURATIONS = {"10 s": 10, "30 s": 30, "1 min": 60, "5 min": 300, "15 min": 900, "1 h": 3600, "2 h": 7200}

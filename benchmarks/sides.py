@@ -24,7 +24,7 @@ Poll = Callable[[int], Awaitable[None]]
 @asynccontextmanager
 async def stably(server: Server, pause: float) -> AsyncIterator[Poll]:
     """Poll runs that are an hour old with our trigger; the pause is the mean one."""
-    from airflow_provider_stably import watching  # noqa: PLC0415 - once env is set
+    from airflow_provider_stably.runs import watch  # noqa: PLC0415 - once env is set
     from airflow_provider_stably.triggers.stably import StablyRunTrigger  # noqa: PLC0415 - likewise
 
     conn_id = connect(server, "stably", host=server.url)
@@ -35,7 +35,7 @@ async def stably(server: Server, pause: float) -> AsyncIterator[Poll]:
             stably_conn_id=conn_id,
             started_at=time.time() - HOUR,
             deadline=time.time() + HOUR,
-            poll_interval=pause * (1 + watching.JITTER),
+            poll_interval=pause * (1 + watch.JITTER),
             cancel_on_kill=False,  # before Airflow 3.3 it would ask Airflow about the task when it is ended
         )
     )
@@ -44,7 +44,7 @@ async def stably(server: Server, pause: float) -> AsyncIterator[Poll]:
 @asynccontextmanager
 async def bare_loop(server: Server, pause: float) -> AsyncIterator[Poll]:
     """Do the least that can be done, at our trigger's pace."""
-    from airflow_provider_stably import watching  # noqa: PLC0415 - once env is set
+    from airflow_provider_stably.runs import watch  # noqa: PLC0415 - once env is set
 
     async with aiohttp.ClientSession() as session:
 
@@ -54,7 +54,7 @@ async def bare_loop(server: Server, pause: float) -> AsyncIterator[Poll]:
                 async with session.get(url) as response:
                     if (await response.json())["status"] != "RUNNING":
                         raise RuntimeError("unexpected status")
-                await asyncio.sleep(watching.next_delay(HOUR, pause * (1 + watching.JITTER)))
+                await asyncio.sleep(watch.next_delay(HOUR, pause * (1 + watch.JITTER)))
 
         yield poll
 

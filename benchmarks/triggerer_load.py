@@ -82,11 +82,11 @@ async def at_work(poll: Poll, pollers: int) -> AsyncIterator[None]:
 
 def set_pace(pause: float) -> None:
     """Let a run be looked at this often, whatever its age, out of step soon."""
-    from airflow_provider_stably import watching  # noqa: PLC0415 - once env is set
+    from airflow_provider_stably.runs import watch  # noqa: PLC0415 - once env is set
 
-    watching.SHARE_OF_AGE = 0.0
-    watching.SHORTEST_DELAY_SECONDS = pause
-    watching.JITTER = 0.5
+    watch.SHARE_OF_AGE = 0.0
+    watch.SHORTEST_DELAY_SECONDS = pause
+    watch.JITTER = 0.5
 
 
 @dataclass(frozen=True)

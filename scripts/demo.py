@@ -13,7 +13,7 @@ from pathlib import Path
 
 from steps import ROOT, NotAsPromisedError, Steps, TemporaryAirflow, main
 
-from airflow_provider_stably.api import protocol
+from airflow_provider_stably.api import calls
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.api.endpoint import Endpoint
 from airflow_provider_stably.testing import StablyEmulator
@@ -63,7 +63,7 @@ def start_run(emulator: StablyEmulator) -> str:
     """Start a run that goes on until it is cancelled, and return its id."""
     endpoint = Endpoint(emulator.url, emulator.api_key, trust_env=False)
     with StablyClient(endpoint) as client:
-        return client.send(protocol.start_run(PROJECT_ID, playwright_project_name="hangs"))
+        return client.send(calls.start_run(PROJECT_ID, playwright_project_name="hangs"))
 
 
 if __name__ == "__main__":

@@ -55,14 +55,14 @@ def hook(emulator):
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     """Let replays and second attempts follow at once; the waits themselves are tested as values."""
-    from airflow_provider_stably import cancellation, watching
-    from airflow_provider_stably.api import protocol
-    from airflow_provider_stably.execution import run_tests
+    from airflow_provider_stably.api import retries
+    from airflow_provider_stably.execution import start
+    from airflow_provider_stably.runs import cancel, watch
 
-    monkeypatch.setattr(protocol, "FIRST_DELAY_SECONDS", 0.001)
-    monkeypatch.setattr(watching, "SHORTEST_DELAY_SECONDS", 0.05)
-    monkeypatch.setattr(run_tests, "SECOND_LOOK_SECONDS", 0.001)
-    monkeypatch.setattr(cancellation, "SECONDS_BETWEEN_ATTEMPTS", 0.001)
+    monkeypatch.setattr(retries, "FIRST_DELAY_SECONDS", 0.001)
+    monkeypatch.setattr(watch, "SHORTEST_DELAY_SECONDS", 0.05)
+    monkeypatch.setattr(start, "SECOND_POLL_SECONDS", 0.001)
+    monkeypatch.setattr(cancel, "SECONDS_BETWEEN_ATTEMPTS", 0.001)
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""The arrows between modules, read from their source: what is absent here is forbidden."""
+"""The rooms of the package and the arrows between them, read from the source: what is absent is forbidden."""
 
 import ast
 
@@ -8,123 +8,44 @@ from tests.constants import ROOT
 
 PACKAGE = "airflow_provider_stably"
 
-API = {"exceptions", "api.models", "api.endpoint", "api.protocol", "api.client", "api.async_client"}
-RULES = {
-    "cancellation",
-    "conclusion",
-    "connection",
-    "conversation",
-    "deadline",
-    "run_ids",
-    "run_reference",
-    "run_summary",
-    "seconds",
-    "task_ids",
-    "asking",
-    "awaiting",
-    "own_run",
-    "best_effort",
-    "callback_cancelling",
-    "pushed_runs",
-    "triggerer_view",
-    "unsupervised",
-    "start_arguments",
-    "start_record",
-    "uninterrupted",
-    "watching",
-}
+DECLARED = {"operators", "sensors", "notifications", "links"}
+"""What DAG authors import."""
 
-EXECUTION = {
-    "execution.cancel_in_callback",
-    "execution.cancel_run",
-    "execution.run_tests",
-    "execution.watch_run",
-}
-
-ALLOWED = {
-    "": set(),
+MAY_IMPORT = {
+    "api": {"exceptions"},
+    "arguments": {"exceptions", "api"},
+    "runs": {"exceptions", "api"},
+    "tasks": {"runs"},
+    "hooks": {"", "exceptions", "arguments", "api", "get_provider_info"},
+    "triggers": {"exceptions", "api", "runs", "tasks", "hooks"},
+    "links": set(),
+    "execution": {"exceptions", "arguments", "api", "runs", "tasks", "hooks", "triggers", "links"},
+    "operators": {"arguments", "tasks", "hooks", "links", "execution"},
+    "sensors": {"hooks", "links", "execution"},
+    "notifications": {"arguments", "hooks", "execution"},
+    "testing": {"exceptions", "api"},
     "exceptions": set(),
     "get_provider_info": set(),
-    "api": set(),
-    "api.models": {"exceptions"},
-    "api.endpoint": set(),
-    "api.redaction": {"api.models"},
-    "api.protocol": {"exceptions", "api.models", "api.endpoint", "api.redaction"},
-    "api.replay": {"api.protocol"},
-    "api.client": {"exceptions", "api.endpoint", "api.protocol", "api.replay"},
-    "api.async_client": {"exceptions", "api.endpoint", "api.protocol", "api.replay"},
-    "connection": {"", "exceptions", "seconds", "api.endpoint"},
-    "run_ids": {"exceptions", "api.protocol"},
-    "run_reference": {"api.protocol"},
-    "conversation": {"exceptions", "api.protocol", "api.client", "api.async_client"},
-    "cancellation": API | {"run_reference", "conversation"},
-    "watching": API | {"run_reference", "conversation", "cancellation"},
-    "run_summary": API | {"run_reference"},
-    "conclusion": API | {"cancellation", "run_reference", "run_summary", "watching"},
-    "start_arguments": {"run_ids"},
-    "start_record": {"best_effort", "run_reference"},
-    "asking": set(),
-    "awaiting": {"asking", "run_reference"},
-    "pushed_runs": {"best_effort", "run_reference", "unsupervised"},
-    "triggerer_view": {"asking", "run_reference"},
-    "unsupervised": set(),
-    "best_effort": set(),
-    "callback_cancelling": API
-    | {"best_effort", "cancellation", "conversation", "run_reference", "hooks.stably"},
-    "own_run": {"exceptions", "best_effort", "callback_cancelling", "pushed_runs"},
-    "deadline": set(),
-    "seconds": set(),
-    "task_ids": set(),
-    "uninterrupted": set(),
-    "hooks": set(),
-    "hooks.stably": API | {"connection", "get_provider_info", "seconds"},
-    "operators": set(),
-    "links": set(),
-    "links.stably": set(),
-    "triggers": set(),
-    "triggers.stably": API | RULES | {"hooks.stably"},
-    "operators.stably": {"hooks.stably", "links.stably", "own_run", "seconds", "task_ids", *EXECUTION},
-    "sensors": set(),
-    "sensors.stably": {"hooks.stably", "links.stably", *EXECUTION},
-    "notifications": set(),
-    "notifications.stably": {"hooks.stably", "task_ids", *EXECUTION},
-    "execution": set(),
-    "execution.cancel_in_callback": API | RULES | {"hooks.stably", "notifications.stably"},
-    "execution.cancel_run": API | RULES | {"hooks.stably", "operators.stably"},
-    "execution.run_tests": API
-    | RULES
-    | {"hooks.stably", "links.stably", "operators.stably", "triggers.stably"},
-    "execution.watch_run": API
-    | RULES
-    | {"hooks.stably", "links.stably", "sensors.stably", "triggers.stably"},
-    "testing": {"testing.emulator", "testing.server"},
-    "testing.emulator": {"exceptions", "api.models", "api.protocol"},
-    "testing.page": {"testing.emulator"},
-    "testing.server": {"testing.emulator", "testing.page"},
-    "testing.fixtures": {"testing.emulator", "testing.server"},
-    "testing.__main__": {"testing.emulator", "testing.server"},
+    "": set(),
 }
+"""A room, or a module at the root, to what it may import besides itself; type-only imports count."""
 
-KNOWS_NO_AIRFLOW = ("api", "testing", "exceptions")
+KNOWS_NO_AIRFLOW = {"api", "runs", "testing", "arguments", "exceptions"}
 SAME_IN_EVERY_AIRFLOW = (
     "airflow.providers.common.compat.",
     "airflow.triggers.base.",
     "airflow.__version__",
 )
+BRIDGES_VERSIONS = "tasks.version_compat"
+"""The one module that may import what only some Airflows have."""
 
-BRIDGES_VERSIONS = {
-    "awaiting": {
-        "airflow.sdk.execution_time.task_runner.RuntimeTaskInstance",
-        "airflow.models.TaskInstance",
-        "airflow.utils.session.create_session",
-    },
-    "triggerer_view": {"airflow.sdk.execution_time.task_runner.RuntimeTaskInstance"},
-    "unsupervised": {
-        "airflow.sdk.execution_time.task_runner",
-        "airflow.utils.session.create_session",
-    },
+HTTP_LIBRARIES = {
+    "requests": {"api.client", "api.endpoint"},
+    "aiohttp": {"api.async_client", "testing.server"},
 }
-"""Modules that ask one Airflow or the other, by whether a name is there."""
+"""A library to the modules that may import it at run time."""
+
+LONGEST_MODULE = 300
 
 
 def _modules():
@@ -133,43 +54,123 @@ def _modules():
         yield ".".join(parts).removesuffix("__init__").removesuffix("."), path
 
 
-def _imports(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+MODULES = dict(_modules())
+each_module = pytest.mark.parametrize("module", [pytest.param(m, id=m or "package") for m in MODULES])
+
+
+def _room(module):
+    return module.partition(".")[0]
+
+
+def _type_only(tree):
+    """The nodes below ``if TYPE_CHECKING:``."""
+    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.If)]
+    typed = [node for node in blocks if ast.unparse(node.test) == "TYPE_CHECKING"]
+    return {below for block in typed for below in ast.walk(block)}
+
+
+def _imports(module, *, at_run_time=False, at_import=False):
+    """Return the full names that a module imports.
+
+    :param at_run_time: Without type-only imports.
+    :param at_import: Nor those inside functions.
+    """
+    tree = ast.parse(MODULES[module].read_text())
+    nodes = set(tree.body if at_import else ast.walk(tree))
+    if at_run_time or at_import:
+        nodes -= _type_only(tree)
+    names = set()
+    for node in nodes:
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            assert node.level == 0, f"{module}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
 
 
 def _own(name):
     """Reduce an imported name to the module of ours that it is in, or None."""
-    known = {f"{PACKAGE}.{module}".rstrip("."): module for module, _ in _modules()}
     while name:
-        if name in known:
-            return known[name]
+        if name == PACKAGE or name.removeprefix(f"{PACKAGE}.") in MODULES:
+            return name.removeprefix(PACKAGE).removeprefix(".")
         name = name.rpartition(".")[0]
     return None
 
 
-def test_every_module_has_its_place():
-    """The table above names every module, and no other."""
-    assert {module for module, _ in _modules()} == set(ALLOWED)
+def _own_imports(module, **which):
+    return {own for name in _imports(module, **which) if (own := _own(name)) is not None}
 
 
-@pytest.mark.parametrize(("module", "path"), [pytest.param(m, p, id=m or "package") for m, p in _modules()])
-def test_a_module_imports_only_what_its_place_allows(module, path):
-    """No import arrow points where the design has none, type-only imports included."""
-    imported = {own for name in _imports(path) if (own := _own(name)) is not None}
-
-    assert imported <= ALLOWED[module]
+def test_every_room_has_its_row():
+    """The table names every room and every module at the root, and no other."""
+    assert {_room(module) for module in MODULES} == set(MAY_IMPORT)
 
 
-@pytest.mark.parametrize(("module", "path"), [pytest.param(m, p, id=m or "package") for m, p in _modules()])
-def test_the_api_and_its_emulator_know_no_airflow(module, path):
-    """What knows Stably knows no Airflow, and old Airflow paths are never imported directly."""
-    airflow = {name for name in _imports(path) if name == "airflow" or name.startswith("airflow.")}
-    allowed = () if module.startswith(KNOWS_NO_AIRFLOW) else SAME_IN_EVERY_AIRFLOW
-    exceptions = BRIDGES_VERSIONS.get(module, set())
+@each_module
+def test_imports_point_down(module):
+    """A module imports from its own room and from the rooms of its row, for types too."""
+    room = _room(module)
 
-    assert all(name.startswith(allowed) for name in airflow - exceptions) if allowed else airflow == set()
+    assert {_room(own) for own in _own_imports(module)} <= MAY_IMPORT[room] | {room}
+
+
+def test_no_import_circle():
+    """No module imports itself by way of others, for types neither."""
+    below = {module: _own_imports(module) - {module} for module in MODULES}
+
+    while leaves := {module for module, imported in below.items() if not imported & set(below)}:
+        below = {module: imported for module, imported in below.items() if module not in leaves}
+
+    assert below == {}
+
+
+@each_module
+def test_execution_is_imported_late(module):
+    """What DAG authors import loads the execution only when a task runs."""
+    if _room(module) != "execution":
+        assert "execution" not in {_room(own) for own in _own_imports(module, at_import=True)}
+
+
+@each_module
+def test_declarations_are_cheap_to_import(module):
+    """A DAG parse loads neither the API's clients nor the rules."""
+    if _room(module) in DECLARED:
+        loaded, todo = set(), {module}
+        while todo:
+            loaded |= todo
+            todo = {own for each in todo for own in _own_imports(each, at_import=True)} - loaded
+        assert {_room(each) for each in loaded} <= DECLARED | {
+            "",
+            "arguments",
+            "exceptions",
+            "hooks",
+            "tasks",
+        }
+
+
+@each_module
+def test_old_airflow_names_stay_in_one_module(module):
+    """What knows Stably knows no Airflow, and only one module asks which Airflow this is."""
+    airflow = {name for name in _imports(module) if name == "airflow" or name.startswith("airflow.")}
+
+    if _room(module) in KNOWS_NO_AIRFLOW:
+        assert airflow == set()
+    elif module != BRIDGES_VERSIONS:
+        assert all(name.startswith(SAME_IN_EVERY_AIRFLOW) for name in airflow)
+
+
+@each_module
+def test_http_libraries_stay_in_their_clients(module):
+    """Requests and aiohttp are imported only where calls are sent or served."""
+    roots = {name.partition(".")[0] for name in _imports(module, at_run_time=True)}
+
+    assert {library for library in HTTP_LIBRARIES if library in roots} <= {
+        library for library, modules in HTTP_LIBRARIES.items() if module in modules
+    }
+
+
+@each_module
+def test_no_module_is_too_long(module):
+    """A module has one job; past 300 lines it has another."""
+    assert len(MODULES[module].read_text().splitlines()) <= LONGEST_MODULE

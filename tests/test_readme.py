@@ -10,7 +10,7 @@ from textwrap import dedent
 import pytest
 from sqlalchemy import select
 
-from airflow_provider_stably.connection import read_connection
+from airflow_provider_stably.hooks.connection import read_connection
 from tests.constants import ROOT
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from airflow_provider_stably.testing.emulator import EmulatedRun
+from airflow_provider_stably.testing.emulated_run import EmulatedRun
 from tests.system.verdicts import Verdict, judge
 
 

@@ -1,1 +1,1 @@
-"""What Stably's public API is, without a word of Airflow."""
+"""Stably's public API; nothing here knows Airflow."""

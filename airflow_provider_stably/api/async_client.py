@@ -13,9 +13,10 @@ from weakref import WeakKeyDictionary
 import aiohttp
 import tenacity
 
-from airflow_provider_stably.api import protocol
+from airflow_provider_stably.api import answers
+from airflow_provider_stably.api.calls import Call
 from airflow_provider_stably.api.endpoint import Endpoint, tls_context_for
-from airflow_provider_stably.api.replay import replay_policy
+from airflow_provider_stably.api.retries import as_ambiguous_start, replay_policy
 from airflow_provider_stably.exceptions import StablyError
 
 T = TypeVar("T")
@@ -57,7 +58,7 @@ class AsyncStablyClient:
     ) -> None:
         await _leave_session(self._endpoint)
 
-    async def send(self, call: protocol.Call[T]) -> T:
+    async def send(self, call: Call[T]) -> T:
         """Send a call, again where that is allowed and may help, and return what it reads.
 
         :raises StablyError: as :meth:`airflow_provider_stably.api.client.StablyClient.send`.
@@ -66,12 +67,12 @@ class AsyncStablyClient:
         try:
             return await retrying(self.send_once, call)
         except StablyError as error:
-            meaning = protocol.as_ambiguous_start(call, error)
+            meaning = as_ambiguous_start(call, error)
             if meaning is error:
                 raise
             raise meaning from error
 
-    async def send_once(self, call: protocol.Call[T]) -> T:
+    async def send_once(self, call: Call[T]) -> T:
         """Send a call a single time (a read that is dropped, aiohttp itself repeats once).
 
         :raises StablyError: as :meth:`airflow_provider_stably.api.client.StablyClient.send_once`.
@@ -83,23 +84,23 @@ class AsyncStablyClient:
             ) as response:
                 answer = await self._receive(response)
         except (aiohttp.ClientError, OSError, ValueError, ArithmeticError) as error:
-            failure = protocol.unreachable(call, error, self._endpoint, request_sent=_was_sent(error))
+            failure = answers.unreachable(call, error, self._endpoint, request_sent=_was_sent(error))
         else:
-            return protocol.read_answer(call, answer, self._endpoint)
+            return answers.read_answer(call, answer, self._endpoint)
         raise failure  # not from the library's error: that holds the request's headers, and so the key
 
-    async def _receive(self, response: aiohttp.ClientResponse) -> protocol.Answer:
+    async def _receive(self, response: aiohttp.ClientResponse) -> answers.Answer:
         body = bytearray()
         async with asyncio.timeout(self._endpoint.read_timeout):  # a body that trickles is given up on
             async for chunk in response.content.iter_any():
                 body += chunk
-                if len(body) > protocol.MAX_ANSWER_BYTES:
+                if len(body) > answers.MAX_ANSWER_BYTES:
                     break
-        return protocol.Answer(
+        return answers.Answer(
             status=response.status,
             headers={name.lower(): value for name, value in response.headers.items()},
-            body=bytes(body[: protocol.MAX_ANSWER_BYTES]),
-            is_whole=len(body) <= protocol.MAX_ANSWER_BYTES,
+            body=bytes(body[: answers.MAX_ANSWER_BYTES]),
+            is_whole=len(body) <= answers.MAX_ANSWER_BYTES,
         )
 
 
@@ -162,9 +163,9 @@ async def _tls(endpoint: Endpoint) -> ssl.SSLContext | bool:
         # Reading a CA bundle takes tens of milliseconds, too long for a loop that others wait on.
         return await asyncio.to_thread(tls_context_for, bundle)
     except OSError as error:
-        raise protocol.unusable_bundle(bundle, error) from error
+        raise answers.unusable_bundle(bundle, error) from error
 
 
 def _was_sent(error: Exception) -> bool:
     """Whether the request may have reached the server; when in doubt, yes."""
-    return not (isinstance(error, _NOT_SENT) or protocol.is_unwritable(error))
+    return not (isinstance(error, _NOT_SENT) or answers.is_unwritable(error))

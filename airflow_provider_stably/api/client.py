@@ -15,9 +15,10 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from urllib3.exceptions import HTTPError, LocationValueError, NewConnectionError, SSLError
 
-from airflow_provider_stably.api import protocol
+from airflow_provider_stably.api import answers
+from airflow_provider_stably.api.calls import Call
 from airflow_provider_stably.api.endpoint import Endpoint, tls_context_for
-from airflow_provider_stably.api.replay import replay_policy
+from airflow_provider_stably.api.retries import as_ambiguous_start, replay_policy
 from airflow_provider_stably.exceptions import StablyError
 
 T = TypeVar("T")
@@ -107,23 +108,23 @@ class StablyClient:
     ) -> None:
         self.session.close()
 
-    def send(self, call: protocol.Call[T]) -> T:
+    def send(self, call: Call[T]) -> T:
         """Send a call, again where that is allowed and may help, and return what it reads.
 
-        :raises StablyError: see :func:`~airflow_provider_stably.api.protocol.read_answer`, and
+        :raises StablyError: see :func:`~airflow_provider_stably.api.answers.read_answer`, and
             StablyUnreachableError if no answer came, StablyAmbiguousStartError if that was a start's.
         """
         retrying = tenacity.Retrying(sleep=self._sleep, **replay_policy(call))
         try:
             result: T = retrying(self.send_once, call)
         except StablyError as error:
-            meaning = protocol.as_ambiguous_start(call, error)
+            meaning = as_ambiguous_start(call, error)
             if meaning is error:
                 raise
             raise meaning from error
         return result
 
-    def send_once(self, call: protocol.Call[T]) -> T:
+    def send_once(self, call: Call[T]) -> T:
         """Send a call a single time, for those who repeat it themselves or have no time to.
 
         :raises StablyError: as :meth:`send`, but for a start StablyUnreachableError and the like as they are.
@@ -134,9 +135,9 @@ class StablyClient:
             with self.session.request(call.route.method, url, json=call.body, stream=True) as response:
                 answer = self._receive(response)
         except (requests.RequestException, HTTPError, OSError, ValueError, ArithmeticError) as error:
-            failure = protocol.unreachable(call, error, self._endpoint, request_sent=_was_sent(error))
+            failure = answers.unreachable(call, error, self._endpoint, request_sent=_was_sent(error))
         else:
-            return protocol.read_answer(call, answer, self._endpoint)
+            return answers.read_answer(call, answer, self._endpoint)
         raise failure  # not from the library's error: that may hold a proxy's password or the key
 
     def _check_bundle(self) -> None:
@@ -146,27 +147,27 @@ class StablyClient:
             try:
                 tls_context_for(bundle)
             except OSError as error:
-                raise protocol.unusable_bundle(bundle, error) from error
+                raise answers.unusable_bundle(bundle, error) from error
         self._bundle_is_usable = True
 
-    def _receive(self, response: requests.Response) -> protocol.Answer:
+    def _receive(self, response: requests.Response) -> answers.Answer:
         # The session's timeout restarts with every byte; a body that trickles is given up on here. So that
         # there is a "here", read1 gives what has come, where iter_content would wait for a whole chunk.
         deadline = time.monotonic() + self._endpoint.read_timeout
         body = bytearray()
         while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
             body += chunk
-            if len(body) > protocol.MAX_ANSWER_BYTES:
+            if len(body) > answers.MAX_ANSWER_BYTES:
                 break
             if time.monotonic() > deadline:
                 raise requests.ReadTimeout(
                     f"the body was not complete after {self._endpoint.read_timeout:g} s"
                 )
-        return protocol.Answer(
+        return answers.Answer(
             status=response.status_code,
             headers={name.lower(): value for name, value in response.headers.items()},
-            body=bytes(body[: protocol.MAX_ANSWER_BYTES]),
-            is_whole=len(body) <= protocol.MAX_ANSWER_BYTES,
+            body=bytes(body[: answers.MAX_ANSWER_BYTES]),
+            is_whole=len(body) <= answers.MAX_ANSWER_BYTES,
         )
 
 
@@ -184,7 +185,7 @@ class _OriginBoundKey(AuthBase):
 
 def _was_sent(error: Exception) -> bool:
     """Whether the request may have reached the server; when in doubt, yes."""
-    if isinstance(error, _NOT_SENT) or protocol.is_unwritable(error):
+    if isinstance(error, _NOT_SENT) or answers.is_unwritable(error):
         return False
     reason = getattr(error.args[0] if error.args else None, "reason", None)
     if isinstance(error, requests.exceptions.SSLError):

@@ -1,1 +1,1 @@
-"""What operators and sensors do when they run. Imported only then: DAG parsing must not pay for it."""
+"""What operators, the sensor and the notifier do when they run; imported only then."""

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
+from airflow_provider_stably.arguments import seconds
 from airflow_provider_stably.exceptions import (
     StablyConfigError,
     StablyError,
     StablyHTTPError,
 )
-from airflow_provider_stably.seconds import seconds
 
 if TYPE_CHECKING:
     import requests
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_stably.api.async_client import AsyncStablyClient
     from airflow_provider_stably.api.client import StablyClient
     from airflow_provider_stably.api.models import Run
-    from airflow_provider_stably.connection import ConnectionSettings
+    from airflow_provider_stably.hooks.connection import ConnectionSettings
 
 
 class StablyHook(BaseHook):
@@ -105,7 +105,7 @@ class StablyHook(BaseHook):
         from airflow.providers.common.compat.connection import get_async_connection
 
         from airflow_provider_stably.api.async_client import AsyncStablyClient
-        from airflow_provider_stably.connection import read_connection
+        from airflow_provider_stably.hooks.connection import read_connection
 
         try:
             connection = await get_async_connection(self.stably_conn_id, hook=self)
@@ -133,9 +133,9 @@ class StablyHook(BaseHook):
         :raises StablyAmbiguousStartError: if the answer was lost: an untracked run may exist.
         :raises StablyError: on any other failure; then no run was started.
         """
-        from airflow_provider_stably.api import protocol
+        from airflow_provider_stably.api import calls
 
-        call = protocol.start_run(
+        call = calls.start_run(
             self.resolve_project_id(project_id),
             playwright_project_name=playwright_project_name,
             branch=branch,
@@ -151,9 +151,9 @@ class StablyHook(BaseHook):
         :raises StablyNotFoundError: if the project has no such run.
         :raises StablyError: on any other failure.
         """
-        from airflow_provider_stably.api import protocol
+        from airflow_provider_stably.api import calls
 
-        return self.client.send(protocol.get_run(self.resolve_project_id(project_id), run_id))
+        return self.client.send(calls.get_run(self.resolve_project_id(project_id), run_id))
 
     def cancel_run(self, run_id: str, *, project_id: str | None = None) -> tuple[str, ...]:
         """Ask the API to cancel a run.
@@ -164,18 +164,18 @@ class StablyHook(BaseHook):
             unpublished); :meth:`get_run` tells which.
         :raises StablyError: on any other failure.
         """
-        from airflow_provider_stably.api import protocol
+        from airflow_provider_stably.api import calls
 
-        return self.client.send(protocol.cancel_run(self.resolve_project_id(project_id), run_id))
+        return self.client.send(calls.cancel_run(self.resolve_project_id(project_id), run_id))
 
     def run_url(self, run_id: str, *, project_id: str | None = None) -> str:
         """Return the address of a run's page in Stably's dashboard.
 
         :param project_id: The run's project; None takes the connection's.
         """
-        from airflow_provider_stably.api import protocol
+        from airflow_provider_stably.api import calls
 
-        return protocol.run_url(self.resolve_project_id(project_id), run_id)
+        return calls.run_url(self.resolve_project_id(project_id), run_id)
 
     def resolve_project_id(self, project_id: str | None = None) -> str:
         """Return the given project id, or the connection's if None.
@@ -195,10 +195,10 @@ class StablyHook(BaseHook):
 
         :returns: Whether the key was accepted, and what that does and does not show.
         """
-        from airflow_provider_stably.api import protocol
+        from airflow_provider_stably.api import calls
 
         try:
-            call = protocol.get_run(self._settings.project_id or "connection-test", "connection-test")
+            call = calls.get_run(self._settings.project_id or "connection-test", "connection-test")
             self.client.send_once(call)
         except StablyError as error:
             key_accepted = isinstance(error, StablyHTTPError) and error.status in {400, 404}
@@ -211,7 +211,10 @@ class StablyHook(BaseHook):
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Describe the form's standard fields for Airflow before 3.2. Delete with 3.1 (so does the next)."""
+        """Describe the form's standard fields for Airflow before 3.2.
+
+        Remove this and the next when the oldest supported Airflow is 3.2.
+        """
         behaviour = _connection_type()["ui-field-behaviour"]
         return {name.replace("-", "_"): value for name, value in behaviour.items()}
 
@@ -236,7 +239,7 @@ class StablyHook(BaseHook):
 
     @cached_property
     def _settings(self) -> ConnectionSettings:
-        from airflow_provider_stably.connection import read_connection
+        from airflow_provider_stably.hooks.connection import read_connection
 
         try:
             connection = self.get_connection(self.stably_conn_id)
@@ -248,9 +251,7 @@ class StablyHook(BaseHook):
         return self._config_error("conn_id", "not defined: add a connection of type 'stably' with this id")
 
     def _config_error(self, field: str, problem: str) -> StablyConfigError:
-        from airflow_provider_stably.connection import config_error
-
-        return config_error(self.stably_conn_id, field, problem)
+        return StablyConfigError(problem, conn_id=self.stably_conn_id, field=field)
 
 
 def _connection_type() -> dict[str, Any]:

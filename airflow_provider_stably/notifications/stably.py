@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseNotifier
 
+from airflow_provider_stably.arguments import read_task_ids
 from airflow_provider_stably.hooks.stably import StablyHook
-from airflow_provider_stably.task_ids import read_task_ids
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_stably.execution.notify import Notify
 
 
 class StablyCancelRunNotifier(BaseNotifier):
@@ -56,12 +58,21 @@ class StablyCancelRunNotifier(BaseNotifier):
 
     def notify(self, context: Context) -> None:
         """Cancel the runs, as callback of a task or a DAG."""
-        from airflow_provider_stably.execution.cancel_in_callback import CancelInCallback
-
-        CancelInCallback(self, context).notify()
+        self._execution(context).notify()
 
     async def async_notify(self, context: Context) -> None:
         """Cancel the runs, as callback of a deadline."""
-        from airflow_provider_stably.execution.cancel_in_callback import CancelInCallback
+        await self._execution(context).async_notify()
 
-        await CancelInCallback(self, context).async_notify()
+    def _execution(self, context: Context) -> Notify:
+        from airflow_provider_stably.execution.notify import Notify
+        from airflow_provider_stably.execution.options import NotifyOptions
+
+        return Notify(NotifyOptions.of(self), context, self._render_on_copy)
+
+    def _render_on_copy(self, value: Any, context: Context) -> Any:
+        """Render a template on a copy: the notifier may be shared."""
+        dag = context.get("dag")
+        # At DAG level within dag.test() it is a serialized DAG, which has no environment.
+        environment = self.get_template_env(dag if hasattr(dag, "get_template_env") else None)
+        return self.render_template(value, context, environment)

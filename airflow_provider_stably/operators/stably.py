@@ -1,23 +1,21 @@
 """Operators that start and cancel Stably runs.
 
-Here they are declared. What they do stands in ``execution``, which is imported when a task runs: DAG files
-are parsed all the time.
+Declared here, carried out in ``execution``, which is imported when a task runs: DAG files are parsed all the
+time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
+from airflow_provider_stably.arguments import read_task_ids, seconds
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import StablyRunLink
-from airflow_provider_stably.own_run import cancel_run_on_failure
-from airflow_provider_stably.seconds import seconds
-from airflow_provider_stably.task_ids import read_task_ids
+from airflow_provider_stably.tasks.version_compat import HAS_TASK_STATE_STORE
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
@@ -95,9 +93,10 @@ class StablyCancelRunOperator(BaseOperator):
         :raises AirflowFailException: if a run cannot be shown to be over and no retry can help.
         :raises StablyCancelError: if a retry may help.
         """
-        from airflow_provider_stably.execution.cancel_run import CancelRun
+        from airflow_provider_stably.execution.cancel_runs import CancelRuns
+        from airflow_provider_stably.execution.options import CancelRunsOptions
 
-        return CancelRun(self, context).execute()
+        return CancelRuns(CancelRunsOptions.of(self), context, self.log).execute()
 
 
 class StablyRunTestsOperator(BaseOperator):
@@ -193,7 +192,7 @@ class StablyRunTestsOperator(BaseOperator):
         return self._begin(context).execute()
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Take up the trigger's event.
+        """End the task with the trigger's event.
 
         :returns: The run's summary.
         :raises: as :meth:`execute`.
@@ -216,30 +215,32 @@ class StablyRunTestsOperator(BaseOperator):
             self._execution.kill()
 
     def _begin(self, context: Context) -> RunTests:
+        from airflow_provider_stably.execution.options import RunTestsOptions
         from airflow_provider_stably.execution.run_tests import RunTests
 
-        self._execution = RunTests(self, context)
+        self._execution = RunTests(RunTestsOptions.of(self), context, self.log)
         if self._is_killed:
             self._execution.kill()
         return self._execution
 
 
-def _has_task_state_store() -> bool:
-    """Whether this is Airflow 3.3 or later, told by a module that came with the store."""
-    try:
-        return find_spec("airflow.sdk.bases.resumablejobmixin") is not None
-    except ModuleNotFoundError:  # Airflow 2.11 has no airflow.sdk
-        return False
+def cancel_run_on_failure(context: Context) -> None:
+    """Cancel the run of a task that failed, unless the task saw the run end. Never raises."""
+    from airflow_provider_stably.execution.own_callback import cancel_own_run
+
+    cancel_own_run(context)
 
 
 OWN_CALLBACKS = (
-    ("on_failure_callback",) if _has_task_state_store() else ("on_failure_callback", "on_retry_callback")
+    ("on_failure_callback",) if HAS_TASK_STATE_STORE else ("on_failure_callback", "on_retry_callback")
 )
-"""Callbacks that cancel the run if the whole worker was lost. With the task state store a retry takes the run
-up, and a retry callback would cancel it."""
+"""Where the operator adds its own callback, for when the whole worker is lost.
+
+Not on a retry if there is a task state store: then the retry goes on with the run.
+"""
 
 
 def with_own_callback(callbacks: Any) -> list[Any]:
-    """Put our callback beside the user's own, once."""
+    """Add our callback to the user's own, once."""
     given = callbacks if isinstance(callbacks, list | tuple) else [callbacks] if callbacks else []
     return [*given, *([] if cancel_run_on_failure in given else [cancel_run_on_failure])]

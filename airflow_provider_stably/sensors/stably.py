@@ -1,6 +1,6 @@
 """Wait for a Stably run that something else started.
 
-Here the sensor is declared; what it does stands in ``execution``, which is imported when a task runs.
+Declared here, carried out in ``execution``, which is imported when a task runs.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from airflow_provider_stably.links.stably import StablyRunLink
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, PokeReturnValue, XComArg
 
+    from airflow_provider_stably.execution.options import WatchRunOptions
     from airflow_provider_stably.execution.watch_run import WatchRun
 
 
@@ -65,17 +66,17 @@ class StablyRunSensor(BaseSensorOperator):
         :raises AirflowSensorTimeout: if it is not over in time.
         """
         try:
-            self._execution.push_url(context)
+            self._execution.push_url(self._options, context)
         except AirflowFailException as error:
             if self.soft_fail or self.never_fail:  # as the base class does with what poke raises
                 raise AirflowSkipException(str(error)) from error
             raise
         if self.deferrable:
-            self._execution.defer(context)
+            self._execution.defer(self._options, context)
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
-        """Take up the trigger's event.
+        """End the sensor with the trigger's event.
 
         :returns: The run's summary.
         :raises: as :meth:`execute`.
@@ -83,11 +84,17 @@ class StablyRunSensor(BaseSensorOperator):
         return self._execution.complete(event)
 
     def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
-        """Look at the run once; a look that fails in passing counts as not over yet."""
-        return self._execution.look()
+        """Poll the run once; a poll that fails in passing counts as not over yet."""
+        return self._execution.poll(self._options)
 
     @cached_property
     def _execution(self) -> WatchRun:
         from airflow_provider_stably.execution.watch_run import WatchRun
 
-        return WatchRun(self)
+        return WatchRun(self.stably_conn_id, self.log)
+
+    @property
+    def _options(self) -> WatchRunOptions:
+        from airflow_provider_stably.execution.options import WatchRunOptions
+
+        return WatchRunOptions.of(self)

@@ -7,7 +7,8 @@ import logging
 import signal
 import sys
 
-from airflow_provider_stably.testing.emulator import DEFAULT_RUN_SECONDS, SCRIPTS
+from airflow_provider_stably.testing.emulated_run import SCRIPTS
+from airflow_provider_stably.testing.emulator import DEFAULT_RUN_SECONDS
 from airflow_provider_stably.testing.server import StablyEmulator
 
 

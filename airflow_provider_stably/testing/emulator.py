@@ -1,6 +1,6 @@
 """The emulator's rules: what Stably's API answers, kept strictly to the contract. No I/O.
 
-How a run goes is told by the Playwright project name that it is started with, see :data:`SCRIPTS`.
+How a run goes depends on the Playwright project name that it is started with, see :mod:`.emulated_run`.
 """
 
 from __future__ import annotations
@@ -11,35 +11,16 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from threading import RLock
 from typing import Any
 from urllib.parse import unquote
 
-from airflow_provider_stably.api import protocol
-from airflow_provider_stably.api.models import (
-    LIVE_STATUSES,
-    Run,
-    RunStatus,
-    TestResult,
-    TestStatus,
-)
+from airflow_provider_stably.api import calls
 from airflow_provider_stably.exceptions import StablyInvalidIdError
+from airflow_provider_stably.testing.emulated_run import EmulatedRun
 
 DEFAULT_RUN_SECONDS = 20.0
-
-SCRIPTS: Mapping[str, tuple[str, str | None]] = {
-    "passes": ("RUNNING", "PASSED"),
-    "fails": ("RUNNING", "FAILED"),
-    "times-out": ("RUNNING", "TIMEDOUT"),
-    "is-interrupted": ("RUNNING", "INTERRUPTED"),
-    "is-cancelled": ("RUNNING", "CANCELLED"),  # as if by a person, in the dashboard
-    "hangs": ("RUNNING", None),
-    "stays-queued": ("QUEUED", None),
-    "pauses": ("PAUSED", "PASSED"),  # a live status that no client knows yet
-    "ends-unknown": ("RUNNING", "ABANDONED"),  # a final one
-}
-"""Playwright project name to the status while the run goes on and the one it ends with (None: never)."""
 
 _START_FIELDS = {
     "playwrightProjectName",
@@ -47,11 +28,6 @@ _START_FIELDS = {
     "branch",
     "environment",
     "envOverrides",
-}
-_BAD_CASE = {
-    "FAILED": TestStatus.FAILED,
-    "TIMEDOUT": TestStatus.TIMEDOUT,
-    "INTERRUPTED": TestStatus.INTERRUPTED,
 }
 
 
@@ -93,64 +69,6 @@ class Response:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class EmulatedRun:
-    """A run in the emulator.
-
-    :param statuses: If given, each status read moves on to the next, the last one stays; else time decides.
-    :param cancelled_at: Aware UTC; None unless cancelled by a call.
-    """
-
-    run_id: str
-    project_id: str
-    script: str
-    run_seconds: float
-    created_at: datetime
-    started_with: Mapping[str, Any] = field(default_factory=dict)
-    statuses: Sequence[str] = ()
-    reads: int = 0
-    cancelled_at: datetime | None = None
-
-    def status(self, now: datetime) -> str:
-        """Return the status at a time."""
-        if self.cancelled_at is not None:
-            return "CANCELLED"
-        if self.statuses:
-            return self.statuses[min(self.reads, len(self.statuses) - 1)]
-        meanwhile, final = SCRIPTS.get(self.script, SCRIPTS["passes"])
-        age = (now - self.created_at).total_seconds()
-        if final is not None and age >= self.run_seconds:
-            return final
-        return "QUEUED" if age < min(1.0, self.run_seconds / 10) else meanwhile
-
-    def is_live(self, now: datetime) -> bool:
-        """Whether the run can be cancelled at a time.
-
-        A status that no client knows is live if it is PAUSED or another one follows in ``statuses``.
-        """
-        status = self.status(now)
-        if status in RunStatus.__members__:
-            return status in LIVE_STATUSES
-        return status == "PAUSED" or self.reads < len(self.statuses) - 1
-
-    def describe(self, now: datetime) -> Run:
-        """Return what a status answer says at a time."""
-        status = self.status(now)
-        over = status != "QUEUED" and not self.is_live(now)
-        return Run(
-            run_id=self.run_id,
-            status=status,
-            started_at=None if status == "QUEUED" else self.created_at,
-            finished_at=self._finished_at(now) if over else None,
-            branch_name=self.started_with.get("branch"),
-            test_results=_test_results(status, self.run_seconds) if over else None,
-        )
-
-    def _finished_at(self, now: datetime) -> datetime:
-        planned = self.created_at + timedelta(seconds=self.run_seconds)
-        return self.cancelled_at or min(planned, now)
-
-
 class Emulator:
     """Stably's API in memory.
 
@@ -184,7 +102,7 @@ class Emulator:
     ) -> str:
         """Add a run without a request and return its id.
 
-        :param script: A name from :data:`SCRIPTS`.
+        :param script: A name from :data:`~airflow_provider_stably.testing.emulated_run.SCRIPTS`.
         :param statuses: What each status read gives in turn, the last one for good; overrides the script.
         :param run_id: None makes one up.
         """
@@ -238,7 +156,7 @@ class Emulator:
 
     def _start(self, request: Request) -> Response:
         try:
-            project_id = protocol.check_id("project", request.project_id)
+            project_id = calls.check_id("project", request.project_id)
             body = _start_body(request.body)
         except StablyInvalidIdError:
             return _error(404, "Project not found")
@@ -293,9 +211,9 @@ class Emulator:
 
 
 _ROUTES = {
-    "start": protocol.START_RUN,
-    "cancel": protocol.CANCEL_RUN,  # before "get", whose template fits its path too: so OpenAPI has it
-    "get": protocol.GET_RUN,
+    "start": calls.START_RUN,
+    "cancel": calls.CANCEL_RUN,  # before "get", whose template fits its path too: so OpenAPI has it
+    "get": calls.GET_RUN,
 }
 _HANDLERS: Mapping[str, Callable[[Emulator, Request], Response]] = {
     "start": Emulator._start,
@@ -359,13 +277,3 @@ def _error(status: int, text: str) -> Response:
 
 def _new_id() -> str:
     return "c" + secrets.token_hex(12)
-
-
-def _test_results(status: str, run_seconds: float) -> tuple[TestResult, ...]:
-    each = round(run_seconds * 1000 / 3)
-    last = _BAD_CASE.get(status, TestStatus.PASSED if status == RunStatus.PASSED else TestStatus.SKIPPED)
-    return (
-        TestResult("sign in", TestStatus.PASSED, each),
-        TestResult("search the catalogue", TestStatus.SKIPPED),
-        TestResult("check out a basket", last, each),
-    )

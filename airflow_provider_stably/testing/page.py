@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from html import escape
 
-from airflow_provider_stably.testing.emulator import EmulatedRun
+from airflow_provider_stably.testing.emulated_run import EmulatedRun
 
 REFRESH_SECONDS = 2
 

@@ -7,19 +7,22 @@ import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_stably.awaiting import is_still_deferred
-from airflow_provider_stably.best_effort import best_effort
-from airflow_provider_stably.cancellation import cancellation
-from airflow_provider_stably.conclusion import WatchResult
-from airflow_provider_stably.conversation import aconduct
 from airflow_provider_stably.exceptions import StablyConfigError
 from airflow_provider_stably.hooks.stably import StablyHook
-from airflow_provider_stably.run_reference import RunReference
-from airflow_provider_stably.watching import next_delay, supervision
+from airflow_provider_stably.runs.cancel import cancel
+from airflow_provider_stably.runs.driver import AsyncDriver
+from airflow_provider_stably.runs.reference import RunReference
+from airflow_provider_stably.runs.watch import next_delay, watch_or_cancel
+from airflow_provider_stably.runs.watch_result import WatchResult
+from airflow_provider_stably.tasks.best_effort import best_effort
+from airflow_provider_stably.tasks.deadline import deferral_timeout
+from airflow_provider_stably.tasks.triggerer import is_still_deferred
+from airflow_provider_stably.tasks.version_compat import HAS_TRIGGER_ON_KILL
 
 if TYPE_CHECKING:
     from airflow_provider_stably.api.async_client import AsyncStablyClient
@@ -29,19 +32,15 @@ T = TypeVar("T")
 KILL_SECONDS = 25.0
 """For on_kill: Airflow gives a trigger 30 s."""
 
-HAS_ON_KILL = hasattr(BaseTrigger, "on_kill")
-"""Whether Airflow tells a trigger that a user acted on its task: from 3.3 on. Delete with 3.2."""
-
-
-_going_on: set[asyncio.Future[Any]] = set()
-"""Keeps what nobody waits for any more from being collected as garbage."""
+_shielded: set[asyncio.Future[Any]] = set()
+"""Strong references: asyncio keeps only weak ones to tasks."""
 
 
 class StablyRunTrigger(BaseTrigger):
     """Watch a run until it is over or the deadline has passed, then fire one event.
 
-    The event is a :class:`~airflow_provider_stably.conclusion.WatchResult` as JSON: ``end`` (``finished``,
-    ``timed_out``, ``denied``, ``not_found``), ``run`` (the run's summary), ``detail`` and ``cancellation``.
+    The event is a ``WatchResult`` of ``runs.watch_result`` as JSON: ``end`` (``finished``, ``timed_out``,
+    ``denied``, ``not_found``), ``run`` (the run's summary), ``detail`` and ``cancellation``.
 
     :param run_id: The run.
     :param project_id: Its project.
@@ -91,36 +90,31 @@ class StablyRunTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch the run and fire one event."""
         try:
-            conclusion = await self._watch()
+            result = await self._watch()
         except asyncio.CancelledError:
-            if not HAS_ON_KILL:
+            if not HAS_TRIGGER_ON_KILL:
                 # A shutdown looks the same; only the task itself tells which it is.
-                await _seen_through(self._cancel_if_abandoned(in_doubt=False))
+                await _shield(self.cancel_if_abandoned(in_doubt=False))
             raise
-        yield TriggerEvent(conclusion.to_json())  # type: ignore[no-untyped-call] # so is this
+        yield TriggerEvent(result.to_json())  # type: ignore[no-untyped-call] # so is this
 
     async def on_kill(self) -> None:
         """Cancel the run when a user marks or clears the deferred task (Airflow 3.3 and later)."""
-        await _seen_through(self._cancel_if_abandoned(in_doubt=True))
+        await _shield(self.cancel_if_abandoned(in_doubt=True))
 
     async def _watch(self) -> WatchResult:
-        reference = RunReference(self.run_id, self.project_id)
         async with AsyncExitStack() as clients:
             connect = partial(self._connect, clients)
-            watched = await aconduct(
-                supervision(
-                    reference,
-                    started_at=self.started_at,
-                    deadline=self.deadline,
-                    poll_interval=self.poll_interval,
-                    cancel=self.cancel_on_kill,
-                ),
-                await connect(),
-                reconnect=connect,
+            return await watch_or_cancel(
+                RunReference(self.run_id, self.project_id),
+                AsyncDriver(await connect(), reconnect=connect),
+                started_at=self.started_at,
+                deadline=self.deadline,
+                poll_interval=self.poll_interval,
+                cancel_unfinished=self.cancel_on_kill,
             )
-        return WatchResult.of(reference, watched)
 
-    async def _cancel_if_abandoned(self, *, in_doubt: bool) -> None:
+    async def cancel_if_abandoned(self, *, in_doubt: bool) -> None:
         """Cancel the run if its task no longer waits for it.
 
         That is looked up, because Airflow also ends a trigger that another triggerer has taken over.
@@ -130,7 +124,7 @@ class StablyRunTrigger(BaseTrigger):
         if not self.cancel_on_kill:
             return
         is_abandoned = in_doubt
-        with best_effort(f"Cannot tell whether run {self.run_id} is still awaited"):
+        with best_effort(f"Cannot tell whether run {self.run_id} is still waited for"):
             is_abandoned = not await is_still_deferred(self.task_instance, self.run_id)
         if not is_abandoned:
             return
@@ -140,14 +134,14 @@ class StablyRunTrigger(BaseTrigger):
                 asyncio.timeout(KILL_SECONDS),
                 await StablyHook(self.stably_conn_id).get_async_client() as client,
             ):
-                verdict = await aconduct(cancellation(run), client)
-            self.log.info("Run %s: its deferred task was killed: %s", self.run_id, verdict.outcome)
+                result = await cancel(run, AsyncDriver(client))
+            self.log.info("Run %s: its deferred task was killed: %s", self.run_id, result.outcome)
 
     async def _connect(self, clients: AsyncExitStack) -> AsyncStablyClient:
         """Look the connection up and enter a client, again until the deadline if Airflow cannot tell now."""
         while True:
             try:
-                client = await _seen_through(StablyHook(self.stably_conn_id).get_async_client())
+                client = await _shield(StablyHook(self.stably_conn_id).get_async_client())
             except Exception as error:
                 # A secrets backend raises whatever it likes, and one that fails for a while must not end the
                 # watching. Airflow even says "not defined" of a connection whose backend failed just now.
@@ -160,13 +154,38 @@ class StablyRunTrigger(BaseTrigger):
                 return await clients.enter_async_context(client)
 
 
-async def _seen_through(work: Coroutine[Any, Any, T]) -> T:
+async def _shield(work: Coroutine[Any, Any, T]) -> T:
     """Await something that goes on although this wait for it is cancelled.
 
     Airflow 3 cancels a trigger again every second until it has ended, ``on_kill`` included. And a question to
     Airflow 3.0 or 3.1 that is cut off ends the whole triggerer: its answer is taken for the next one's.
     """
-    going_on = asyncio.ensure_future(work)
-    _going_on.add(going_on)
-    going_on.add_done_callback(_going_on.discard)
-    return await asyncio.shield(going_on)
+    future = asyncio.ensure_future(work)
+    _shielded.add(future)
+    future.add_done_callback(_shielded.discard)
+    return await asyncio.shield(future)
+
+
+def wait_in_triggerer(
+    run: RunReference,
+    *,
+    stably_conn_id: str,
+    started_at: float,
+    deadline: float,
+    poll_interval: float,
+    cancel_on_kill: bool,
+) -> NoReturn:
+    """Defer the task until its run is over; it resumes in ``execute_complete``. Arguments as of the trigger.
+
+    :raises TaskDeferred: always.
+    """
+    trigger = StablyRunTrigger(
+        run_id=run.run_id,
+        project_id=run.project_id,
+        stably_conn_id=stably_conn_id,
+        started_at=started_at,
+        deadline=deadline,
+        poll_interval=poll_interval,
+        cancel_on_kill=cancel_on_kill,
+    )
+    raise TaskDeferred(trigger=trigger, method_name="execute_complete", timeout=deferral_timeout(deadline))

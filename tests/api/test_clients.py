@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from airflow_provider_stably.api import protocol
+from airflow_provider_stably.api import answers, calls, retries
 from airflow_provider_stably.api.async_client import AsyncStablyClient
 from airflow_provider_stably.exceptions import (
     StablyAmbiguousStartError,
@@ -29,12 +29,10 @@ LATER = Fault(status=503, headers={"Retry-After": "1"})
 
 async def test_the_three_calls_work(emulator, send):
     """A run is started, read and cancelled."""
-    run_id = await send(
-        protocol.start_run(PROJECT, playwright_project_name="hangs", env_overrides={"A": "ü"})
-    )
-    before = await send(protocol.get_run(PROJECT, run_id))
-    cancelled = await send(protocol.cancel_run(PROJECT, run_id))
-    after = await send(protocol.get_run(PROJECT, run_id))
+    run_id = await send(calls.start_run(PROJECT, playwright_project_name="hangs", env_overrides={"A": "ü"}))
+    before = await send(calls.get_run(PROJECT, run_id))
+    cancelled = await send(calls.cancel_run(PROJECT, run_id))
+    after = await send(calls.get_run(PROJECT, run_id))
 
     assert cancelled == (run_id,)
     assert (before.is_finished, after.status) == (False, "CANCELLED")
@@ -44,7 +42,7 @@ async def test_the_three_calls_work(emulator, send):
 async def test_requests_are_authenticated_and_say_who_asks(emulator, send):
     """Every request carries the key as a bearer token, and the User-Agent."""
     with pytest.raises(StablyNotFoundError):
-        await send(protocol.get_run(PROJECT, "nope"))
+        await send(calls.get_run(PROJECT, "nope"))
 
     headers = emulator.requests()[0].headers
     assert headers["authorization"] == f"Bearer {KEY}"
@@ -54,9 +52,9 @@ async def test_requests_are_authenticated_and_say_who_asks(emulator, send):
 @pytest.mark.parametrize(
     ("call", "arguments"),
     [
-        pytest.param(protocol.get_run, ("r",), id="get"),
-        pytest.param(protocol.cancel_run, ("r",), id="cancel"),
-        pytest.param(protocol.start_run, (), id="start"),
+        pytest.param(calls.get_run, ("r",), id="get"),
+        pytest.param(calls.cancel_run, ("r",), id="cancel"),
+        pytest.param(calls.start_run, (), id="start"),
     ],
 )
 async def test_a_refused_key_is_an_auth_error_at_once(emulator, endpoint, send, call, arguments):
@@ -81,7 +79,7 @@ async def test_reads_and_cancels_outlast_passing_failures(emulator, send, fault)
     run_id = emulator.add_run(project_id=PROJECT)
     emulator.inject(fault, call="get", times=3)
 
-    run = await send(protocol.get_run(PROJECT, run_id))
+    run = await send(calls.get_run(PROJECT, run_id))
 
     assert run.status in {"QUEUED", "RUNNING"}
     assert len(emulator.requests("get")) == 4
@@ -94,7 +92,7 @@ async def test_a_definite_no_is_not_replayed(emulator, send, status):
     emulator.inject(Fault(status=status), times=math.inf)
 
     with pytest.raises(StablyHTTPError) as caught:
-        await send(protocol.cancel_run(PROJECT, "r"))
+        await send(calls.cancel_run(PROJECT, "r"))
 
     assert caught.value.status == status
     assert len(emulator.requests()) == 1
@@ -105,18 +103,18 @@ async def test_replays_are_bounded_in_number(emulator, send):
     emulator.inject(Fault(status=502), times=math.inf)
 
     with pytest.raises(StablyHTTPError, match="502"):
-        await send(protocol.get_run(PROJECT, "r"))
+        await send(calls.get_run(PROJECT, "r"))
 
-    assert len(emulator.requests()) == protocol.MAX_ATTEMPTS == 5
+    assert len(emulator.requests()) == retries.MAX_ATTEMPTS == 5
 
 
 async def test_replays_are_bounded_in_time(emulator, send, monkeypatch):
     """A wait that would end after the total time is not begun."""
-    monkeypatch.setattr(protocol, "MAX_REPLAY_SECONDS", 50)
+    monkeypatch.setattr(retries, "MAX_REPLAY_SECONDS", 50)
     emulator.inject(Fault(status=429, headers={"Retry-After": "60"}), times=math.inf)
 
     with pytest.raises(StablyHTTPError, match="429"):
-        await send(protocol.get_run(PROJECT, "r"))
+        await send(calls.get_run(PROJECT, "r"))
 
     assert send.sleeps == []
 
@@ -127,7 +125,7 @@ async def test_the_apis_wish_to_wait_is_honoured(emulator, send):
     emulator.inject(Fault(status=429, headers={"Retry-After": "7"}))
     emulator.inject(Fault(status=503, headers={"Retry-After": "9999"}))
 
-    await send(protocol.get_run(PROJECT, run_id))
+    await send(calls.get_run(PROJECT, run_id))
 
     assert send.sleeps == [7, 60]
 
@@ -152,7 +150,7 @@ async def test_a_start_whose_answer_is_lost_is_sent_once(emulator, endpoint, sen
     emulator.inject(fault, times=math.inf)
 
     with pytest.raises(StablyAmbiguousStartError, match="untracked run may exist"):
-        await send(protocol.start_run(PROJECT), replace(endpoint, read_timeout=0.3))
+        await send(calls.start_run(PROJECT), replace(endpoint, read_timeout=0.3))
 
     assert len(emulator.requests("start")) == 1
 
@@ -162,7 +160,7 @@ async def test_a_start_that_was_turned_away_is_sent_again(emulator, send, fault)
     """A start that provably was not accepted is replayed, and one run comes of it."""
     emulator.inject(fault, times=2)
 
-    run_id = await send(protocol.start_run(PROJECT))
+    run_id = await send(calls.start_run(PROJECT))
 
     assert list(emulator.runs) == [run_id]
     assert len(emulator.requests("start")) == 3
@@ -171,7 +169,7 @@ async def test_a_start_that_was_turned_away_is_sent_again(emulator, send, fault)
 async def test_a_start_that_never_left_is_not_ambiguous(endpoint, send, closed_port):
     """A refused connection is tried again and then is an ordinary, retryable error."""
     with pytest.raises(StablyUnreachableError, match="ConnectionRefusedError") as caught:
-        await send(protocol.start_run(PROJECT), replace(endpoint, base_url=f"http://127.0.0.1:{closed_port}"))
+        await send(calls.start_run(PROJECT), replace(endpoint, base_url=f"http://127.0.0.1:{closed_port}"))
 
     assert not caught.value.request_sent
     assert len(send.sleeps) == 4
@@ -185,7 +183,7 @@ async def test_a_failure_is_not_told_as_the_one_that_led_to_the_call(endpoint, s
         raise before("of the task")
     except before:
         with pytest.raises(StablyUnreachableError) as caught:
-            await send(protocol.get_run(PROJECT, "r"), nowhere, once=True)
+            await send(calls.get_run(PROJECT, "r"), nowhere, once=True)
 
     assert str(caught.value).endswith(": ConnectionRefusedError")
 
@@ -195,7 +193,7 @@ async def test_a_silent_server_is_given_up_on(emulator, endpoint, send):
     emulator.inject(Fault(delay=math.inf))
 
     with pytest.raises(StablyUnreachableError) as caught:
-        await send(protocol.get_run(PROJECT, "r"), replace(endpoint, read_timeout=0.2), once=True)
+        await send(calls.get_run(PROJECT, "r"), replace(endpoint, read_timeout=0.2), once=True)
 
     assert caught.value.request_sent
 
@@ -205,15 +203,15 @@ async def test_a_trickling_body_is_given_up_on(emulator, endpoint, send):
     emulator.inject(Fault(body=b" " * 2000, trickle=True))  # 40 s at the emulator's pace
 
     with pytest.raises(StablyUnreachableError):
-        await send(protocol.get_run(PROJECT, "r"), replace(endpoint, read_timeout=0.2), once=True)
+        await send(calls.get_run(PROJECT, "r"), replace(endpoint, read_timeout=0.2), once=True)
 
 
 @pytest.mark.parametrize(
     ("body", "headers"),
     [
-        pytest.param(b"x" * (protocol.MAX_ANSWER_BYTES + 1), {}, id="plain"),
+        pytest.param(b"x" * (answers.MAX_ANSWER_BYTES + 1), {}, id="plain"),
         pytest.param(
-            gzip.compress(b"x" * (4 * protocol.MAX_ANSWER_BYTES)),
+            gzip.compress(b"x" * (4 * answers.MAX_ANSWER_BYTES)),
             {"Content-Encoding": "gzip"},
             id="gzip bomb",
         ),
@@ -224,7 +222,7 @@ async def test_a_huge_body_is_not_read_to_its_end(emulator, send, body, headers)
     emulator.inject(Fault(body=body, headers=headers))
 
     with pytest.raises(StablyResponseError, match="longer than"):
-        await send(protocol.get_run(PROJECT, "r"))
+        await send(calls.get_run(PROJECT, "r"))
 
 
 async def test_a_compressed_answer_is_read(emulator, send):
@@ -232,7 +230,7 @@ async def test_a_compressed_answer_is_read(emulator, send):
     body = gzip.compress(json.dumps({"status": "PASSED"}).encode())
     emulator.inject(Fault(body=body, headers={"Content-Encoding": "gzip"}))
 
-    assert (await send(protocol.get_run(PROJECT, "r"))).is_passed
+    assert (await send(calls.get_run(PROJECT, "r"))).is_passed
 
 
 async def test_a_proxys_web_page_is_an_error_with_its_facts(emulator, send):
@@ -240,7 +238,7 @@ async def test_a_proxys_web_page_is_an_error_with_its_facts(emulator, send):
     emulator.inject(Fault(body="<html>Please log in</html>", headers={"Content-Type": "text/html"}))
 
     with pytest.raises(StablyResponseError, match="Please log in") as caught:
-        await send(protocol.get_run(PROJECT, "r"))
+        await send(calls.get_run(PROJECT, "r"))
 
     assert caught.value.content_type == "text/html"
 
@@ -250,7 +248,7 @@ async def test_a_server_that_echoes_the_key_does_not_get_it_shown(emulator, send
     emulator.inject(Fault(status=400, body={"error": f"bad header: Bearer {KEY}"}))
 
     with pytest.raises(StablyHTTPError, match=r"bad header: Bearer \*\*\*") as caught:
-        await send(protocol.get_run(PROJECT, "r"))
+        await send(calls.get_run(PROJECT, "r"))
 
     assert KEY not in str(caught.value) + caught.value.detail
 
@@ -277,7 +275,7 @@ async def test_whatever_the_answer_no_library_error_and_no_key_come_out(emulator
     emulator.inject(fault, times=math.inf)
 
     with pytest.raises(StablyError) as caught:
-        await send(protocol.get_run(PROJECT, "r"), once=True)
+        await send(calls.get_run(PROJECT, "r"), once=True)
 
     error = caught.value
     shown = [repr(error), str(vars(error)), *_hanging_on(error)]
@@ -308,6 +306,6 @@ async def test_trickling_headers_are_given_up_on(endpoint):
         slow = replace(endpoint, base_url=f"http://127.0.0.1:{port}", connect_timeout=2, read_timeout=0.2)
         async with AsyncStablyClient(slow) as client:
             with pytest.raises(StablyUnreachableError, match="TimeoutError") as caught:
-                await asyncio.wait_for(client.send_once(protocol.get_run(PROJECT, "r")), 5)
+                await asyncio.wait_for(client.send_once(calls.get_run(PROJECT, "r")), 5)
 
     assert caught.value.request_sent

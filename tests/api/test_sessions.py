@@ -11,7 +11,7 @@ import certifi
 import pytest
 import requests
 
-from airflow_provider_stably.api import async_client, protocol
+from airflow_provider_stably.api import async_client, calls
 from airflow_provider_stably.api.async_client import AsyncStablyClient
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.api.endpoint import tls_context_for
@@ -56,7 +56,7 @@ def test_threads_share_a_client(emulator, endpoint):
     run_ids = [emulator.add_run(project_id=PROJECT) for _ in range(40)]
 
     with StablyClient(endpoint) as client, ThreadPoolExecutor(8) as pool:
-        cancelled = list(pool.map(lambda run_id: client.send(protocol.cancel_run(PROJECT, run_id)), run_ids))
+        cancelled = list(pool.map(lambda run_id: client.send(calls.cancel_run(PROJECT, run_id)), run_ids))
 
     assert cancelled == [(run_id,) for run_id in run_ids]
 
@@ -67,7 +67,7 @@ def test_cookies_are_not_kept(emulator, endpoint):
     with StablyClient(endpoint) as client:
         for _ in range(2):
             with pytest.raises(StablyNotFoundError):
-                client.send(protocol.get_run(PROJECT, "r"))
+                client.send(calls.get_run(PROJECT, "r"))
 
     assert all("cookie" not in request.headers for request in emulator.requests())
 
@@ -80,7 +80,7 @@ async def test_cookies_are_not_kept_by_sessions_of_a_loop(emulator, endpoint):
     async with AsyncStablyClient(named) as client:
         for _ in range(2):
             with pytest.raises(StablyNotFoundError):
-                await client.send(protocol.get_run(PROJECT, "r"))
+                await client.send(calls.get_run(PROJECT, "r"))
 
     assert len(emulator.requests()) == 2
     assert all("cookie" not in request.headers for request in emulator.requests())
@@ -88,7 +88,7 @@ async def test_cookies_are_not_kept_by_sessions_of_a_loop(emulator, endpoint):
 
 async def test_an_idle_connection_is_kept_longer_than_triggers_pause(emulator, endpoint, monkeypatch):
     """A connection that was idle for four minutes is used again."""
-    call = protocol.get_run(PROJECT, emulator.add_run(project_id=PROJECT))
+    call = calls.get_run(PROJECT, emulator.add_run(project_id=PROJECT))
     async with AsyncStablyClient(endpoint) as client:
         await client.send(call)
 
@@ -104,7 +104,7 @@ async def test_an_idle_connection_is_kept_longer_than_triggers_pause(emulator, e
 async def test_clients_on_one_loop_share_connections(emulator, endpoint):
     """Clients that overlap on a loop use one session; the last to leave closes it."""
     run_id = emulator.add_run(project_id=PROJECT)
-    call = protocol.get_run(PROJECT, run_id)
+    call = calls.get_run(PROJECT, run_id)
 
     async with AsyncStablyClient(endpoint) as first:
         async with AsyncStablyClient(replace(endpoint)) as second:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 from requests.utils import select_proxy
 
-from airflow_provider_stably.api import protocol
+from airflow_provider_stably.api import calls
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.api.endpoint import Endpoint, tls_context_for
 from airflow_provider_stably.exceptions import (
@@ -47,7 +47,7 @@ async def test_a_start_that_is_misconfigured_is_not_ambiguous(
     nowhere = replace(endpoint, base_url=base_url.format(port=closed_port))
 
     with pytest.raises(StablyUnreachableError) as caught:
-        await send(protocol.start_run(PROJECT), nowhere)
+        await send(calls.start_run(PROJECT), nowhere)
 
     assert not caught.value.request_sent
 
@@ -62,14 +62,14 @@ async def test_a_ca_bundle_that_cannot_be_used_is_named_before_anything_is_sent(
         bundle.write_text(content)
 
     with pytest.raises(StablyUnreachableError, match=r"CA bundle .*bundle\.pem.* cannot be used") as caught:
-        await send(protocol.start_run(PROJECT), Endpoint(private_emulator.url, KEY, verify=str(bundle)))
+        await send(calls.start_run(PROJECT), Endpoint(private_emulator.url, KEY, verify=str(bundle)))
 
     assert (caught.value.request_sent, private_emulator.requests()) == (False, [])
 
 
 async def test_a_ca_bundle_matters_only_where_there_is_tls(emulator, endpoint, send):
     """A bundle that cannot be used does not keep a plain connection from being made."""
-    assert await send(protocol.start_run(PROJECT), replace(endpoint, verify="/nonexistent")) in emulator.runs
+    assert await send(calls.start_run(PROJECT), replace(endpoint, verify="/nonexistent")) in emulator.runs
 
 
 @pytest.mark.parametrize("proxied", [False, True], ids=["direct", "through a proxy that is down"])
@@ -79,7 +79,7 @@ async def test_a_host_without_address_is_unreachable(endpoint, send, closed_port
     nowhere = replace(endpoint, base_url="https://stably.invalid", proxy=proxy)
 
     with pytest.raises(StablyUnreachableError, match=r"stably\.invalid") as caught:
-        await send(protocol.get_run(PROJECT, "r"), nowhere, once=True)
+        await send(calls.get_run(PROJECT, "r"), nowhere, once=True)
 
     assert not caught.value.request_sent
     assert "pw" not in str(caught.value)
@@ -92,7 +92,7 @@ async def test_a_redirect_is_refused(emulator, send, status):
         emulator.inject(Fault(status=status, headers={"Location": f"{other.url}/v1/projects/p/runs/r"}))
 
         with pytest.raises(StablyHTTPError, match="redirect"):
-            await send(protocol.get_run(PROJECT, "r"))
+            await send(calls.get_run(PROJECT, "r"))
 
         assert other.requests() == []
 
@@ -105,7 +105,7 @@ async def test_netrc_does_not_replace_the_key(emulator, send, tmp_path, monkeypa
     monkeypatch.setenv("NETRC", str(netrc))
     run_id = emulator.add_run(project_id=PROJECT)
 
-    await send(protocol.get_run(PROJECT, run_id))
+    await send(calls.get_run(PROJECT, run_id))
 
     assert emulator.requests()[0].headers["authorization"] == f"Bearer {KEY}"
 
@@ -133,7 +133,7 @@ async def test_the_connections_proxy_comes_before_the_environments(
         proxied = replace(endpoint, proxy=own_proxy.url if own else None, trust_env=trust_env)
 
         with pytest.raises(StablyNotFoundError):
-            await send(protocol.get_run(PROJECT, "r"), proxied)
+            await send(calls.get_run(PROJECT, "r"), proxied)
 
         asked = {None: emulator, "own": own_proxy, "environment": environments_proxy}
         assert [name for name, server in asked.items() if server.requests()] == [used]
@@ -161,7 +161,7 @@ async def test_both_clients_read_no_proxy_alike(emulator, endpoint, send, monkey
         monkeypatch.setenv("no_proxy", no_proxy.format(port=urlsplit(emulator.url).port))
 
         with pytest.raises(StablyNotFoundError):
-            await send(protocol.get_run(PROJECT, "r"), endpoint)
+            await send(calls.get_run(PROJECT, "r"), endpoint)
 
         assert (len(emulator.requests()), len(proxy.requests())) == ((1, 0) if direct else (0, 1))
 
@@ -194,7 +194,7 @@ async def test_the_body_of_a_redirect_is_not_waited_for(emulator, endpoint, send
 
     with pytest.raises(StablyError):
         await asyncio.wait_for(
-            send(protocol.get_run(PROJECT, "r"), replace(endpoint, read_timeout=0.2), once=True), 5
+            send(calls.get_run(PROJECT, "r"), replace(endpoint, read_timeout=0.2), once=True), 5
         )
 
 
@@ -212,10 +212,10 @@ async def test_a_certificate_is_verified_as_the_connection_says(
     endpoint = Endpoint(private_emulator.url, KEY, verify=str(bundle) if verify == "authority" else verify)
 
     if trusted:
-        assert await send(protocol.start_run(PROJECT), endpoint) in private_emulator.runs
+        assert await send(calls.start_run(PROJECT), endpoint) in private_emulator.runs
     else:
         with pytest.raises(StablyUnreachableError) as caught:
-            await send(protocol.start_run(PROJECT), endpoint)
+            await send(calls.start_run(PROJECT), endpoint)
         assert (caught.value.request_sent, private_emulator.requests()) == (False, [])
 
 

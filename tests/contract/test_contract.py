@@ -16,7 +16,7 @@ import yaml
 from hypothesis import HealthCheck, settings
 from openapi_schema_validator import OAS31Validator, oas31_format_checker
 
-from airflow_provider_stably.api import protocol
+from airflow_provider_stably.api import calls
 from airflow_provider_stably.api.async_client import AsyncStablyClient
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.api.endpoint import Endpoint
@@ -34,19 +34,19 @@ CANCEL_PATH = f"{RUNS_PATH}/cancel"
 SCRIPTS_WITH_NEW_WORDS = {"pauses", "ends-unknown"}
 
 CALLS = {
-    "start-with-nothing": protocol.start_run(PROJECT),
-    "start-with-a-playwright-project": protocol.start_run(PROJECT, playwright_project_name="smoke"),
-    "start-with-no-overrides": protocol.start_run(PROJECT, env_overrides={}),
-    "start-with-everything": protocol.start_run(
+    "start-with-nothing": calls.start_run(PROJECT),
+    "start-with-a-playwright-project": calls.start_run(PROJECT, playwright_project_name="smoke"),
+    "start-with-no-overrides": calls.start_run(PROJECT, env_overrides={}),
+    "start-with-everything": calls.start_run(
         PROJECT,
         playwright_project_name="smoke",
         branch="feature/basket",
         environment="staging",
         env_overrides={"BASE_URL": "https://preview.example.com", "EMPTY": ""},
     ),
-    "get": protocol.get_run(PROJECT, RUN),
-    "cancel": protocol.cancel_run(PROJECT, RUN),
-    "ids-of-every-allowed-character": protocol.get_run("aZ09._~-", "~-._90Za"),
+    "get": calls.get_run(PROJECT, RUN),
+    "cancel": calls.cancel_run(PROJECT, RUN),
+    "ids-of-every-allowed-character": calls.get_run("aZ09._~-", "~-._90Za"),
 }
 
 

@@ -58,12 +58,12 @@ def test_get_conn_gives_a_session_that_works_by_hand(emulator, hook):
 
 async def test_triggers_get_an_async_client(emulator):
     """The connection is looked up asynchronously and the client speaks to the same API."""
-    from airflow_provider_stably.api import protocol
+    from airflow_provider_stably.api import calls
 
     run_id = emulator.add_run(project_id=PROJECT)
 
     async with await StablyHook().get_async_client() as client:
-        run = await client.send(protocol.get_run(PROJECT, run_id))
+        run = await client.send(calls.get_run(PROJECT, run_id))
 
     assert run.run_id == run_id
 

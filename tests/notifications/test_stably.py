@@ -15,9 +15,9 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, BaseOperator, XCom
 from packaging.version import Version
 
-from airflow_provider_stably import callback_cancelling
-from airflow_provider_stably.api.protocol import run_url
+from airflow_provider_stably.api.calls import run_url
 from airflow_provider_stably.exceptions import StablyRunFailedError
+from airflow_provider_stably.execution import callback_budget
 from airflow_provider_stably.notifications.stably import StablyCancelRunNotifier
 from airflow_provider_stably.testing import Fault, StablyEmulator
 from tests.constants import KEY, PROJECT
@@ -233,7 +233,7 @@ def test_what_cannot_be_a_task_is_refused_where_the_dag_is_parsed(task_ids):
 
 def test_runs_and_tasks_exclude_each_other():
     """A notifier that names both is refused where the DAG is parsed."""
-    with pytest.raises(ValueError, match="exclude each other"):
+    with pytest.raises(ValueError, match="not both"):
         StablyCancelRunNotifier(task_ids="start", run_ids="run-1")
 
 
@@ -261,7 +261,7 @@ def test_it_says_what_it_cancelled_what_was_over_and_what_it_could_not_reach(emu
     lines = [
         (record.levelname, record.getMessage())
         for record in caplog.records
-        if record.name == callback_cancelling.__name__
+        if record.name == callback_budget.__name__
     ]
     page = run_url(PROJECT, "run-0")
     assert sorted(lines) == sorted(
@@ -290,7 +290,7 @@ def test_the_key_never_reaches_the_log(emulator, context, caplog):
 )
 def test_it_gives_up_within_its_budget(emulator, context, monkeypatch, caplog, fault):
     """An API that is down holds the callback up for no longer than the budget, however many the runs."""
-    monkeypatch.setattr(callback_cancelling, "BUDGET_SECONDS", 1.0)
+    monkeypatch.setattr(callback_budget, "BUDGET_SECONDS", 1.0)
     context["xcom"]["start_many", "stably_run"] = [_started(emulator) for _ in range(20)]
     emulator.inject(fault, times=math.inf)
     began = time.monotonic()
@@ -298,7 +298,7 @@ def test_it_gives_up_within_its_budget(emulator, context, monkeypatch, caplog, f
     StablyCancelRunNotifier(task_ids="start_many")(context)
 
     assert time.monotonic() - began < 5
-    told = [record for record in caplog.records if record.name == callback_cancelling.__name__]
+    told = [record for record in caplog.records if record.name == callback_budget.__name__]
     assert len(told) == 20
     assert all(record.levelno == logging.WARNING for record in told)
     assert all(": unknown, " in record.getMessage() for record in told)
@@ -320,7 +320,7 @@ def test_a_name_look_up_that_stalls_is_left_behind(context, monkeypatch, caplog)
     """Asking for an address cannot be interrupted; the callback ends in its time all the same."""
     answered = Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait(10) and [])
-    monkeypatch.setattr(callback_cancelling, "BUDGET_SECONDS", 0.5)
+    monkeypatch.setattr(callback_budget, "BUDGET_SECONDS", 0.5)
     monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", json.dumps({"conn_type": "stably", "password": KEY}))
     began = time.monotonic()
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from airflow_provider_stably import callback_cancelling
+from airflow_provider_stably.execution import callback_budget
 from airflow_provider_stably.testing import Fault
 from tests.constants import PROJECT
 from tests.dag_files import load_dag_file
@@ -37,7 +37,7 @@ def test_one_notifier_cancels_each_tasks_own_run(emulator, airflow_db, dags, nam
 @pytest.mark.parametrize(("name", "state"), [("failing", "failed"), ("skipped", "success")])
 def test_a_dead_api_changes_no_end(emulator, airflow_db, dags, monkeypatch, name, state):
     """With every answer a 500, tasks and DAG run end as they would have without the notifier."""
-    monkeypatch.setattr(callback_cancelling, "BUDGET_SECONDS", 1.0)
+    monkeypatch.setattr(callback_budget, "BUDGET_SECONDS", 1.0)
     emulator.inject(Fault(status=500), times=math.inf)
 
     dag_run = getattr(dags, name).test(run_conf={"runs": _runs(emulator)})

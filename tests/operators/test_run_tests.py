@@ -10,8 +10,7 @@ from contextlib import contextmanager
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
-from airflow_provider_stably.exceptions import StablyRunCancelledError
-from airflow_provider_stably.operators.stably import TRIGGER_FAILED, StablyRunTestsOperator
+from airflow_provider_stably.operators.stably import TRIGGER_FAILED
 from airflow_provider_stably.testing import Fault
 from tests.constants import PROJECT
 from tests.interruption import Interrupted, interrupt_when
@@ -34,7 +33,7 @@ def test_a_kill_while_waiting_cancels_with_one_request(emulator, context):
     with _executing(operator, context) as result:
         wait_for(lambda: emulator.requests("get"))
         operator.on_kill()
-        with pytest.raises(StablyRunCancelledError):
+        with pytest.raises(AirflowException, match="killed"):
             result.result()
 
     assert emulator.live_runs() == []
@@ -51,9 +50,10 @@ def test_a_kill_that_cannot_cancel_does_not_raise_and_gives_up_in_time(emulator,
         began = time.monotonic()
         operator.on_kill()
         took = time.monotonic() - began
-        emulator.runs[emulator.live_runs()[0]].statuses = ["PASSED"]
+        emulator.heal()
+        with pytest.raises(AirflowException, match="killed"):
+            result.result()
 
-        assert result.result()["status"] == "PASSED"
     assert took < 4
 
 
@@ -75,7 +75,7 @@ def test_a_kill_outlasts_a_passing_failure(emulator, context, fault):
         wait_for(lambda: emulator.requests("get"))
         operator.on_kill()
         live = emulator.live_runs()
-        with pytest.raises(StablyRunCancelledError):
+        with pytest.raises(AirflowException, match="killed"):
             result.result()
 
     assert live == []
@@ -101,7 +101,7 @@ def test_a_second_kill_sends_nothing(emulator, context):
         wait_for(lambda: emulator.requests("get"))
         operator.on_kill()
         operator.on_kill()
-        with pytest.raises(StablyRunCancelledError):
+        with pytest.raises(AirflowException, match="killed"):
             result.result()
 
     assert len(emulator.requests("cancel")) == 1
@@ -119,7 +119,7 @@ def test_a_kill_after_a_rotated_key_uses_the_new_one(emulator, context, monkeypa
         wait_for(lambda: emulator.requests()[-1].headers["authorization"] == "Bearer sk-rotated")
         operator.on_kill()
         live = emulator.live_runs()
-        with pytest.raises(StablyRunCancelledError):
+        with pytest.raises(AirflowException, match="killed"):
             result.result()
 
     assert live == []
@@ -150,28 +150,6 @@ def test_a_kill_before_execute_is_not_forgotten(emulator, context):
 
     assert not isinstance(caught.value, AirflowFailException)  # which no retry would follow
     assert emulator.requests() == []
-
-
-def test_a_wait_goes_on_past_five_minutes(emulator, context, monkeypatch):
-    """With the default arguments the pause grows to the poll interval, which is a whole number."""
-    from airflow_provider_stably import conversation, watching
-
-    now = [time.time()]
-    monkeypatch.setattr(watching, "SHORTEST_DELAY_SECONDS", 2.0)
-    monkeypatch.setattr(conversation.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
-    supervise = watching.supervision
-    monkeypatch.setattr(
-        "airflow_provider_stably.execution.run_tests.supervision",
-        lambda *args, **kwargs: supervise(*args, **kwargs, now=lambda: now[0]),
-    )
-    emulator.inject(Fault(body={"status": "RUNNING"}), call="get", times=60)
-    emulator.inject(Fault(body={"status": "PASSED"}), call="get")
-    began = now[0]
-
-    operator = StablyRunTestsOperator(task_id="run", deferrable=False)
-
-    assert operator.execute(context)["status"] == "PASSED"
-    assert now[0] - began > 600
 
 
 def test_a_kill_before_anything_was_started_does_nothing(emulator):

@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
-from airflow_provider_stably import cancellation
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.exceptions import StablyCancelError
+from airflow_provider_stably.execution import cancel_runs
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.operators.stably import StablyCancelRunOperator
 from airflow_provider_stably.testing import Fault, StablyEmulator
@@ -97,7 +97,7 @@ def test_an_unknown_run_can_be_accepted(emulator, context, run_id):
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refused_key_stops_early_and_fails_for_good(emulator, context, status, monkeypatch):
     """One key for all: what has not begun is not attempted."""
-    monkeypatch.setattr(cancellation, "CONCURRENCY", 1)
+    monkeypatch.setattr(cancel_runs, "CONCURRENCY", 1)
     run_ids = [emulator.add_run(project_id=PROJECT) for _ in range(5)]
     emulator.inject(Fault(status=status), run_id=run_ids[1])
 
@@ -201,7 +201,7 @@ def test_a_rendered_none_is_left_out_with_a_warning_that_names_task_ids(context,
     """Jinja renders a missing XCom as 'None'; the warning points to the argument that copes with that."""
     assert _cancel(context, [run_id, "None"]) == [run_id]
     logged = caplog.text + capsys.readouterr().out  # Airflow 3 logs tasks past the logging module
-    assert "rendered nothing" in logged
+    assert "empty run_ids" in logged
     assert "task_ids=... names tasks instead" in logged
 
 
@@ -279,7 +279,7 @@ def test_waiting_survives_a_run_that_passed_meanwhile(emulator, context):
 
 def test_an_execution_timeout_is_not_held_up_by_slow_requests(emulator, context, run_id, monkeypatch):
     """What interrupts the waiting thread gets out at once; no further run is begun."""
-    monkeypatch.setattr(cancellation, "CONCURRENCY", 1)
+    monkeypatch.setattr(cancel_runs, "CONCURRENCY", 1)
     others = [emulator.add_run(project_id=PROJECT) for _ in range(3)]
     emulator.inject(Fault(delay=1), run_id=run_id)
 
@@ -524,7 +524,7 @@ def test_without_xcom_push_nothing_is_pushed(context, run_id):
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        ({"run_ids": "a", "task_ids": "b"}, "exclude each other"),
+        ({"run_ids": "a", "task_ids": "b"}, "not both"),
         ({"task_ids": ["start", None]}, "task_ids are ids"),
         ({"on_empty": "panic"}, "on_empty is one of skip, success, fail"),
         *[({"timeout": wrong}, "timeout is a number") for wrong in (-1, math.nan, math.inf, "120", True)],

@@ -1,12 +1,12 @@
 """One look of the sensor, against the emulator."""
 
 import math
-from types import SimpleNamespace
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_stably import conversation, watching
+from airflow_provider_stably.execution import watch_run
+from airflow_provider_stably.execution.watch_run import WatchRun
 from airflow_provider_stably.sensors.stably import StablyRunSensor
 from airflow_provider_stably.testing import Fault
 from tests.constants import PROJECT
@@ -54,7 +54,7 @@ def test_a_refusal_is_believed_when_seen_twice(emulator, sensor, context, status
 @pytest.mark.parametrize(("mode", "pause"), [("poke", 45.0), ("reschedule", 2.0)])
 def test_a_refusal_that_passes_in_a_moment_is_not_believed(emulator, context, monkeypatch, mode, pause):
     """The second look comes when the next poke would; rescheduled, that would not know of this one."""
-    monkeypatch.setattr(watching, "SHORTEST_DELAY_SECONDS", 2.0)
+    monkeypatch.setattr(watch_run, "SHORTEST_DELAY_SECONDS", 2.0)
     run_id = emulator.add_run(project_id=PROJECT)
     sensor = StablyRunSensor(task_id="wait", run_id=run_id, mode=mode, poke_interval=45)
     emulator.inject(Fault(status=404), times=math.inf)
@@ -64,7 +64,7 @@ def test_a_refusal_that_passes_in_a_moment_is_not_believed(emulator, context, mo
         pauses.append(seconds)
         emulator.heal()
 
-    monkeypatch.setattr(conversation, "time", SimpleNamespace(sleep=pass_by))
+    sensor._execution = WatchRun("stably_default", sensor.log, sleep=pass_by)
 
     assert not sensor.poke(context)
     assert pauses == [pause]
@@ -78,7 +78,7 @@ def test_a_key_that_is_rotated_between_two_looks_is_taken_up(emulator, sensor, c
     def rotate(_):
         monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", rotated)
 
-    monkeypatch.setattr(conversation, "time", SimpleNamespace(sleep=rotate))
+    sensor._execution = WatchRun("stably_default", sensor.log, sleep=rotate)
 
     assert sensor.poke(context)
 
@@ -90,7 +90,7 @@ def test_a_connection_that_cannot_be_read_again_is_kept(emulator, sensor, contex
     def lose_connection(_):
         monkeypatch.delenv("AIRFLOW_CONN_STABLY_DEFAULT")
 
-    monkeypatch.setattr(conversation, "time", SimpleNamespace(sleep=lose_connection))
+    sensor._execution = WatchRun("stably_default", sensor.log, sleep=lose_connection)
 
     assert sensor.poke(context)
 
@@ -102,7 +102,7 @@ def test_a_rendered_nothing_is_told_of_once_a_poke(emulator, context, caplog):
 
     sensor.poke(context)
 
-    assert caplog.text.count("counts as not given") == 1
+    assert caplog.text.count("rendered by a template") == 1
 
 
 @pytest.mark.parametrize("run_id", [["run-1"], {"run_id": "run-1"}, "None"], ids=repr)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from airflow_provider_stably.testing import Fault, StablyEmulator
-from airflow_provider_stably.testing.emulator import EmulatedRun
+from airflow_provider_stably.testing.emulated_run import EmulatedRun
 from tests.system.airflow_under_test import AirflowUnderTest
 from tests.system.dag_runs import DagRun, TaskInstance
 from tests.system.waiting import NotInTimeError

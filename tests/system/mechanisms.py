@@ -66,16 +66,6 @@ def _never(_: object) -> Callable[..., float]:
     return lambda *_, from_time, **__: from_time + 1e6
 
 
-def _without_reconnecting(reply: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Let a conversation's wish to reconnect be passed over."""
-
-    def reply_again(conversation: Any, answer: Any) -> Any:
-        step = reply(conversation, answer)
-        return reply(conversation, None) if type(step).__name__ == "Reconnect" else step
-
-    return reply_again
-
-
 _ACTED_ON = (
     "marked failed",
     "marked success",
@@ -103,8 +93,8 @@ MECHANISMS = {
         deferrable=_IN_THE_START,
     ),
     "kill_flag": Mechanism(
-        "that `execute` heeds a kill that came before the run's id",
-        ("execution.run_tests", "RunTests._stop_if_killed"),
+        "that `execute` stops after a kill that came before the run's id",
+        ("execution.start", "Ownership.stop_if_killed"),
         _returns(None),
         becomes="LEAK",
         sync=_IN_THE_START,
@@ -119,35 +109,35 @@ MECHANISMS = {
     ),
     "trigger_on_kill": Mechanism(
         "the trigger's `on_kill`",
-        ("triggers.stably", "StablyRunTrigger._cancel_if_abandoned"),
+        ("triggers.stably", "StablyRunTrigger.cancel_if_abandoned"),
         _returns(None),
         becomes="LEAK",
         deferrable=_ACTED_ON,
     ),
     "awaited": Mechanism(
-        "that the trigger looks whether its task still waits",
-        ("awaiting", "is_still_deferred"),
+        "that the trigger asks whether its task is still deferred",
+        ("tasks.triggerer", "is_still_deferred"),
         _returns(False),
         becomes="NOT AS DOCUMENTED",
         deferrable=("triggerer stalls, another takes over",),
     ),
     "deadline": Mechanism(
         "the deadline in the trigger",
-        ("deadline", "deferred_deadline"),
+        ("tasks.deadline", "deferred_deadline"),
         _never,
         becomes="LEAK",
         deferrable=("execution_timeout", "the operator's timeout"),
     ),
     "abandon": Mechanism(
         "that the task's process cancels the run that it stops watching",
-        ("execution.run_tests", "RunTests._cancel_run_to_cancel"),
+        ("execution.run_tests", "RunTests.cancel_owned_run"),
         _returns(None),
         becomes="LEAK",
         sync=_GIVEN_UP,
         deferrable=_GIVEN_UP,
     ),
     "resume": Mechanism(
-        "that a task resumed without its trigger reads its run from XCom and cancels it",
+        "that a task resumed without its trigger cancels the run that its XCom names",
         ("execution.run_tests", "RunTests.cancel_pushed_run"),
         _returns(None),
         becomes="LEAK",
@@ -155,14 +145,14 @@ MECHANISMS = {
     ),
     "callback": Mechanism(
         "the failure callback that the operator attaches to itself",
-        ("own_run", "cancel_run_on_failure"),
+        ("execution.own_callback", "cancel_own_run"),
         _returns(None),
         becomes="LEAK",
         sync=("whole worker killed, no retry left", "whole worker killed, mapped task, no retry left"),
     ),
-    "ledger": Mechanism(
-        "reading what an earlier try noted of its start",
-        ("start_record", "StartLedger.read"),
+    "start_record": Mechanism(
+        "reading the start record of an earlier try",
+        ("tasks.start_record", "StartRecords.read"),
         _returns(None),
         becomes="DUP",
         sync=(
@@ -175,7 +165,7 @@ MECHANISMS = {
     ),
     "one_start": Mechanism(
         "that a start whose answer was lost is not sent again",
-        ("api.protocol", "may_replay"),
+        ("api.retries", "may_replay"),
         _returns(True),
         becomes="DUP",
         sync=_START_LOST,
@@ -183,7 +173,7 @@ MECHANISMS = {
     ),
     "no_retry": Mechanism(
         "that a start whose answer was lost is not retried by the task",
-        ("execution.run_tests", "_is_final"),
+        ("execution.start", "is_final"),
         _returns(False),
         becomes="DUP",
         sync=_START_LOST,
@@ -191,16 +181,16 @@ MECHANISMS = {
     ),
     "tolerance": Mechanism(
         "that failed status calls are tolerated",
-        ("watching", "_fatal_end"),
+        ("runs.watch", "fatal_end"),
         _returns("denied"),
         becomes="NOT AS DOCUMENTED",
         sync=_NO_STATUS,
         deferrable=_NO_STATUS,
     ),
     "reconnect": Mechanism(
-        "that the connection is looked up anew after a 401",
-        ("conversation", "_reply"),
-        _without_reconnecting,
+        "that the connection is looked up anew after a refusal",
+        ("runs.watch", "may_be_rotated_key"),
+        _returns(False),
         becomes="FALSE RED",
         sync=("API key rotated",),
         deferrable=("API key rotated",),
@@ -215,7 +205,7 @@ MECHANISMS = {
     ),
     "cancelled_final": Mechanism(
         "that no retry starts a run again that somebody cancelled",
-        ("conclusion", "NOT_RETRYABLE"),
+        ("runs.watch_result", "NOT_RETRYABLE"),
         _is(()),
         becomes="LEAK",
         sync=("cancelled in the dashboard, a retry left",),
@@ -223,7 +213,7 @@ MECHANISMS = {
     ),
     "teardown": Mechanism(
         "the cancel operator, in the teardown",
-        ("execution.cancel_run", "CancelRun.execute"),
+        ("execution.cancel_runs", "CancelRuns.execute"),
         _returns([]),
         becomes="LEAK",
         sync=("teardown recipe, its sensor killed",),

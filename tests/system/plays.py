@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 
 from airflow_provider_stably.testing import Fault
-from airflow_provider_stably.testing.emulator import EmulatedRun
+from airflow_provider_stably.testing.emulated_run import EmulatedRun
 from tests.system.cell import Cell
 from tests.system.versions import DETECTION_SECONDS, TRIGGERER_TIMEOUT_SECONDS
 from tests.system.waiting import NotInTimeError

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from airflow_provider_stably.callback_cancelling import BUDGET_SECONDS
+from airflow_provider_stably.execution.callback_budget import BUDGET_SECONDS
 from airflow_provider_stably.testing import Fault
 from tests.system.cell import Cell
 from tests.system.versions import DETECTION_SECONDS, is_airflow

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from airflow_provider_stably.api.protocol import check_id
+from airflow_provider_stably.api.calls import check_id
 from airflow_provider_stably.testing import SCRIPTS, Emulator
 from tests.constants import KEY, PROJECT
 

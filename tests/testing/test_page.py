@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from airflow_provider_stably.testing import Fault
-from airflow_provider_stably.testing.emulator import EmulatedRun
+from airflow_provider_stably.testing.emulated_run import EmulatedRun
 from airflow_provider_stably.testing.page import REFRESH_SECONDS, render
 from tests.constants import KEY, PROJECT
 

@@ -7,9 +7,9 @@ from unittest.mock import create_autospec
 
 import pytest
 
-from airflow_provider_stably.awaiting import is_still_deferred
 from airflow_provider_stably.exceptions import StablyConfigError
 from airflow_provider_stably.hooks.stably import StablyHook
+from airflow_provider_stably.tasks.triggerer import is_still_deferred
 from airflow_provider_stably.testing import Fault
 from airflow_provider_stably.triggers import stably
 from airflow_provider_stably.triggers.stably import StablyRunTrigger
@@ -83,7 +83,7 @@ async def test_before_on_kill_existed_the_end_of_run_is_looked_into(
     emulator, trigger, says, answer, cancelled, monkeypatch
 ):
     """On Airflow before 3.3 an ended trigger cancels only if its task is known not to wait any more."""
-    monkeypatch.setattr(stably, "HAS_ON_KILL", False)
+    monkeypatch.setattr(stably, "HAS_TRIGGER_ON_KILL", False)
     says(answer)
 
     await _run_and_end(emulator, trigger)
@@ -93,7 +93,7 @@ async def test_before_on_kill_existed_the_end_of_run_is_looked_into(
 
 async def test_with_on_kill_the_end_of_run_cancels_nothing(emulator, trigger, says, monkeypatch):
     """From Airflow 3.3 on the end of run() may be a restart; on_kill tells the rest."""
-    monkeypatch.setattr(stably, "HAS_ON_KILL", True)
+    monkeypatch.setattr(stably, "HAS_TRIGGER_ON_KILL", True)
     says(False)
 
     await _run_and_end(emulator, trigger)
@@ -143,7 +143,7 @@ async def test_cancelling_goes_on_although_airflow_cancels_the_trigger_again(
         return False
 
     monkeypatch.setattr(stably, "is_still_deferred", slowly)
-    monkeypatch.setattr(stably, "HAS_ON_KILL", has_on_kill)
+    monkeypatch.setattr(stably, "HAS_TRIGGER_ON_KILL", has_on_kill)
     if has_on_kill:
         ending = asyncio.create_task(trigger.on_kill())
     else:
@@ -154,7 +154,7 @@ async def test_cancelling_goes_on_although_airflow_cancels_the_trigger_again(
         await ending
 
     answer.set()
-    await asyncio.wait(list(stably._going_on), timeout=5)
+    await asyncio.wait(list(stably._shielded), timeout=5)
 
     assert emulator.live_runs() == []
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from airflow.providers.common.compat.sdk import DAG, Param, TaskGroup, task
 
-from airflow_provider_stably.api.protocol import get_run
+from airflow_provider_stably.api.calls import get_run
 from airflow_provider_stably.exceptions import StablyError
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.notifications.stably import StablyCancelRunNotifier

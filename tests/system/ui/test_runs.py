@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from playwright.sync_api import expect
 
-from airflow_provider_stably.api import protocol
+from airflow_provider_stably.api import calls
 from tests.constants import PROJECT
 from tests.system.versions import Airflow2, airflow_of_this_python
 
@@ -51,7 +51,7 @@ def test_a_running_task_leads_to_its_run(ui, started_run, picture):
     ui.open_tab("Details")
 
     button = ui.page.get_by_role("link", name="Open in Stably")
-    expect(button).to_have_attribute("href", protocol.run_url(PROJECT, started_run.run_id))
+    expect(button).to_have_attribute("href", calls.run_url(PROJECT, started_run.run_id))
     expect(button).to_have_attribute("target", "_blank")
     picture("open-in-stably")
 

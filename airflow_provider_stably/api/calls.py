@@ -1,0 +1,161 @@
+"""The three calls of Stably's API: what to send, and how to read the JSON that comes back. No I/O.
+
+Sources: the published contract of the cancel call, and the vendor's documentation and open-source clients for
+the other two, November 2026. What those do not say is marked "Assumed".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+
+from airflow_provider_stably.api.endpoint import DASHBOARD_URL
+from airflow_provider_stably.api.models import Run
+from airflow_provider_stably.exceptions import StablyInvalidIdError
+
+T = TypeVar("T")
+
+_ID = re.compile(r"[A-Za-z0-9._~-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A method and a path template; the emulator serves the same ones."""
+
+    method: str
+    template: str
+
+
+START_RUN = Route("POST", "/v1/projects/{project_id}/runs")
+GET_RUN = Route("GET", "/v1/projects/{project_id}/runs/{run_id}")
+CANCEL_RUN = Route("POST", "/v1/projects/{project_id}/runs/cancel")
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One request to the API and how to read its answer.
+
+    :param route: The route.
+    :param path: The route's path with the ids filled in.
+    :param read: Turns the JSON of a 2xx answer into the result, or raises ValueError.
+    :param replayable: Whether sending it again after a lost answer does no harm.
+    :param project_id: The project it is about.
+    :param body: What to send as JSON; None sends no body. Not in the repr: a start's may hold secrets.
+    """
+
+    route: Route
+    path: str
+    read: Callable[[object], T]
+    replayable: bool
+    project_id: str
+    body: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.route.method} {self.path}"
+
+
+def start_run(
+    project_id: str,
+    *,
+    playwright_project_name: str | None = None,
+    branch: str | None = None,
+    environment: str | None = None,
+    env_overrides: Mapping[str, str] | None = None,
+) -> Call[str]:
+    """Start a run of a project's tests.
+
+    Not replayable: a second copy is a second run.
+
+    :param project_id: The project's id, as in its dashboard URL.
+    :param playwright_project_name: Playwright project (``--project``) to run; None runs all.
+    :param branch: Git branch to associate with the run.
+    :param environment: Name of a Stably environment.
+    :param env_overrides: Environment variable name to value. Values may be secret and are never logged.
+    :returns: A call that reads the new run's id.
+    :raises StablyInvalidIdError: if the project id cannot stand in a URL.
+    """
+    fields = {
+        "playwrightProjectName": playwright_project_name,
+        "branch": branch,
+        "environment": environment,
+        "envOverrides": dict(env_overrides) if env_overrides else None,
+    }
+    body = {name: value for name, value in fields.items() if value is not None}
+    return _call(START_RUN, _read_run_id, replayable=False, project_id=project_id, body=body)
+
+
+def get_run(project_id: str, run_id: str) -> Call[Run]:
+    """Read a run's status and results.
+
+    :returns: A call that reads the run.
+    :raises StablyInvalidIdError: if an id cannot stand in a URL.
+    """
+    return _call(GET_RUN, partial(Run.from_json, run_id), project_id=project_id, run_id=run_id)
+
+
+def cancel_run(project_id: str, run_id: str) -> Call[tuple[str, ...]]:
+    """Cancel a run that is queued or running.
+
+    Replayable: a run can be cancelled only once.
+
+    :returns: A call that reads the ids that the API cancelled.
+    :raises StablyInvalidIdError: if an id cannot stand in a URL.
+    """
+    body = {"where": {"runId": check_id("run", run_id)}}
+    return _call(CANCEL_RUN, _read_cancelled, project_id=project_id, body=body)
+
+
+def run_url(project_id: str, run_id: str) -> str:
+    """Return the address of a run's page in the dashboard (documented by the vendor's clients).
+
+    :raises StablyInvalidIdError: if an id cannot stand in a URL.
+    """
+    project_id, run_id = check_id("project", project_id), check_id("run", run_id)
+    return f"{DASHBOARD_URL}/project/{quote(project_id)}/playwright/history/{quote(run_id)}?tab=specs"
+
+
+def check_id(kind: str, value: object) -> str:
+    """Return an id that may stand in a URL.
+
+    :param kind: ``run`` or ``project``, for the message.
+    :raises StablyInvalidIdError: if it is not text of letters, digits and ``._~-``, or is ``.`` or ``..``.
+    """
+    if isinstance(value, str) and _ID.fullmatch(value) and value not in {".", ".."}:
+        return value
+    shown = f"{value!r:.80}" if isinstance(value, str) else f"{type(value).__name__} {value!r:.80}"
+    message = f"{shown} is not a Stably {kind} id: those are made of letters, digits and '._~-'"
+    raise StablyInvalidIdError(message, kind=kind, value=value)
+
+
+def _call(
+    route: Route,
+    read: Callable[[object], T],
+    *,
+    replayable: bool = True,
+    body: Mapping[str, Any] | None = None,
+    **ids: str,
+) -> Call[T]:
+    checked = {name: quote(check_id(name.removesuffix("_id"), value), safe="") for name, value in ids.items()}
+    path = route.template.format_map(checked)
+    return Call(route, path, read, replayable=replayable, project_id=ids["project_id"], body=body)
+
+
+def _read_run_id(answer: object) -> str:
+    run_id = answer.get("runId") if isinstance(answer, Mapping) else None
+    try:
+        return check_id("run", run_id)
+    except StablyInvalidIdError:
+        # No cause: its message may hold part of a secret.
+        raise ValueError("it has no run id that can be used") from None
+
+
+def _read_cancelled(answer: object) -> tuple[str, ...]:
+    cancelled = answer.get("cancelled") if isinstance(answer, Mapping) else None
+    if not isinstance(cancelled, list):
+        raise ValueError(f"expected 'cancelled' to be a list, got {type(cancelled).__name__}")
+    run_ids = [entry.get("runId") if isinstance(entry, Mapping) else None for entry in cancelled]
+    return tuple(run_id for run_id in run_ids if isinstance(run_id, str))

@@ -1,0 +1,97 @@
+"""Cancel runs from a callback: within a time budget, and without ever raising."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterable
+from contextlib import suppress
+from threading import Thread
+from typing import Any
+
+from airflow_provider_stably.api.async_client import AsyncStablyClient
+from airflow_provider_stably.hooks.stably import StablyHook
+from airflow_provider_stably.runs.cancel import CONCURRENCY, CancelOutcome, CancelResult, cancel
+from airflow_provider_stably.runs.driver import AsyncDriver
+from airflow_provider_stably.runs.reference import RunReference, by_connection
+from airflow_provider_stably.tasks.best_effort import best_effort
+
+log = logging.getLogger(__name__)
+
+BUDGET_SECONDS = 15.0
+"""For all requests of one callback.
+
+Airflow 3 sends a task's process SIGTERM 20 s after the task's end (``[core] task_success_overtime``, failed
+tasks, too) and SIGKILL 5 s later, whatever other callbacks wait. A dag processor has 50 s for a file.
+"""
+
+REQUEST_SECONDS = 6.0
+"""To connect, and again to read: an answer that never comes leaves time for another attempt."""
+
+SECONDS_TO_END = 1.0
+"""For the loop to log what was not settled and to close its connections, after the budget."""
+
+_Work = list[tuple[AsyncStablyClient, list[RunReference]]]
+
+
+def cancel_within_budget(
+    runs: Iterable[RunReference], *, stably_conn_id: str = StablyHook.default_conn_name
+) -> None:
+    """Cancel runs, each with the connection that it was started with, and log what became of each.
+
+    :param stably_conn_id: For the runs whose connection is not known.
+    """
+    work: _Work = []
+    for conn_id, its_runs in by_connection(runs, stably_conn_id).items():
+        with best_effort(f"{_names(its_runs)}: not cancelled"):
+            work.append((StablyHook(conn_id, timeout=REQUEST_SECONDS).make_async_client(), its_runs))
+    _leave_after_budget(_cancel_all(work))
+
+
+async def acancel_within_budget(runs: Iterable[RunReference], *, stably_conn_id: str) -> None:
+    """Do the same on this event loop."""
+    work: _Work = []
+    for conn_id, its_runs in by_connection(runs, stably_conn_id).items():
+        with best_effort(f"{_names(its_runs)}: not cancelled"):
+            work.append((await StablyHook(conn_id, timeout=REQUEST_SECONDS).get_async_client(), its_runs))
+    await _cancel_all(work)
+
+
+def _leave_after_budget(work: Coroutine[Any, Any, None]) -> None:
+    """Do work in a thread of its own, and leave it behind if it does not end in time.
+
+    A name look-up that stalls cannot be interrupted, and in a notebook this thread has an event loop already.
+    """
+    thread = Thread(target=asyncio.run, args=(work,), name="stably-callback", daemon=True)
+    thread.start()
+    thread.join(BUDGET_SECONDS + SECONDS_TO_END)
+
+
+async def _cancel_all(work: _Work) -> None:
+    slots = asyncio.Semaphore(CONCURRENCY)
+    with suppress(TimeoutError):  # each run that is not settled then is logged
+        async with asyncio.timeout(BUDGET_SECONDS):
+            await asyncio.gather(*(_cancel(run, client, slots) for client, runs in work for run in runs))
+
+
+async def _cancel(run: RunReference, client: AsyncStablyClient, slots: asyncio.Semaphore) -> None:
+    with best_effort(f"Run {run.run_id}: not cancelled; see {run.run_url}"):
+        try:
+            async with slots, client:
+                result = await cancel(run, AsyncDriver(client))
+        except asyncio.CancelledError:
+            detail = f"not settled within {BUDGET_SECONDS:g} s"
+            _report(run, CancelResult(CancelOutcome.UNKNOWN, detail=detail))
+            raise
+        _report(run, result)
+
+
+def _report(run: RunReference, result: CancelResult) -> None:
+    if result.is_over:
+        log.info("Run %s: %s", run.run_id, result)
+    else:
+        log.warning("Run %s: %s; see %s", run.run_id, result, run.run_url)
+
+
+def _names(runs: Iterable[RunReference]) -> str:
+    return f"Run(s) {', '.join(run.run_id for run in runs)}"

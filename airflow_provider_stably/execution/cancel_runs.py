@@ -1,0 +1,252 @@
+"""Cancel the runs that a task names, and account for each."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from threading import Event
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+
+from airflow_provider_stably.api.calls import check_id
+from airflow_provider_stably.api.client import StablyClient
+from airflow_provider_stably.arguments import is_missing, read_run_ids
+from airflow_provider_stably.exceptions import StablyCancelError, StablyError
+from airflow_provider_stably.execution.options import CancelRunsOptions
+from airflow_provider_stably.hooks.stably import StablyHook
+from airflow_provider_stably.runs.cancel import (
+    CONCURRENCY,
+    MAY_CHANGE,
+    OVER,
+    CancelOutcome,
+    CancelResult,
+    cancel,
+    read_status,
+)
+from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
+from airflow_provider_stably.runs.reference import RunReference, by_connection
+from airflow_provider_stably.tasks.best_effort import best_effort
+from airflow_provider_stably.tasks.xcom import runs_of_tasks
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+T = TypeVar("T")
+Results = dict[RunReference, CancelResult]
+
+log = logging.getLogger(__name__)
+
+_NEXT_STEPS = {
+    CancelOutcome.STILL_LIVE: "cancel it in the dashboard, or clear this task",
+    CancelOutcome.NOT_FOUND: "check project_id; ignore_missing=True accepts runs that do not exist",
+    CancelOutcome.DENIED: "check the connection's API key, then clear this task",
+    CancelOutcome.UNKNOWN: "it may still be running; clear this task once the API answers",
+    CancelOutcome.NOT_ATTEMPTED: "it may still be running",
+    CancelOutcome.MALFORMED: "not a run id, so nothing was sent for it",
+}
+_WORTH_ANOTHER_POLL = frozenset({CancelOutcome.STILL_LIVE, CancelOutcome.UNKNOWN, CancelOutcome.NOT_FOUND})
+
+
+@dataclass(frozen=True, slots=True)
+class _NamedRuns:
+    """The runs that a task names.
+
+    :param runs: Each once.
+    :param unsendable: A result for each id that no request can be made for.
+    :param problems: What else cannot be read, as messages, and the outcome that this amounts to.
+    """
+
+    runs: Sequence[RunReference] = ()
+    unsendable: dict[str, CancelResult] = field(default_factory=dict)
+    problems: dict[str, CancelOutcome] = field(default_factory=dict)
+
+
+class CancelRuns:
+    """One execution of the operator.
+
+    :param options: The operator's options, rendered.
+    :param context: The task's context.
+    :param log: The operator's logger.
+    """
+
+    def __init__(self, options: CancelRunsOptions, context: Context, log: Any) -> None:
+        self._options = options
+        self._context = context
+        self._log = log
+        self._hook = StablyHook(options.stably_conn_id)
+
+    def execute(self) -> list[str]:
+        """Cancel the runs; see the operator."""
+        task_ids = self._options.task_ids
+        named = self._runs_by_id() if task_ids is None else self._runs_of_tasks(task_ids)
+        results = self._cancel(named.runs)
+        by_id = {run.run_id: result for run, result in results.items()}
+        # What cannot be an id may look like one: 123 and "123".
+        by_id |= {entry: result for entry, result in named.unsendable.items() if entry not in by_id}
+        outcomes = {run_id: result.to_json() for run_id, result in by_id.items()}
+        cancelled = [run_id for run_id, result in by_id.items() if result.outcome is CancelOutcome.CANCELLED]
+        self._push("outcomes", outcomes)
+        if not by_id and not named.problems:
+            self._end_without_runs()
+        told = [*((run.run_id, result) for run, result in results.items()), *named.unsendable.items()]
+        bad = self._bad(told) | named.problems
+        if bad:
+            self._push("return_value", cancelled)
+            self._fail(bad, of=len(told) + len(named.problems), outcomes=outcomes)
+        return cancelled
+
+    def _runs_by_id(self) -> _NamedRuns:
+        named = read_run_ids(self._options.run_ids)
+        if named.missing:
+            self._log.warning(
+                "Ignored %d empty run_ids (rendered as 'None', 'null' or blank). A task that was skipped or "
+                "failed has no XCom; task_ids=... names tasks instead and copes with that.",
+                named.missing,
+            )
+        malformed = dict.fromkeys(named.malformed, CancelResult(CancelOutcome.MALFORMED))
+        if not named.valid:
+            return _NamedRuns(unsendable=malformed)
+        given = None if is_missing(self._options.project_id) else self._options.project_id
+        project_id = _ask(self._hook, lambda hook: check_id("project", hook.resolve_project_id(given)))
+        if isinstance(project_id, CancelResult):
+            return _NamedRuns(unsendable=malformed | dict.fromkeys(named.valid, project_id))
+        return _NamedRuns([RunReference(run_id, project_id) for run_id in named.valid], malformed)
+
+    def _runs_of_tasks(self, task_ids: Sequence[str]) -> _NamedRuns:
+        started = runs_of_tasks(self._context, task_ids)
+        wrong = dict.fromkeys(started.wrong, CancelOutcome.MALFORMED)
+        unread = dict.fromkeys(started.unread, CancelOutcome.UNKNOWN)
+        return _NamedRuns(started.runs, problems=wrong | unread)
+
+    def _cancel(self, runs: Sequence[RunReference]) -> Results:
+        """Cancel the runs of each connection with that connection's key; then wait, if that is wanted."""
+        results: Results = {}
+        asked: list[tuple[StablyClient, list[RunReference]]] = []
+        for conn_id, its_runs in by_connection(runs, self._hook.stably_conn_id).items():
+            hook = self._hook if conn_id == self._hook.stably_conn_id else StablyHook(conn_id)
+            client = _ask(hook, lambda hook: hook.client)
+            if isinstance(client, CancelResult):
+                results |= dict.fromkeys(its_runs, client)
+                continue
+            results |= cancel_all(its_runs, client)
+            asked.append((client, its_runs))
+        for client, its_runs in asked if self._options.wait_for_termination else []:
+            results |= wait_until_over(
+                {run: results[run] for run in its_runs},
+                client,
+                timeout=self._options.timeout,
+                poll_interval=self._options.poll_interval,
+            )
+        return {run: results[run] for run in runs}
+
+    def _end_without_runs(self) -> None:
+        argument = "task_ids" if self._options.task_ids is not None else "run_ids"
+        message = f"No Stably run to cancel: {argument} named none"
+        if self._options.on_empty == "success":
+            self._log.info(message)
+            return
+        self._push("return_value", [])
+        raise (AirflowSkipException if self._options.on_empty == "skip" else AirflowFailException)(message)
+
+    def _bad(self, told: Iterable[tuple[str, CancelResult]]) -> dict[str, CancelOutcome]:
+        over = OVER | {CancelOutcome.NOT_FOUND} if self._options.ignore_missing else OVER
+        return {
+            f"{entry}: {result}; {_NEXT_STEPS[result.outcome]}": result.outcome
+            for entry, result in told
+            if result.outcome not in over
+        }
+
+    def _fail(
+        self, bad: Mapping[str, CancelOutcome], *, of: int, outcomes: Mapping[str, Mapping[str, str | None]]
+    ) -> NoReturn:
+        conn_id = self._options.stably_conn_id
+        heading = f"{len(bad)} of {of} Stably runs cannot be shown to be over (connection {conn_id!r}):"
+        error = StablyCancelError("\n".join([heading, *(f"- {line}" for line in bad)]), outcomes=outcomes)
+        kinds = set(bad.values())
+        if kinds & MAY_CHANGE and CancelOutcome.DENIED not in kinds:
+            raise error
+        raise AirflowFailException(str(error)) from error
+
+    def _push(self, key: str, value: object) -> None:
+        if self._options.do_xcom_push:
+            self._context["ti"].xcom_push(key=key, value=value)
+
+
+def cancel_all(runs: Iterable[RunReference], client: StablyClient) -> Results:
+    """Cancel runs side by side, each with its own result; a refused key stops those not begun yet."""
+    denied = Event()
+
+    def cancel_one(run: RunReference) -> CancelResult:
+        if denied.is_set():
+            return CancelResult(CancelOutcome.NOT_ATTEMPTED, detail="the API key had been refused")
+        result = run_blocking(cancel(run, BlockingDriver(client)))
+        if result.outcome is CancelOutcome.DENIED:
+            denied.set()
+        log.info("Run %s: %s", run.run_id, replace(result, detail=""))
+        return result
+
+    return _side_by_side(cancel_one, runs)
+
+
+def wait_until_over(
+    results: Mapping[RunReference, CancelResult],
+    client: StablyClient,
+    *,
+    timeout: float,
+    poll_interval: float,
+) -> Results:
+    """Wait until the runs whose cancellation was accepted are over, and return all results.
+
+    :param timeout: Seconds for all of them together; those still live then are ``still_live``.
+    :param poll_interval: Seconds between two polls.
+    """
+    deadline = time.monotonic() + timeout
+    settled = dict(results)
+    driver = BlockingDriver(client)
+    waiting = [run for run, result in results.items() if result.outcome is CancelOutcome.CANCELLED]
+    while waiting:
+        seen = _side_by_side(lambda run: run_blocking(read_status(run, driver, once=True)), waiting)
+        settled.update({run: _after_acceptance(result, timeout) for run, result in seen.items()})
+        waiting = [run for run in waiting if settled[run].outcome in _WORTH_ANOTHER_POLL]
+        left = deadline - time.monotonic()
+        if left <= 0:
+            break
+        if waiting:
+            time.sleep(min(poll_interval, left))  # wait_for_termination is a wait on the worker
+    return settled
+
+
+def _after_acceptance(result: CancelResult, timeout: float) -> CancelResult:
+    """Return the result for a run that the API said it had cancelled."""
+    if result.outcome is CancelOutcome.ALREADY_FINISHED:
+        return replace(result, outcome=CancelOutcome.CANCELLED)
+    if result.outcome is CancelOutcome.STILL_LIVE:
+        detail = f"cancellation accepted but still {result.status} after {timeout:g} s"
+        return replace(result, detail=detail)
+    return result
+
+
+def _side_by_side(work: Callable[[RunReference], CancelResult], runs: Iterable[RunReference]) -> Results:
+    executor = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="stably")
+    try:
+        futures = {run: executor.submit(work, run) for run in runs}
+        return {run: future.result() for run, future in futures.items()}
+    finally:
+        # After an execution_timeout nothing new is begun; what is under way ends by its own time limits.
+        executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _ask(hook: StablyHook, question: Callable[[StablyHook], T]) -> T | CancelResult:
+    """Ask a connection for something; if it cannot be used, return the result for its runs."""
+    with best_effort(f"Connection {hook.stably_conn_id!r} cannot be read"):
+        try:
+            return question(hook)
+        except StablyError as error:
+            return CancelResult(CancelOutcome.NOT_ATTEMPTED, detail=str(error))
+    return CancelResult(
+        CancelOutcome.UNKNOWN, detail=f"connection {hook.stably_conn_id!r} cannot be read now"
+    )

@@ -1,0 +1,121 @@
+"""Cancel the runs that a notifier names."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_stably.api.calls import check_id
+from airflow_provider_stably.arguments import is_missing, read_run_ids
+from airflow_provider_stably.execution.callback_budget import acancel_within_budget, cancel_within_budget
+from airflow_provider_stably.execution.options import NotifyOptions
+from airflow_provider_stably.execution.own_callback import run_has_ended
+from airflow_provider_stably.hooks.stably import StablyHook
+from airflow_provider_stably.runs.reference import RunReference
+from airflow_provider_stably.tasks.best_effort import best_effort
+from airflow_provider_stably.tasks.triggerer import ask, runs_started_by
+from airflow_provider_stably.tasks.version_compat import with_readable_xcoms
+from airflow_provider_stably.tasks.xcom import own_run_of_this_try, runs_of_tasks
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+log = logging.getLogger(__name__)
+
+_FAILURE = "No Stably run was cancelled by this callback"
+
+
+def _failure(entry: object) -> str:
+    return f"No Stably run of {entry!r} was cancelled by this callback"
+
+
+class Notify:
+    """One call of the notifier.
+
+    :param options: The notifier's options, not rendered: the notifier may be shared with other tasks.
+    :param context: What Airflow passes. A DAG's callback has ``reason``, an arbitrary ``ti``, rarely none; a
+        deadline's has ``dag_run`` as plain values, no ``ti``.
+    :param render: Renders a value with a context, on a copy.
+    """
+
+    def __init__(
+        self, options: NotifyOptions, context: Context, render: Callable[[Any, Context], Any]
+    ) -> None:
+        self._options = options
+        self._context = context
+        self._render = render
+
+    def notify(self) -> None:
+        """Cancel the runs; see the notifier."""
+        with best_effort(_FAILURE):
+            if self._is_dag_level:
+                self._context = with_readable_xcoms(self._context)
+            runs = self._named_runs() if self._options.run_ids is not None else self._pushed_runs()
+            if self._are_any(runs):
+                cancel_within_budget(runs, stably_conn_id=self._options.stably_conn_id)
+
+    async def async_notify(self) -> None:
+        """Do the same on the event loop of a triggerer."""
+        with best_effort(_FAILURE):
+            by_id = self._options.run_ids is not None
+            runs = await ask(self._named_runs) if by_id else await self._runs_of_deadline()
+            if self._are_any(runs):
+                await acancel_within_budget(runs, stably_conn_id=self._options.stably_conn_id)
+
+    @property
+    def _is_dag_level(self) -> bool:
+        return "reason" in self._context
+
+    def _are_any(self, runs: Sequence[RunReference]) -> bool:
+        if not runs:
+            log.info("Found no Stably run to cancel")
+        return bool(runs)
+
+    def _named_runs(self) -> list[RunReference]:
+        named = read_run_ids(self._rendered_run_ids())
+        for entry in named.malformed:
+            log.warning("Not a run id, so nothing is sent for it: %s", entry)
+        if not named.valid:
+            return []
+        project_id = self._render(self._options.project_id, self._context)
+        hook = StablyHook(self._options.stably_conn_id)
+        project_id = hook.resolve_project_id(None if is_missing(project_id) else project_id)
+        return [RunReference(run_id, check_id("project", project_id)) for run_id in named.valid]
+
+    def _rendered_run_ids(self) -> object:
+        """Render each entry by itself: one that fails, for lack of an XCom perhaps, leaves the others."""
+        run_ids = self._options.run_ids
+        if not isinstance(run_ids, list | tuple):
+            return self._render(run_ids, self._context)
+        rendered: list[object] = []
+        for entry in run_ids:
+            with best_effort(_failure(entry)):
+                rendered.append(self._render(entry, self._context))
+        return rendered
+
+    def _pushed_runs(self) -> list[RunReference]:
+        if "ti" not in self._context:
+            raise ValueError("name run_ids: Airflow gave this callback no task instance to read XComs with")
+        if self._options.task_ids is None:
+            return self._own_run()
+        started = runs_of_tasks(self._context, self._options.task_ids, of_all_indexes=self._is_dag_level)
+        for problem in started.wrong:
+            log.warning("%s", problem)
+        return list(started.runs)
+
+    def _own_run(self) -> list[RunReference]:
+        if self._is_dag_level:
+            raise ValueError("name task_ids or run_ids: a DAG's callback belongs to no task")
+        own = None if run_has_ended(self._context) else own_run_of_this_try(self._context["ti"])
+        return [] if own is None else [own.run]
+
+    async def _runs_of_deadline(self) -> list[RunReference]:
+        if self._options.task_ids is None:
+            raise ValueError("name task_ids or run_ids: a deadline's callback belongs to no task")
+        dag_run: Any = self._context["dag_run"]
+        runs: list[RunReference] = []
+        for name in self._options.task_ids:
+            with best_effort(_failure(name)):
+                runs += await runs_started_by(dag_run["dag_id"], dag_run["dag_run_id"], name)
+        return runs

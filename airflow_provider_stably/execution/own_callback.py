@@ -1,0 +1,32 @@
+"""The failure callback that the operator adds to itself: it cancels the run after the worker was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_provider_stably.exceptions import StablyRunCancelledError, StablyRunFailedError
+from airflow_provider_stably.execution.callback_budget import cancel_within_budget
+from airflow_provider_stably.tasks.best_effort import best_effort
+from airflow_provider_stably.tasks.xcom import own_run_of_this_try
+
+
+def cancel_own_run(context: Mapping[str, Any]) -> None:
+    """Cancel the run of a task that failed, unless the task saw the run end. Never raises.
+
+    Runs in the task's process, or in the dag processor if the whole worker was lost. May run twice and late.
+    """
+    task_id = getattr(context.get("ti"), "task_id", None)
+    with best_effort(f"The run of task {task_id} could not be cancelled"):
+        if run_has_ended(context):
+            return
+        own = own_run_of_this_try(context["ti"])
+        if own is not None and own.cancel_on_kill:
+            cancel_within_budget([own.run])
+
+
+def run_has_ended(context: Mapping[str, Any]) -> bool:
+    """Whether a task failed because its run ended."""
+    ended = (StablyRunFailedError, StablyRunCancelledError)
+    exception = context.get("exception")
+    return isinstance(exception, ended) or isinstance(getattr(exception, "__cause__", None), ended)

@@ -1,0 +1,239 @@
+"""Start a run, or deal with the one that an earlier try of the task started; never lose its id."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+
+from airflow_provider_stably.api import calls
+from airflow_provider_stably.api.client import StablyClient
+from airflow_provider_stably.api.retries import REPLAYABLE_STATUSES
+from airflow_provider_stably.arguments import env_overrides_as_text, text_or_none
+from airflow_provider_stably.exceptions import (
+    StablyAmbiguousStartError,
+    StablyCancelError,
+    StablyConfigError,
+    StablyError,
+    StablyHTTPError,
+    StablyInvalidIdError,
+    StablyNotFoundError,
+)
+from airflow_provider_stably.execution.options import RunTestsOptions
+from airflow_provider_stably.execution.uninterrupted import finish_despite_interrupt
+from airflow_provider_stably.hooks.stably import StablyHook
+from airflow_provider_stably.links.stably import RUN_URL_KEY, StablyRunLink
+from airflow_provider_stably.runs.cancel import CancelOutcome, cancel
+from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
+from airflow_provider_stably.runs.reference import RunReference
+from airflow_provider_stably.tasks.start_record import StartRecord, StartRecords
+from airflow_provider_stably.tasks.xcom import STABLY_RUN_KEY, PushedRun
+
+KILL_PAUSE_SECONDS = 0.2
+"""How often a wait checks whether the task was killed."""
+
+SECOND_POLL_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class Ownership:
+    """Which run this process has to cancel if it stops watching, and whether the task was killed.
+
+    No locks: ``on_kill`` runs in a signal handler, and what it interrupts could hold them.
+    """
+
+    run_to_cancel: RunReference | None = None
+    is_killed: bool = False
+
+    def stop_if_killed(self) -> None:
+        """Raise if the task was killed.
+
+        :raises AirflowException: retryable, as a worker that shuts down kills its tasks, too.
+        """
+        if self.is_killed:
+            raise AirflowException("The task was killed")
+
+    def sleep_unless_killed(self, seconds: float) -> None:
+        """Wait, but no longer than until the task is killed."""
+        end = time.monotonic() + seconds
+        while not self.is_killed and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, KILL_PAUSE_SECONDS))  # an Event would take a lock
+        self.stop_if_killed()
+
+
+class _Start(Enum):
+    """What is known of the start that this process makes."""
+
+    NOT_SENT = "not sent, or turned away"
+    SENT = "sent, answer not known"
+
+
+class Starter:
+    """Finds or starts the run of a task.
+
+    :param options: The operator's options.
+    :param context: The task's context.
+    :param log: The operator's logger.
+    :param records: The task's start record.
+    :param ownership: Is told the run as soon as its id is known.
+    :param hook: The connection, looked up.
+    :param client: Sends the calls; its waits end when the task is killed.
+    """
+
+    def __init__(
+        self,
+        options: RunTestsOptions,
+        context: Any,
+        log: Any,
+        records: StartRecords,
+        ownership: Ownership,
+        *,
+        hook: StablyHook,
+        client: StablyClient,
+    ) -> None:
+        self._options = options
+        self._context = context
+        self._log = log
+        self._records = records
+        self._ownership = ownership
+        self._hook = hook
+        self._client = client
+        self._started: RunReference | _Start = _Start.NOT_SENT
+
+    def resume_or_start(self) -> tuple[RunReference, float]:
+        """Return the run of an earlier try that goes on, else a new one, and when it was started."""
+        try:
+            return self._resume_or_cancel_earlier_run() or self._start()
+        except StablyError as error:
+            if is_final(error):
+                raise AirflowFailException(str(error)) from error
+            raise
+
+    def _resume_or_cancel_earlier_run(self) -> tuple[RunReference, float] | None:
+        """Return the run of an earlier try if it is to go on; one that is not is cancelled here."""
+        record = self._records.read()
+        if record is None:
+            return None
+        run = record.run
+        if run is None:
+            self._records.delete()  # whoever clears the task now has read the error
+            raise AirflowFailException(
+                "An earlier try of this task was lost while it started a run, so an untracked run may exist: "
+                "look for it in the dashboard, then clear this task to start another"
+            )
+        is_ours = run.stably_conn_id == self._options.stably_conn_id
+        goes_on = record.is_retried and is_ours
+        if not goes_on and not self._options.cancel_on_kill:
+            return None
+        # From here on, whatever goes wrong: on_kill, callbacks and teardowns find the run.
+        self._ownership.run_to_cancel = run if is_ours and self._options.cancel_on_kill else None
+        self._push_reference(run)
+        if not goes_on:
+            self._cancel_before_another(run)
+        elif not self._is_over(run):
+            return self._resume(run, record)
+        self._ownership.run_to_cancel = None
+        return None
+
+    def _resume(self, run: RunReference, record: StartRecord) -> tuple[RunReference, float]:
+        self._log.info("Run %s of an earlier try goes on; see %s", run.run_id, run.run_url)
+        self._push(run)
+        return run, record.started_at
+
+    def _is_over(self, run: RunReference) -> bool:
+        """Whether a run is known to be over; one that cannot be read is watched, as it may be live."""
+        call = calls.get_run(run.project_id, run.run_id)
+        try:
+            try:
+                return self._client.send(call).is_finished
+            except StablyNotFoundError:  # confirm a 404 before starting a second run
+                self._ownership.sleep_unless_killed(SECOND_POLL_SECONDS)
+                return self._client.send(call).is_finished
+        except StablyNotFoundError:
+            return True
+        except StablyError as error:
+            self._log.warning("Run %s of an earlier try cannot be read now: %s", run.run_id, error)
+            return False
+
+    def _cancel_before_another(self, run: RunReference) -> None:
+        client = StablyHook(run.stably_conn_id or self._options.stably_conn_id).client
+        result = run_blocking(cancel(run, BlockingDriver(client)))
+        self._log.info("Run %s of an earlier try: %s", run.run_id, result.outcome)
+        if not result.is_over and result.outcome is not CancelOutcome.NOT_FOUND:
+            raise StablyCancelError(
+                f"Run {run.run_id} of an earlier try cannot be shown to be over ({result}), so no other is "
+                f"started beside it; see {run.run_url}",
+                outcomes={run.run_id: result.to_json()},
+            )
+
+    def _start(self) -> tuple[RunReference, float]:
+        call = self._call()
+        started_at = time.time()
+        self._ownership.stop_if_killed()
+        self._records.write(None, started_at)
+        try:
+            run = finish_despite_interrupt(lambda: self._send(call), when_interrupted=self._send_no_more)
+        except BaseException as error:
+            if self._started is _Start.NOT_SENT or isinstance(error, StablyError | AirflowException):
+                self._records.delete()
+            elif isinstance(self._started, RunReference):
+                self._records.write(self._started, started_at)
+            raise
+        self._records.write(run, started_at)
+        self._push(run)
+        return run, started_at
+
+    def _call(self) -> calls.Call[str]:
+        options = self._options
+        try:
+            project_id = text_or_none(options.project_id, "project_id")
+            which = {
+                name: text_or_none(getattr(options, name), name)
+                for name in ("playwright_project_name", "branch", "environment")
+            }
+            overrides = env_overrides_as_text(options.env_overrides)
+        except ValueError as error:
+            raise AirflowFailException(str(error)) from error
+        return calls.start_run(self._hook.resolve_project_id(project_id), **which, env_overrides=overrides)
+
+    def _send(self, call: calls.Call[str]) -> RunReference:
+        """Send the start, and keep in ``_started`` what is known of it: an interruption does not tell."""
+        self._started = _Start.SENT
+        try:
+            run_id = self._client.send(call)
+        except StablyAmbiguousStartError as error:
+            self._log.error("%s", error)
+            raise
+        except (StablyError, AirflowException):
+            self._started = _Start.NOT_SENT
+            raise
+        run = RunReference(run_id, call.project_id, self._options.stably_conn_id)
+        self._started = run
+        self._ownership.run_to_cancel = run if self._options.cancel_on_kill else None
+        self._log.info("Run %s started in project %s; see %s", run.run_id, run.project_id, run.run_url)
+        return run
+
+    def _send_no_more(self) -> None:
+        self._ownership.is_killed = True
+
+    def _push(self, run: RunReference) -> None:
+        self._push_reference(run)
+        ti = self._context["ti"]
+        ti.xcom_push(key="run_id", value=run.run_id)
+        ti.xcom_push(key=RUN_URL_KEY, value=run.run_url)
+        ti.xcom_push(key=StablyRunLink.xcom_key, value=run.run_url)
+
+    def _push_reference(self, run: RunReference) -> None:
+        ti = self._context["ti"]
+        pushed = PushedRun(run, ti.try_number, self._options.cancel_on_kill)
+        ti.xcom_push(key=STABLY_RUN_KEY, value=pushed.to_xcom())
+
+
+def is_final(error: StablyError) -> bool:
+    """Whether no retry of the task can help after a start that failed with this error."""
+    if isinstance(error, StablyHTTPError):
+        return error.status not in REPLAYABLE_STATUSES
+    return isinstance(error, StablyConfigError | StablyInvalidIdError | StablyAmbiguousStartError)

@@ -1,0 +1,211 @@
+"""Read an Airflow connection of type ``stably``.
+
+The caller has looked it up. ``extra`` is read as raw text, because ``extra_dejson`` talks to Airflow's
+supervisor, which hangs inside a signal handler.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, urlsplit
+
+from airflow_provider_stably import __version__
+from airflow_provider_stably.api.endpoint import (
+    DEFAULT_BASE_URL,
+    DEFAULT_TIMEOUT,
+    Endpoint,
+    is_sendable_key,
+)
+from airflow_provider_stably.arguments import LONGEST_SECONDS
+from airflow_provider_stably.exceptions import StablyConfigError
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Connection
+
+log = logging.getLogger(__name__)
+
+EXTRA_KEYS = frozenset({"timeout", "proxy", "verify", "trust_env", "allow_http"})
+
+_BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionSettings:
+    """What a connection says. Kept in place of it, because a connection's repr shows its password.
+
+    :param endpoint: Where the API is and how to reach it.
+    :param project_id: The default project; empty if the connection has none.
+    """
+
+    endpoint: Endpoint
+    project_id: str
+
+
+def read_connection(connection: Connection, *, timeout: float | None = None) -> ConnectionSettings:
+    """Read where the API is, how to reach it and the default project.
+
+    :param connection: An Airflow connection; the conn type is not looked at.
+    :param timeout: Seconds, before the connection's ``extra.timeout``; None leaves it to that.
+    :raises StablyConfigError: naming the connection and the field, if anything cannot be used.
+    """
+    reader = _Reader(connection.conn_id)
+    extra = reader.extra(connection.extra)
+    seconds = reader.seconds(extra, "timeout", DEFAULT_TIMEOUT) if timeout is None else timeout
+    endpoint = Endpoint(
+        base_url=reader.base_url(
+            connection.host, connection.port, reader.boolean(extra, "allow_http", False)
+        ),
+        api_key=reader.api_key(connection.password),
+        label=f"connection {connection.conn_id!r}",
+        connect_timeout=seconds,
+        read_timeout=seconds,
+        proxy=reader.proxy(extra),
+        verify=reader.verify(extra),
+        trust_env=reader.boolean(extra, "trust_env", True),
+        user_agent=f"airflow-provider-stably/{__version__} apache-airflow/{_airflow_version()}",
+    )
+    return ConnectionSettings(endpoint, project_id=str(connection.login or "").strip())
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads the fields of one connection; no error shows a value that may be secret."""
+
+    conn_id: str
+
+    def error(self, field: str, problem: str) -> StablyConfigError:
+        return StablyConfigError(problem, conn_id=self.conn_id, field=field)
+
+    def api_key(self, password: str | None) -> str:
+        key = (password or "").strip()
+        if not key:
+            raise self.error("password", "the Stably API key is missing")
+        if not is_sendable_key(key):
+            raise self.error(
+                "password",
+                "the Stably API key has blanks, control or non-ASCII characters in it",
+            )
+        return key
+
+    def base_url(self, host: str | None, port: int | None, allow_http: bool) -> str:
+        text = (host or "").strip() or DEFAULT_BASE_URL
+        url = self._url(text if "://" in text else f"https://{text}")
+        if url.scheme not in {"http", "https"}:
+            raise self.error("host", f"{url.scheme}:// is not supported, only https:// and http://")
+        if url.username is not None or url.query or url.fragment:
+            raise self.error("host", "only scheme, host, port and path belong here")
+        if url.scheme == "http" and not allow_http and not _is_loopback(url.hostname):
+            problem = (
+                f"http://{url.hostname} would send the API key in clear text; use https://, or set extra "
+                '"allow_http" to true if that network is yours'
+            )
+            raise self.error("host", problem)
+        netloc = url.netloc
+        if port:
+            # A connection made in code, or by a secrets backend, may have it as text.
+            if not str(port).isdecimal() or not 1 <= int(port) <= 65535:
+                raise self.error("port", f"{port!r} is not between 1 and 65535")
+            port = int(port)
+            if url.port not in {None, port}:
+                raise self.error("port", f"{port} contradicts port {url.port} in the host field")
+            netloc = f"{netloc.removesuffix(f':{port}')}:{port}"
+        return f"{url.scheme}://{netloc}{url.path}".rstrip("/")
+
+    def _url(self, text: str) -> SplitResult:
+        try:
+            url = urlsplit(text)
+            url.port  # noqa: B018 - reading it is what checks it
+        except ValueError:  # its text is not shown: it may quote what is secret
+            raise self.error("host", "not an address") from None
+        if not url.hostname or url.port == 0 or any(character.isspace() for character in text):
+            raise self.error("host", "not an address")
+        return url
+
+    def extra(self, text: str | None) -> Mapping[str, Any]:
+        """Read ``extra``; what is empty or null counts as unset, as forms send it so."""
+        try:
+            extra = json.loads(text) if text and text.strip() else {}
+        except ValueError:
+            raise self.error("extra", "not JSON") from None
+        if not isinstance(extra, dict):
+            raise self.error("extra", "not a JSON object")
+        # Airflow 2's form, when it tests a connection, sends each key a second time with its old name.
+        twins = {f"extra__stably__{key}" for key in extra}
+        unknown = sorted(set(extra) - EXTRA_KEYS - twins)
+        if unknown:
+            log.warning(
+                "Airflow connection %r: ignored unknown keys in extra: %s (known: %s)",
+                self.conn_id,
+                ", ".join(unknown),
+                ", ".join(sorted(EXTRA_KEYS)),
+            )
+        return {key: value for key, value in extra.items() if value is not None and value != ""}
+
+    def boolean(self, extra: Mapping[str, Any], key: str, default: bool) -> bool:
+        value = _as_boolean(extra.get(key, default))
+        if value is None:
+            raise self.error(f"extra.{key}", f"{extra[key]!r} is neither true nor false")
+        return value
+
+    def seconds(self, extra: Mapping[str, Any], key: str, default: float) -> float:
+        value = extra.get(key, default)
+        try:
+            seconds = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            seconds = math.nan
+        if not 0 < seconds <= LONGEST_SECONDS:
+            raise self.error(f"extra.{key}", f"{value!r} is not a number of seconds above 0")
+        return seconds
+
+    def proxy(self, extra: Mapping[str, Any]) -> str | None:
+        proxy = extra.get("proxy")
+        if proxy is None:
+            return None
+        try:
+            url = urlsplit(proxy) if isinstance(proxy, str) else None
+            usable = (
+                url is not None and url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+            )
+        except ValueError:
+            usable = False
+        if not usable:  # the value is not shown: it may hold a password
+            raise self.error("extra.proxy", "not a URL like http://proxy.example:3128")
+        return str(proxy)
+
+    def verify(self, extra: Mapping[str, Any]) -> bool | str:
+        value = extra.get("verify", True)
+        boolean = _as_boolean(value)
+        if boolean is not None:
+            return boolean
+        if not isinstance(value, str) or not os.path.exists(value):
+            raise self.error(
+                "extra.verify",
+                f"{value!r} is neither true nor false nor the path of a CA bundle",
+            )
+        return value
+
+
+def _as_boolean(value: object) -> bool | None:
+    if isinstance(value, bool):
+        return value
+    return _BOOLEANS.get(str(value).strip().lower()) if isinstance(value, str | int) else None
+
+
+def _is_loopback(host: str | None) -> bool:
+    try:
+        return ip_address(host or "").is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _airflow_version() -> str:
+    from airflow import __version__ as airflow_version
+
+    return airflow_version

@@ -1,0 +1,157 @@
+"""Sum a run up: its status, its numbers, and a report for the log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from airflow_provider_stably.api.calls import check_id
+from airflow_provider_stably.api.models import Run, RunStatus, TestResult, TestStatus
+from airflow_provider_stably.exceptions import (
+    StablyRunCancelledError,
+    StablyRunError,
+    StablyRunFailedError,
+)
+from airflow_provider_stably.runs.reference import RunReference
+
+MAX_FAILED_TESTS = 20
+"""How many failed tests are named; the counts are of all."""
+
+MAX_SLOWEST_TESTS = 5
+MAX_TITLE_CHARACTERS = 200
+
+_NOT_FAILED = frozenset({TestStatus.PASSED, TestStatus.SKIPPED})
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A run, small enough for XCom, a trigger's event and one screen of log.
+
+    :param status: The run's status; None if it was not read.
+    :param total: Number of test cases; None if the run has no results. So are the three counts after it.
+    :param failed: Test cases that neither passed nor were skipped.
+    :param duration_ms: From start to finish, in milliseconds; None if not told.
+    :param failed_tests: Titles of failed tests, the first 20.
+    :param story: Failed and slowest tests with status and duration, a line each.
+    """
+
+    run_id: str
+    project_id: str
+    run_url: str
+    status: str | None = None
+    total: int | None = None
+    passed: int | None = None
+    failed: int | None = None
+    skipped: int | None = None
+    duration_ms: int | None = None
+    failed_tests: tuple[str, ...] = ()
+    story: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, reference: RunReference, run: Run | None) -> RunSummary:
+        """Sum a run up.
+
+        :param run: The run as last read; None if it was not.
+        """
+        named = cls(reference.run_id, reference.project_id, reference.run_url)
+        if run is None:
+            return named
+        read = replace(named, status=str(run.status), duration_ms=_duration_ms(run))
+        results = run.test_results
+        if results is None:
+            return read
+        failed = [result for result in results if result.status not in _NOT_FAILED]
+        return replace(
+            read,
+            total=len(results),
+            passed=sum(result.status == TestStatus.PASSED for result in results),
+            failed=len(failed),
+            skipped=sum(result.status == TestStatus.SKIPPED for result in results),
+            failed_tests=tuple(_title(result) for result in failed[:MAX_FAILED_TESTS]),
+            story=tuple(_story(failed, results)),
+        )
+
+    def return_value(self) -> dict[str, Any]:
+        """Write what a task returns: the documented keys, plain JSON."""
+        value = self.to_json()
+        del value["project_id"], value["story"]
+        return value
+
+    def to_json(self) -> dict[str, Any]:
+        """Write everything, plain JSON."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_json(cls, value: object) -> RunSummary:
+        """Read what :meth:`to_json` wrote and a database kept.
+
+        :raises ValueError: if it is something else.
+        """
+        if not isinstance(value, Mapping):
+            raise ValueError(f"expected a run's summary, got {type(value).__name__}")
+        run_id = check_id("run", value.get("run_id"))
+        project_id = check_id("project", value.get("project_id"))
+        bare = asdict(cls.of(RunReference(run_id, project_id), None))
+        known: dict[str, Any] = {name: value.get(name, default) for name, default in bare.items()}
+        lists = {name: tuple(known[name]) for name in ("failed_tests", "story")}
+        return cls(**{**known, **lists})
+
+    @property
+    def headline(self) -> str:
+        """The result in one line: status, counts, address."""
+        counts = "" if self.failed is None else f": {self.failed} of {self.total} tests failed"
+        if self.failed == 0:
+            counts = f": {self.passed} of {self.total} tests passed, {self.skipped} skipped"
+        took = "" if self.duration_ms is None else f" in {_seconds(self.duration_ms)}"
+        return f"Run {self.run_id} {self.status or 'started'}{counts}{took}; see {self.run_url}"
+
+    @property
+    def report(self) -> str:
+        """The result with failed and slowest tests, on one screen."""
+        return "\n".join([self.headline, *self.story])
+
+    def error(self) -> StablyRunError | None:
+        """Return the error that this run's end means; None if it passed."""
+        if self.status == RunStatus.PASSED:
+            return None
+        kind = StablyRunCancelledError if self.status == RunStatus.CANCELLED else StablyRunFailedError
+        named = ", ".join(self.failed_tests)
+        message = f"{self.headline}{f'. Failed: {named}' if named else ''}"
+        return kind(message, run=self.to_json())
+
+
+def _duration_ms(run: Run) -> int | None:
+    if run.started_at is None or run.finished_at is None:
+        return None
+    return round((run.finished_at - run.started_at).total_seconds() * 1000)
+
+
+def _title(result: TestResult) -> str:
+    return result.title[:MAX_TITLE_CHARACTERS]
+
+
+def _story(failed: list[TestResult], results: tuple[TestResult, ...]) -> list[str]:
+    lines = [f"  {result.status}  {_title(result)}{_took(result)}" for result in failed[:MAX_FAILED_TESTS]]
+    if len(failed) > MAX_FAILED_TESTS:
+        lines.append(f"  ... and {len(failed) - MAX_FAILED_TESTS} more")
+    timed = sorted((result for result in results if result.duration_ms), key=_by_duration, reverse=True)
+    if timed:
+        lines.append("  slowest:")
+    return lines + [
+        f"    {_seconds(_by_duration(result))}  {_title(result)}" for result in timed[:MAX_SLOWEST_TESTS]
+    ]
+
+
+def _by_duration(result: TestResult) -> int:
+    return result.duration_ms or 0
+
+
+def _took(result: TestResult) -> str:
+    return "" if result.duration_ms is None else f" ({_seconds(result.duration_ms)})"
+
+
+def _seconds(milliseconds: int) -> str:
+    return f"{milliseconds / 1000:.1f} s"

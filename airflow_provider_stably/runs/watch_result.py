@@ -1,0 +1,102 @@
+"""How watching a run ended, and the error that this means for its task; also as a trigger's event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from airflow_provider_stably.exceptions import (
+    StablyRunCancelledError,
+    StablyRunError,
+    StablyRunLostError,
+    StablyRunTimeoutError,
+)
+from airflow_provider_stably.runs.cancel import OVER, CancelOutcome
+from airflow_provider_stably.runs.summary import RunSummary
+
+
+class WatchEnd(StrEnum):
+    """Why watching ended."""
+
+    FINISHED = "finished"
+    TIMED_OUT = "timed_out"
+    DENIED = "denied"
+    NOT_FOUND = "not_found"
+
+
+NOT_RETRYABLE = (StablyRunCancelledError, StablyRunLostError)
+"""A retry cannot help: somebody stopped the run on purpose, or key or run are gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchResult:
+    """How watching a run ended, in plain values.
+
+    :param end: Why watching ended.
+    :param run: The run as last seen.
+    :param detail: What went wrong, for people.
+    :param cancellation: The outcome of cancelling the run because watching ended before it did; None if that
+        was not tried.
+    """
+
+    end: WatchEnd
+    run: RunSummary
+    detail: str = ""
+    cancellation: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Write a trigger's event: plain JSON, keys are only ever added."""
+        return {
+            "end": str(self.end),
+            "run": self.run.to_json(),
+            "detail": self.detail,
+            "cancellation": self.cancellation,
+        }
+
+    @classmethod
+    def from_json(cls, event: object) -> WatchResult:
+        """Read a trigger's event back; it crossed a database and perhaps an upgrade.
+
+        :raises ValueError: if it is not one of ours.
+        """
+        if not isinstance(event, Mapping):
+            raise ValueError(f"expected an event, got {type(event).__name__}")
+        return cls(
+            end=WatchEnd(str(event.get("end"))),
+            run=RunSummary.from_json(event.get("run")),
+            detail=str(event.get("detail") or ""),
+            cancellation=event.get("cancellation"),
+        )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run is known to have ended."""
+        return self.end is WatchEnd.FINISHED or self.cancellation in OVER
+
+    def error(self) -> StablyRunError | None:
+        """Return the error that the task is to end with; None if the run passed."""
+        if self.end is WatchEnd.FINISHED:
+            return self.run.error()
+        cause = f" ({self.detail})" if self.detail else ""
+        message = (
+            f"Run {self.run.run_id} {_WHY[self.end]}{cause}; {self._aftermath()}; see {self.run.run_url}"
+        )
+        kind = StablyRunTimeoutError if self.end is WatchEnd.TIMED_OUT else StablyRunLostError
+        return kind(message, run=self.run.to_json())
+
+    def _aftermath(self) -> str:
+        last = f"last seen {self.run.status}" if self.run.status else "its status was never read"
+        if self.cancellation is None:
+            return f"{last}, left alone"
+        if self.cancellation == CancelOutcome.CANCELLED:
+            return f"{last}, now cancelled"
+        return f"{last}, cancel result: {self.cancellation}, so it may still be running"
+
+
+_WHY = {
+    WatchEnd.TIMED_OUT: "was not over in time",
+    WatchEnd.DENIED: "cannot be watched: the API key is refused",
+    WatchEnd.NOT_FOUND: "cannot be watched: it is not found",
+}

@@ -1,0 +1,1 @@
+"""What a task leaves in Airflow about its run, and reads back."""

@@ -1,0 +1,78 @@
+"""What a task writes about its start into Airflow's task state store (3.3 and later), which survives retries.
+
+Airflow clears XComs when a task is tried again. Without this record a try after a lost worker would not know
+the run that still goes on, and would start another one beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from airflow_provider_stably.runs.reference import RunReference
+from airflow_provider_stably.tasks.best_effort import best_effort
+
+START_RECORD_KEY = "stably_start"
+
+
+@dataclass(frozen=True, slots=True)
+class StartRecord:
+    """A start that an earlier try recorded.
+
+    :param run: The run; None if the answer to the start was never recorded.
+    :param started_at: When it was started, in seconds since the epoch.
+    :param is_retried: Whether this try is Airflow's own retry of that one, not a user's clear.
+    """
+
+    run: RunReference | None
+    started_at: float
+    is_retried: bool
+
+
+class StartRecords:
+    """A task's start record in the task state store; without a store nothing is written or read.
+
+    Never used in ``on_kill``: it talks to Airflow's supervisor.
+
+    :param context: The task's context.
+    """
+
+    def __init__(self, context: Any) -> None:
+        self._store = context.get("task_state_store")
+        self._counters = {} if self._store is None else _clear_counters(context)
+
+    def read(self) -> StartRecord | None:
+        """Return what an earlier try recorded; None if nothing."""
+        recorded = self._store.get(START_RECORD_KEY) if self._store is not None else None
+        if not isinstance(recorded, Mapping):
+            return None
+        return StartRecord(
+            run=None if recorded.get("run_id") is None else RunReference.from_json(recorded),
+            started_at=float(recorded.get("started_at") or 0),
+            is_retried=all(recorded.get(name) == value for name, value in self._counters.items()),
+        )
+
+    def write(self, run: RunReference | None, started_at: float) -> None:
+        """Record a start that was made, or one that is about to be made (``run`` is None)."""
+        if self._store is not None:
+            names = {} if run is None else asdict(run)
+            self._store.set(START_RECORD_KEY, {**names, "started_at": started_at, **self._counters})
+
+    def delete(self) -> None:
+        """Delete the record: the run is over, or there is none. One that stays does little harm."""
+        if self._store is not None:
+            with best_effort("The record of this task's start could not be deleted"):
+                self._store.delete(START_RECORD_KEY)
+
+
+def _clear_counters(context: Any) -> dict[str, int | None]:
+    """Return the two counters that Airflow raises at a user's clear, and leaves alone at a retry.
+
+    Clearing a running task leaves ``max_tries`` alone but counts for the DAG run; clearing a finished or
+    deferred one raises ``max_tries``.
+    """
+    return {
+        "max_tries": getattr(context["ti"], "max_tries", None),
+        "clear_number": getattr(context["dag_run"], "clear_number", None),
+    }

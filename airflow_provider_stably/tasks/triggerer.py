@@ -1,0 +1,75 @@
+"""What a triggerer asks Airflow, where there is no task instance to ask: in a thread, so nothing blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from airflow.providers.common.compat.sdk import TaskInstanceState, XCom
+from asgiref.sync import sync_to_async
+
+from airflow_provider_stably.runs.reference import RunReference
+from airflow_provider_stably.tasks.version_compat import state_of_task, states_by_name
+from airflow_provider_stably.tasks.xcom import STABLY_RUN_KEY
+
+T = TypeVar("T")
+
+
+async def ask(question: Callable[..., T], *arguments: Any) -> T:
+    """Run a function that talks to Airflow in a thread and return its result."""
+    # Not asyncio.to_thread: Airflow 3.0 and 3.1 would read the answer on an event loop of the thread's own,
+    # which fails, and the stray answer would end the triggerer. Remove when the oldest supported is 3.2.
+    return await sync_to_async(question, thread_sensitive=False)(*arguments)
+
+
+async def is_still_deferred(ti: Any, run_id: str) -> bool:
+    """Tell whether a task instance is deferred, and for this very run.
+
+    :param ti: The trigger's ``task_instance``.
+    """
+    return await ask(_is_still_deferred, ti, run_id)
+
+
+async def runs_started_by(dag_id: str, dag_run_id: str, name: str) -> list[RunReference]:
+    """Return the runs that a task or task group has started, mapped ones included (Airflow 3.1 and later).
+
+    :param name: The task or task group, with its task groups' prefix.
+    :raises ValueError: if an XCom of that key is not ours.
+    """
+    return await ask(_runs, dag_id, dag_run_id, name)
+
+
+def _is_still_deferred(ti: Any, run_id: str) -> bool:
+    if state_of_task(ti) != TaskInstanceState.DEFERRED:
+        return False
+    pushed = XCom.get_value(ti_key=ti.key, key=STABLY_RUN_KEY)
+    return bool(pushed) and pushed.get("run_id") == run_id
+
+
+def _runs(dag_id: str, dag_run_id: str, name: str) -> list[RunReference]:
+    runs = []
+    for task_id, map_index in _instances(dag_id, dag_run_id, name):
+        pushed = XCom.get_one(
+            key=STABLY_RUN_KEY, dag_id=dag_id, run_id=dag_run_id, task_id=task_id, map_index=map_index
+        )
+        if pushed is not None:
+            runs.append(RunReference.from_json(pushed))
+    return runs
+
+
+def _instances(dag_id: str, dag_run_id: str, name: str) -> list[tuple[str, int]]:
+    """Return task id and map index of each instance that a name means, -1 for a task that is not mapped.
+
+    Airflow writes them as one text, ``<id>`` or ``<id>_<index>``. Within a task group that may mean either.
+    """
+    of_task = states_by_name(dag_id, dag_run_id, task_ids=[name])
+    if of_task:
+        return [(name, -1) if text == name else _mapped(text) for text in of_task]
+    of_group = states_by_name(dag_id, dag_run_id, task_group_id=name)
+    mapped = [_mapped(text) for text in of_group if text.rpartition("_")[2].isdecimal()]
+    return [(text, -1) for text in of_group] + mapped
+
+
+def _mapped(text: str) -> tuple[str, int]:
+    task_id, _, index = text.rpartition("_")
+    return task_id, int(index)

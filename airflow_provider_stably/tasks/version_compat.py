@@ -1,0 +1,143 @@
+"""Every difference between Airflow versions; all else is the same for all of them.
+
+Each asks whether a name is there, not for a version number. Imports of Airflow stand in the functions: DAG
+files that import an operator are parsed all the time.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+def _has(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # one of the packages around it
+        return False
+
+
+AIRFLOW_ENFORCES_EXECUTION_TIMEOUT = not _has("airflow.sdk")
+"""Whether Airflow ends a deferred task at its ``execution_timeout``. Only 2.11 does.
+
+Remove when the oldest supported Airflow is 3.0.
+"""
+
+HAS_TASK_STATE_STORE = _has("airflow.sdk.bases.resumablejobmixin")
+"""Whether Airflow keeps a task's state across retries (3.3 and later); the module came with the store.
+
+Remove when the oldest supported Airflow is 3.3.
+"""
+
+HAS_TRIGGER_ON_KILL = HAS_TASK_STATE_STORE
+"""Whether Airflow calls a trigger's ``on_kill`` when a user acts on its task; it came in the same release.
+
+Remove when the oldest supported Airflow is 3.3.
+"""
+
+
+def state_of_task(ti: Any) -> str | None:
+    """Return the state of a trigger's task instance; None if it is not known.
+
+    :param ti: The trigger's ``task_instance``.
+    """
+    if not _has("airflow.sdk"):  # Remove when the oldest supported Airflow is 3.0
+        return _state_in_database(ti)
+    states = states_by_name(ti.dag_id, ti.run_id, task_ids=[ti.task_id], map_index=ti.map_index)
+    return states.get(ti.task_id if ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}")
+
+
+def states_by_name(dag_id: str, dag_run_id: str, **which: Any) -> dict[str, str]:
+    """Return the states of some task instances of a DAG run (Airflow 3).
+
+    :param which: As ``RuntimeTaskInstance.get_task_states`` takes it.
+    :returns: ``<task id>``, or ``<task id>_<map index>``, to state.
+    """
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    states: dict[str, dict[str, str]]
+    states = RuntimeTaskInstance.get_task_states(dag_id=dag_id, run_ids=[dag_run_id], **which)
+    return states.get(dag_run_id, {})
+
+
+def with_readable_xcoms(context: Context) -> Context:
+    """Return the context itself, or within ``dag.test()`` one whose task instance reads the database.
+
+    There Airflow 3 calls a DAG's callback without a supervisor, so ``xcom_pull`` fails.
+
+    :param context: The context of a DAG's callback.
+    """
+    try:
+        from airflow.sdk.execution_time import task_runner
+    except ImportError:  # Remove when the oldest supported Airflow is 3.0
+        return context
+    if hasattr(task_runner, "SUPERVISOR_COMMS") or "ti" not in context:
+        return context
+    ti = _ReadingDatabase(context["ti"])
+    return cast("Context", {**context, "ti": ti, "task_instance": ti})
+
+
+def can_pull_xcoms() -> bool:
+    """Whether this process gets an answer when it asks for an XCom.
+
+    The dag processor of 3.0 does not understand the question: the callback waits until the time for its file
+    is over, and then Airflow takes all DAGs of that file for broken. Remove when the oldest supported Airflow
+    is 3.1.
+    """
+    try:
+        from airflow.sdk.execution_time import task_runner
+    except ImportError:
+        return True  # Airflow 2.11 reads the database
+    decoder = getattr(getattr(task_runner, "SUPERVISOR_COMMS", None), "body_decoder", None)
+    if decoder is None:
+        return True  # dag.test()
+    try:
+        decoder.validate_python({"type": "XComResult", "key": "any", "value": None})
+    except ValueError:
+        return False
+    return True
+
+
+def _state_in_database(ti: Any) -> str | None:
+    from airflow.models import TaskInstance
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        query = session.query(TaskInstance.state).filter_by(
+            dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
+        )
+        state: str | None = query.scalar()
+    return state
+
+
+class _ReadingDatabase:
+    """A task instance whose XComs come from the database.
+
+    Not Airflow's own from the database: on 3.1 that fails to read the XComs of a mapped task.
+    """
+
+    def __init__(self, ti: Any) -> None:
+        self._ti = ti
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ti, name)
+
+    def xcom_pull(self, task_ids: str, key: str = "return_value") -> Any:
+        """Return what a task has pushed: of a mapped one, a list."""
+        from airflow.providers.common.compat.sdk import XCom
+        from airflow.utils.session import create_session
+
+        model = import_module("airflow.models.xcom").XComModel  # 2.11, which has none, never gets here
+        with create_session() as session:
+            rows = (
+                session.query(model)
+                .filter_by(dag_id=self.dag_id, run_id=self.run_id, task_id=task_ids, key=key)
+                .order_by(model.map_index)
+                .all()
+            )
+        values = {row.map_index: XCom.deserialize_value(row) for row in rows}
+        return values.get(-1) if values.keys() <= {-1} else list(values.values())

@@ -1,0 +1,166 @@
+"""The XCom ``stably_run``: which runs the tasks of a DAG run have started.
+
+Read through a context's task instance: that works in a task, its callbacks, and the dag processor.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, cast
+
+from airflow_provider_stably.runs.reference import RunReference
+from airflow_provider_stably.tasks.best_effort import best_effort
+from airflow_provider_stably.tasks.version_compat import can_pull_xcoms
+
+log = logging.getLogger(__name__)
+
+STABLY_RUN_KEY = "stably_run"
+"""A key of this provider's own: other providers push ``run_id`` too."""
+
+
+@dataclass(frozen=True, slots=True)
+class PushedRun:
+    """A run as the task that started it pushed it.
+
+    :param run: The run.
+    :param try_number: The task's try that started the run: callbacks of other tries leave it alone.
+    :param cancel_on_kill: Whether the task's own callback is to cancel it.
+    """
+
+    run: RunReference
+    try_number: int | None
+    cancel_on_kill: bool = True
+
+    def to_xcom(self) -> dict[str, str | int | bool | None]:
+        """Write the XCom ``stably_run``; keys are only ever added."""
+        return {
+            "run_id": self.run.run_id,
+            "project_id": self.run.project_id,
+            "run_url": self.run.run_url,
+            "try_number": self.try_number,
+            "stably_conn_id": self.run.stably_conn_id,
+            "cancel_on_kill": self.cancel_on_kill,
+        }
+
+    @classmethod
+    def from_xcom(cls, value: object) -> PushedRun:
+        """Read the XCom ``stably_run``.
+
+        :raises ValueError: if it is not an object with a run id and a project id.
+        """
+        run = RunReference.from_json(value)
+        fields = cast("Mapping[str, Any]", value)
+        return cls(run, fields.get("try_number"), bool(fields.get("cancel_on_kill", True)))
+
+
+def own_run(ti: Any) -> PushedRun | None:
+    """Return the run that a task has pushed, in this try or in an earlier one; None if there is none.
+
+    :param ti: The task instance of a context.
+    :raises ValueError: if the XCom is not one of ours.
+    """
+    pushed = _pull(ti, ti.task_id, map_indexes=ti.map_index)
+    return None if pushed is None else PushedRun.from_xcom(pushed)
+
+
+def own_run_of_this_try(ti: Any) -> PushedRun | None:
+    """Return the same, but None for another try's run: a callback may come late."""
+    own = own_run(ti)
+    if own is None or own.try_number == ti.try_number:
+        return own
+    log.info("Run %s belongs to another try than %s: left alone", own.run.run_id, ti.try_number)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class StartedRuns:
+    """The runs that tasks started, each once, and what could not be read.
+
+    :param wrong: Names that mean no task and XComs that are not ours, as messages.
+    :param unread: XComs that another try may be able to read, as messages.
+    """
+
+    runs: Sequence[RunReference]
+    wrong: Sequence[str]
+    unread: Sequence[str]
+
+
+def runs_of_tasks(context: Any, names: Iterable[str], *, of_all_indexes: bool = False) -> StartedRuns:
+    """Return the runs that named tasks of a context's DAG run started, and what could not be read.
+
+    :param names: Tasks, or task groups with all their tasks, with their task groups' prefix.
+    :param of_all_indexes: Whether a mapped task group's other indexes are meant too, where one is named
+        within it.
+    """
+    runs: dict[RunReference, None] = {}
+    task_ids, wrong = _tasks_named(context["dag"], names)
+    unread: list[str] = []
+    for task_id in task_ids:
+        xcom = f"The XCom {STABLY_RUN_KEY!r} of task {task_id!r}"
+        values: list[object] | None = None
+        with best_effort(f"{xcom} cannot be read"):
+            index = None if of_all_indexes else _shared_map_index(context, task_id)
+            values = _values(context["ti"], task_id, map_index=index)
+        if values is None:
+            unread.append(f"{xcom} cannot be read now; the log has the cause")
+        for value in values or []:
+            try:
+                runs[RunReference.from_json(value)] = None
+            except ValueError as error:
+                wrong.append(f"{xcom} is not one of this provider's: {error}")
+    return StartedRuns(list(runs), list(dict.fromkeys(wrong)), unread)
+
+
+def _values(ti: Any, task_id: str, *, map_index: int | None) -> list[object]:
+    """Return what a task of the same DAG run pushed: an entry for each run.
+
+    :param map_index: Which of a mapped task's instances; None means all.
+    """
+    pulled = _pull(ti, task_id, **({} if map_index is None else {"map_indexes": map_index}))
+    if pulled is None:
+        log.info("Task %s started no Stably run", task_id)
+        return []
+    # One value for a plain task; for a mapped one a list, or on 2.11 a lazy sequence.
+    is_one = isinstance(pulled, Mapping | str) or not isinstance(pulled, Iterable)
+    values = [pulled] if is_one else list(pulled)
+    return [value for value in values if value is not None]
+
+
+def _shared_map_index(context: Any, task_id: str) -> int | None:
+    """Return the map index to read another task's run at; None for all of them.
+
+    Within a mapped task group that is the task's own: the runs of other indexes belong to its siblings.
+
+    :param context: The task's context.
+    :param task_id: The other task.
+    """
+    group = context["task"].get_closest_mapped_task_group()
+    others = context["dag"].task_dict[task_id].get_closest_mapped_task_group()
+    index: int | None = context["ti"].map_index if group is not None and others is group else None
+    return index
+
+
+def _tasks_named(dag: Any, names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return the ids of the tasks that names mean, and a message for each name that means none."""
+    groups = dag.task_group_dict
+    task_ids: dict[str, None] = {}
+    wrong: list[str] = []
+    for name in names:
+        if name in dag.task_dict:
+            task_ids[name] = None
+        elif name in groups:
+            task_ids |= dict.fromkeys(task.task_id for task in groups[name].iter_tasks())
+        else:
+            close = get_close_matches(name, [*dag.task_dict, *groups], n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            wrong.append(f"task_ids: this DAG has no task {name!r}{hint}")
+    return list(task_ids), wrong
+
+
+def _pull(ti: Any, task_id: str, **which: int) -> Any:
+    if not can_pull_xcoms():
+        raise RuntimeError("The dag processor of Airflow 3.0 cannot read XComs")
+    return ti.xcom_pull(task_ids=task_id, key=STABLY_RUN_KEY, **which)

@@ -1,0 +1,249 @@
+"""What the run operator makes of the start that an earlier try noted in Airflow's task state store."""
+
+import math
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+
+from airflow_provider_stably.exceptions import StablyCancelError, StablyRunTimeoutError
+from airflow_provider_stably.tasks.start_record import START_RECORD_KEY
+from airflow_provider_stably.testing import Fault, StablyEmulator
+from tests.constants import KEY, PROJECT
+from tests.interruption import Interrupted, interrupt_when
+from tests.operators.run_operator import run_operator
+
+
+def _noted(emulator, store, **changes):
+    """Note a live run in the store, as a try that was lost did."""
+    run_id = emulator.add_run(project_id=PROJECT, **changes.pop("run", {}))
+    noted = {"run_id": run_id, "project_id": PROJECT, "stably_conn_id": "stably_default", "started_at": 1.0}
+    store[START_RECORD_KEY] = {**noted, "max_tries": 0, "clear_number": 0, **changes}
+    return run_id
+
+
+def test_a_start_is_noted_before_it_is_made_and_forgotten_when_the_run_is_over(emulator, context, store):
+    """Whenever the worker is lost, the store tells what may be going on."""
+    seen = []
+    respond = emulator.respond
+
+    def watching(request):
+        seen.append((request.call, dict(store.get(START_RECORD_KEY) or {}).get("run_id", "starting")))
+        return respond(request)
+
+    emulator.respond = watching
+    emulator.run_seconds = 0.1
+
+    run_operator(playwright_project_name="passes").execute(context)
+
+    [run_id] = emulator.runs
+    assert seen[0] == ("start", "starting")
+    assert {noted for call, noted in seen if call == "get"} == {run_id}
+    assert store == {}
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_retry_takes_up_the_run_that_goes_on(emulator, context, store, deferrable):
+    """After a lost worker the next try watches the run of the last; no second one is started."""
+    run_id = _noted(emulator, store, run={"statuses": ["RUNNING", "RUNNING", "PASSED"]}, started_at=4e9)
+
+    if deferrable:
+        with pytest.raises(TaskDeferred) as deferred:
+            run_operator(deferrable=True).execute(context)
+        assert deferred.value.trigger.run_id == run_id
+        assert deferred.value.trigger.started_at == 4e9
+    else:
+        assert run_operator().execute(context)["run_id"] == run_id
+        assert store == {}
+
+    assert context["xcom"]["stably_run"]["run_id"] == run_id
+    assert emulator.requests("start") == []
+
+
+@pytest.mark.parametrize("status", ["PASSED", "FAILED", "CANCELLED"])
+def test_a_finished_run_is_never_reused(emulator, context, store, status):
+    """The retry of a lost worker whose run is over starts a new one."""
+    _noted(emulator, store, run={"statuses": [status]})
+    emulator.run_seconds = 0.05
+
+    run_operator(playwright_project_name="passes").execute(context)
+
+    assert len(emulator.requests("start")) == 1
+
+
+@pytest.mark.parametrize(
+    "changed", [{"max_tries": 7}, {"clear_number": 7}], ids=["max_tries", "clear_number"]
+)
+def test_a_users_clear_cancels_the_old_run_before_it_starts_another(emulator, context, store, changed):
+    """Never two runs of one task at once."""
+    run_id = _noted(emulator, store, **changed)
+    emulator.run_seconds = 0.05
+
+    run_operator(playwright_project_name="passes").execute(context)
+
+    calls = [request.call for request in emulator.requests()]
+    assert emulator.status(run_id) == "CANCELLED"
+    assert calls[:2] == ["cancel", "start"]
+
+
+def test_no_run_is_started_beside_one_that_may_be_live(emulator, context, store):
+    """If the old run cannot be shown to be over the task fails, retryably, and remembers it."""
+    cleared = _noted(emulator, store, max_tries=7)
+    emulator.inject(Fault(status=500), run_id=cleared, times=math.inf)
+
+    with pytest.raises(StablyCancelError, match="no other is started beside it"):
+        run_operator().execute(context)
+
+    assert emulator.requests("start") == []
+    assert (store[START_RECORD_KEY]["run_id"], store[START_RECORD_KEY]["max_tries"]) == (cleared, 7)
+    assert context["xcom"]["stably_run"]["run_id"] == cleared  # for callbacks and teardowns
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault(status=503), Fault(status=400), Fault(body="<html>"), Fault(drop=True)], ids=repr
+)
+def test_a_run_that_cannot_be_looked_at_is_watched(emulator, context, store, fault):
+    """Looks that fail are as harmless to a run that was taken up as to any other."""
+    run_id = _noted(emulator, store, run={"statuses": ["RUNNING", "PASSED"]}, started_at=4e9)
+    emulator.inject(fault, call="get", times=7)
+
+    assert run_operator().execute(context)["run_id"] == run_id
+    assert emulator.requests("start") == []
+
+
+def test_a_run_that_was_taken_up_is_cancelled_at_the_deadline(emulator, context, store):
+    """The deadline counts from the start, whoever made it; the record keeps that time."""
+    run_id = _noted(emulator, store)
+    emulator.inject(Fault(drop=True), run_id=run_id, times=math.inf)
+
+    with pytest.raises(StablyRunTimeoutError, match="may still be running"):
+        run_operator().execute(context)
+
+    assert store[START_RECORD_KEY]["run_id"] == run_id
+    assert store[START_RECORD_KEY]["started_at"] == 1.0
+
+
+@pytest.mark.parametrize("changed", [{}, {"max_tries": 7}], ids=["retried", "cleared"])
+def test_an_interruption_while_a_run_is_taken_up_cancels_it(emulator, context, store, changed):
+    """From its first moment on a try answers for the run that it was left."""
+    run_id = _noted(emulator, store, **changed)
+    emulator.inject(Fault(delay=0.3), call="get" if not changed else "cancel")
+
+    with (
+        interrupt_when(lambda: emulator.requests(run_id=run_id)),
+        pytest.raises(Interrupted),
+    ):
+        run_operator().execute(context)
+
+    assert emulator.live_runs() == []
+    assert emulator.requests("start") == []
+
+
+def test_clearing_a_task_that_did_not_wait_cancels_its_run_first(emulator, context, store):
+    """Nobody else knows of the first run once Airflow has cleared the XCom."""
+    operator = run_operator(wait_for_completion=False)
+    operator.execute(context)
+    [first] = emulator.runs
+    context["ti"].max_tries = 7
+
+    operator.execute(context)
+
+    assert emulator.status(first) == "CANCELLED"
+    assert len(emulator.live_runs()) == 1
+
+
+def test_a_run_that_is_gone_does_not_block_the_task(emulator, context, store):
+    """A run that its project no longer has is not waited for."""
+    emulator.run_seconds = 0.05
+    for changed in ({}, {"max_tries": 7}):
+        del emulator.runs[_noted(emulator, store, **changed)]
+
+        assert run_operator(playwright_project_name="passes").execute(context)["status"] == "PASSED"
+
+
+def test_a_single_404_does_not_start_a_second_run(emulator, context, store):
+    """A run that an earlier try left is looked for twice before another is started."""
+    run_id = _noted(emulator, store, run={"statuses": ["RUNNING", "PASSED"]}, started_at=4e9)
+    emulator.inject(Fault(status=404), run_id=run_id)
+
+    assert run_operator().execute(context)["run_id"] == run_id
+    assert emulator.requests("start") == []
+
+
+def test_a_run_of_another_connection_is_cancelled_there(emulator, context, store, monkeypatch):
+    """If the task's connection was changed meanwhile, the old run is cancelled with its own."""
+    monkeypatch.setenv("AIRFLOW_CONN_BEFORE", emulator.connection())
+    run_id = _noted(emulator, store, stably_conn_id="before")
+    emulator.run_seconds = 0.05
+
+    run_operator(playwright_project_name="passes").execute(context)
+
+    assert emulator.status(run_id) == "CANCELLED"
+
+
+def test_a_run_of_another_connection_is_remembered_until_it_is_over(emulator, context, store, monkeypatch):
+    """Only its own connection can tell: another one does not find it."""
+    with StablyEmulator(api_key=KEY) as other:
+        monkeypatch.setenv("AIRFLOW_CONN_BEFORE", other.connection())
+        run_id = _noted(other, store, stably_conn_id="before")
+        other.inject(Fault(status=500), times=math.inf)
+
+        with pytest.raises(StablyCancelError, match="no other is started beside it"):
+            run_operator().execute(context)
+
+        assert store[START_RECORD_KEY]["run_id"] == run_id
+        assert context["xcom"]["stably_run"]["stably_conn_id"] == "before"
+    assert emulator.requests() == []
+
+
+@pytest.mark.parametrize("changed", [{}, {"max_tries": 7}], ids=["retried", "cleared"])
+def test_a_run_of_an_earlier_try_is_not_passed_off_as_this_ones(emulator, context, store, changed):
+    """If no run comes of this try, a task behind it does not take an old one for its own."""
+    _noted(emulator, store, run={"statuses": ["PASSED"]}, **changed)
+    emulator.inject(Fault(status=400), call="start")
+
+    with pytest.raises(AirflowFailException):
+        run_operator().execute(context)
+
+    assert {"run_id", "run_url"}.isdisjoint(context["xcom"])
+
+
+def test_a_cleared_task_that_leaves_runs_alone_names_no_old_one(emulator, context, store):
+    """A teardown is not to cancel what cancel_on_kill=False let go."""
+    _noted(emulator, store, max_tries=7)
+    emulator.inject(Fault(status=400), call="start")
+
+    with pytest.raises(AirflowFailException):
+        run_operator(cancel_on_kill=False).execute(context)
+
+    assert context["xcom"] == {}
+    assert len(emulator.live_runs()) == 1
+
+
+def test_a_store_that_fails_does_not_turn_a_passed_run_red(emulator, context, store, monkeypatch):
+    """Tidying up is best effort."""
+    emulator.run_seconds = 0.05
+    monkeypatch.setattr(type(store), "delete", None)
+
+    assert run_operator(playwright_project_name="passes").execute(context)["status"] == "PASSED"
+
+
+def test_a_start_of_which_nothing_is_known_fails_once_for_good(emulator, context, store):
+    """The user is told that an untracked run may exist; who clears the task then gets a new run."""
+    store[START_RECORD_KEY] = {"started_at": 1.0, "max_tries": 0, "clear_number": 0}
+    emulator.run_seconds = 0.05
+
+    with pytest.raises(AirflowFailException, match="an untracked run may exist"):
+        run_operator().execute(context)
+    assert emulator.requests() == []
+
+    assert run_operator(playwright_project_name="passes").execute(context)["status"] == "PASSED"
+
+
+def test_a_start_that_failed_leaves_no_note(emulator, context, store):
+    """A refused start, or one reported as ambiguous, does not block the next try."""
+    for fault in (Fault(status=400), Fault(drop=True)):
+        emulator.inject(fault, call="start")
+        with pytest.raises(AirflowFailException):
+            run_operator().execute(context)
+
+        assert store == {}

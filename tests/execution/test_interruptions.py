@@ -1,0 +1,183 @@
+"""An execution_timeout, or another interruption, wherever it strikes: no run is lost."""
+
+import itertools
+import math
+import threading
+import time
+from concurrent.futures import Future
+from contextlib import suppress
+from queue import SimpleQueue
+
+import pytest
+
+from airflow_provider_stably.execution.uninterrupted import finish_despite_interrupt
+from airflow_provider_stably.tasks.start_record import START_RECORD_KEY
+from airflow_provider_stably.testing import Fault
+from tests.interruption import Interrupted, interrupt_at, interrupt_when
+from tests.operators.run_operator import run_operator, wait_for
+
+
+def test_an_interruption_during_the_start_does_not_lose_the_run(emulator, context):
+    """An execution_timeout in the middle of the start cancels what came of it."""
+    emulator.inject(Fault(delay=0.4), call="start")
+
+    with interrupt_when(lambda: emulator.requests("start")), pytest.raises(Interrupted):
+        run_operator().execute(context)
+
+    assert len(emulator.runs) == 1
+    assert emulator.live_runs() == []
+
+
+def test_an_interruption_right_after_the_answer_does_not_wait_for_another(monkeypatch):
+    """It may strike between the end of a call and what is done with its value."""
+    interruptions = iter([Interrupted])
+
+    class Queue(SimpleQueue):
+        def put(self, item):
+            super().put(item)
+            if isinstance(item, Future):
+                time.sleep(0.3)  # the thread lives on for a moment
+
+        def get(self, **options):
+            item = super().get(**options)
+            if isinstance(item, Future):
+                for interruption in interruptions:
+                    raise interruption
+            return item
+
+    monkeypatch.setattr("airflow_provider_stably.execution.uninterrupted.SimpleQueue", Queue)
+
+    raised = []
+
+    def wait():
+        try:
+            finish_despite_interrupt(lambda: "done", when_interrupted=lambda: None)
+        except Interrupted as interruption:
+            raised.append(interruption)
+
+    thread = threading.Thread(target=wait, daemon=True)  # so that a wait without end can be told
+    thread.start()
+    thread.join(10)
+
+    assert (thread.is_alive(), len(raised)) == (False, 1)
+
+
+def test_a_second_interruption_during_the_start_does_not_lose_the_run(emulator, context):
+    """Nor does a kill that follows an execution_timeout."""
+    emulator.inject(Fault(delay=0.6), call="start")
+
+    with interrupt_when(lambda: emulator.requests("start"), again_after=0.2), pytest.raises(Interrupted):
+        run_operator().execute(context)
+
+    assert len(emulator.runs) == 1
+    assert emulator.live_runs() == []
+
+
+def test_an_interruption_of_a_start_whose_run_is_left_alone_keeps_its_id(emulator, context, store):
+    """With cancel_on_kill=False the next try takes the run up."""
+    emulator.inject(Fault(delay=0.2), call="start")
+
+    with interrupt_when(lambda: emulator.requests("start")), pytest.raises(Interrupted):
+        run_operator(cancel_on_kill=False).execute(context)
+
+    assert [store[START_RECORD_KEY]["run_id"]] == emulator.live_runs()
+
+
+def test_a_thread_that_cannot_be_made_leaves_no_riddle(emulator, context, store, monkeypatch):
+    """Nothing was sent, so the next try simply starts a run."""
+    genuine = threading.Thread.start
+
+    def start(thread):
+        if thread.name == "stably-uninterrupted":
+            raise RuntimeError("can't start new thread")
+        genuine(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+
+    with pytest.raises(RuntimeError, match="new thread"):
+        run_operator().execute(context)
+
+    assert (emulator.requests("start"), store) == ([], {})
+
+
+def test_an_interruption_at_any_line_of_the_start_does_not_lose_the_run(emulator, context):
+    """What was sent is waited for and cancelled, what was not is not sent any more."""
+    emulator.inject(Fault(delay=0.02), call="start", times=math.inf)
+    lost = []
+    for number in itertools.count(1):
+        with suppress(Interrupted), interrupt_at(number, finish_despite_interrupt) as struck:
+            run_operator(wait_for_completion=False).execute(context)
+        if not struck.is_set():
+            break
+        lost += [number] if emulator.live_runs() else []
+
+    assert (number > 5, lost) == (True, [])
+    wait_for(lambda: not _sends_still())
+    assert len(emulator.live_runs()) == 1
+
+
+def test_an_interruption_while_the_sending_thread_is_made_does_not_lose_the_run(
+    emulator, context, monkeypatch
+):
+    """Thread.start waits until the thread runs; that may be interrupted when it does already."""
+    genuine = threading.Thread.start
+
+    def start(thread):
+        genuine(thread)
+        if thread.name.startswith("stably-uninterrupted"):
+            thread.join(0.2)  # long enough to send, if nothing holds it back
+            raise Interrupted
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    emulator.inject(Fault(delay=1), call="start")
+
+    with pytest.raises(Interrupted):
+        run_operator().execute(context)
+
+    wait_for(lambda: not _sends_still())
+    assert emulator.live_runs() == []
+
+
+def _sends_still():
+    return any(thread.name.startswith("stably-uninterrupted") for thread in threading.enumerate())
+
+
+def test_an_interruption_during_the_start_leaves_no_riddle_to_the_next_try(emulator, context, store):
+    """The run is known and cancelled, so the next try simply starts another."""
+    emulator.inject(Fault(delay=0.4), call="start")
+
+    with interrupt_when(lambda: emulator.requests("start")), pytest.raises(Interrupted):
+        run_operator().execute(context)
+
+    assert (emulator.live_runs(), store) == ([], {})
+
+
+def test_an_interruption_while_a_start_waits_for_its_next_attempt_ends_it(emulator, context, store):
+    """A start that was turned away is not sent again for a task that has ended, and leaves no riddle."""
+    emulator.inject(Fault(status=429, headers={"Retry-After": "60"}), call="start")
+    began = time.monotonic()
+
+    with interrupt_when(lambda: emulator.requests("start")), pytest.raises(Interrupted):
+        run_operator().execute(context)
+
+    assert time.monotonic() - began < 30
+    assert (len(emulator.requests("start")), emulator.runs, store) == (1, {}, {})
+
+
+def test_an_interruption_of_a_start_that_fails_is_still_the_interruption(emulator, context):
+    """What went wrong with the start is logged, and does not replace the reason for the task's end."""
+    emulator.inject(Fault(delay=1, drop=True), call="start")
+
+    with interrupt_when(lambda: emulator.requests("start")), pytest.raises(Interrupted):
+        run_operator().execute(context)
+
+    assert len(emulator.requests("start")) == 1
+
+
+def test_an_interruption_while_waiting_cancels(emulator, context):
+    """At the execution_timeout the run is cancelled before the error goes on."""
+    with interrupt_when(lambda: emulator.requests("get")), pytest.raises(Interrupted):
+        run_operator().execute(context)
+
+    assert len(emulator.runs) == 1
+    assert emulator.live_runs() == []

@@ -1,0 +1,162 @@
+"""The callback that the run operator attaches to itself: what it does, and that it is there."""
+
+import math
+from types import SimpleNamespace
+from typing import Literal
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException
+from pydantic import TypeAdapter, create_model
+
+from airflow_provider_stably.exceptions import StablyRunCancelledError, StablyRunFailedError
+from airflow_provider_stably.operators.stably import (
+    OWN_CALLBACKS,
+    StablyRunTestsOperator,
+    cancel_run_on_failure,
+)
+from airflow_provider_stably.tasks.version_compat import HAS_TRIGGER_ON_KILL
+from airflow_provider_stably.testing import Fault
+from tests.constants import PROJECT
+from tests.operators.run_operator import run_operator
+
+
+def _started(emulator, context, *, try_number=1):
+    """Note a live run in XCom, as a try of the task ``run`` did."""
+    run_id = emulator.add_run(project_id=PROJECT)
+    context["xcom"]["stably_run"] = {
+        "run_id": run_id,
+        "project_id": PROJECT,
+        "try_number": try_number,
+        "stably_conn_id": "stably_default",
+    }
+    return run_id
+
+
+def test_the_failure_callback_cancels_once(emulator, context):
+    """Called twice, as Airflow does after losing a worker, it cancels once and never raises."""
+    _started(emulator, context)
+
+    cancel_run_on_failure(context)
+    cancel_run_on_failure(context)
+
+    assert emulator.live_runs() == []
+    assert len(emulator.requests("cancel")) == 2
+
+
+def test_a_supervisor_that_does_not_know_xcoms_is_not_asked(emulator, context, monkeypatch):
+    """The dag processor of Airflow 3.0 would never answer, and drop the file's DAGs after that."""
+    task_runner = pytest.importorskip(
+        "airflow.sdk.execution_time.task_runner", reason="Airflow 2.11 has no supervisor"
+    )
+    decoders = {}
+    for knows in (False, True):
+        answer = Literal["XComResult"] if knows else Literal["ConnectionResult"]
+        decoders[knows] = TypeAdapter(create_model("Answer", type=(answer, ...)))
+    _started(emulator, context)
+
+    for knows in (False, True):
+        supervisor = SimpleNamespace(body_decoder=decoders[knows])
+        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
+        cancel_run_on_failure(context)
+
+        assert context["ti"].xcom_pull.called is knows
+
+
+def test_the_callback_leaves_another_tries_run_alone(emulator, context):
+    """A callback that is delivered after the new try has started does not cancel its run."""
+    run_id = _started(emulator, context, try_number=2)
+
+    cancel_run_on_failure(context)
+
+    assert emulator.live_runs() == [run_id]
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("kind", [StablyRunFailedError, StablyRunCancelledError])
+def test_the_callback_makes_no_request_if_the_task_saw_the_end(emulator, context, kind, wrapped):
+    """A run that ended needs no cancelling."""
+    _started(emulator, context)
+    error = kind("over", run={})
+    if wrapped:
+        outer = AirflowFailException("over")
+        outer.__cause__ = error
+        error = outer
+
+    cancel_run_on_failure({**context, "exception": error})
+
+    assert emulator.requests() == []
+
+
+@pytest.mark.parametrize("xcom", [None, "junk", {"run_id": "a/b"}], ids=repr)
+def test_the_callback_never_raises(emulator, context, xcom):
+    """No XCom, or one that is not ours, is nothing to cancel."""
+    context["xcom"]["stably_run"] = xcom
+
+    cancel_run_on_failure(context)
+
+    assert emulator.requests() == []
+
+
+def test_the_callback_without_a_task_instance_does_not_raise(emulator, caplog):
+    """A context that lacks what Airflow promises is told of, and nothing else."""
+    cancel_run_on_failure({})
+
+    assert emulator.requests() == []
+    assert "could not be cancelled" in caplog.text
+
+
+def test_the_callback_gives_up_on_a_dead_api(emulator, context):
+    """An API that answers 500 to everything does not keep a callback from returning."""
+    _started(emulator, context)
+    emulator.inject(Fault(status=500), times=math.inf)
+
+    cancel_run_on_failure(context)
+
+    assert len(emulator.requests()) <= 10
+
+
+def test_the_callback_leaves_alone_what_is_to_be_left_alone(emulator, context):
+    """cancel_on_kill=False holds wherever it was said: mapped, or in default_args."""
+    run_id = _started(emulator, context)
+    context["xcom"]["stably_run"]["cancel_on_kill"] = False
+
+    cancel_run_on_failure(context)
+
+    assert emulator.live_runs() == [run_id]
+
+
+def _mine(context):
+    """A user's own callback."""
+
+
+def test_a_retry_callback_is_there_where_a_retry_cannot_take_a_run_up():
+    """Airflow 3.3 brought the task state store and the triggers' on_kill together."""
+    assert ("on_retry_callback" in OWN_CALLBACKS) is not HAS_TRIGGER_ON_KILL
+
+
+@pytest.mark.parametrize("name", OWN_CALLBACKS)
+@pytest.mark.parametrize(
+    "given", [None, _mine, [_mine], [_mine, cancel_run_on_failure]], ids=["none", "one", "list", "ours"]
+)
+def test_the_callback_stands_beside_the_users_own(name, given):
+    """Plain and mapped, from arguments and from default_args, theirs stay and ours comes once."""
+    expected = [cancel_run_on_failure] if given is None else [_mine, cancel_run_on_failure]
+    arguments = {} if given is None else {name: given}
+
+    with DAG("direct"):
+        plain = run_operator(**arguments)
+        mapped = StablyRunTestsOperator.partial(task_id="mapped", **arguments).expand(branch=["a", "b"])
+    with DAG("by_default", default_args=arguments):
+        plain_by_default = run_operator()
+        mapped_by_default = StablyRunTestsOperator.partial(task_id="mapped").expand(branch=["a", "b"])
+
+    for task in (plain, mapped, plain_by_default, mapped_by_default):
+        assert list(getattr(task, name)) == expected
+
+
+def test_a_mapped_task_that_leaves_runs_alone_gets_no_callback():
+    """cancel_on_kill=False holds for mapped tasks too."""
+    with DAG("dag"):
+        mapped = StablyRunTestsOperator.partial(task_id="m", cancel_on_kill=False).expand(branch=["a"])
+
+    assert not mapped.on_failure_callback

@@ -1,0 +1,119 @@
+"""The rule that cancels a run: decisions only, no I/O."""
+
+import pytest
+
+from airflow_provider_stably.api.models import Run
+from airflow_provider_stably.exceptions import (
+    StablyAuthError,
+    StablyHTTPError,
+    StablyNotFoundError,
+    StablyResponseError,
+    StablyUnreachableError,
+)
+from airflow_provider_stably.runs import cancel as cancel_module
+from airflow_provider_stably.runs.cancel import MAX_CANCEL_ATTEMPTS, CancelOutcome, CancelResult, cancel
+from airflow_provider_stably.runs.reference import RunReference
+from tests.runs.scripted import ScriptedDriver
+
+RUN = RunReference("r1", "p1")
+YES, OTHER, NONE = ("r1",), ("r2",), ()
+BAD_REQUEST = StablyHTTPError("400", status=400, detail="")
+GONE = StablyNotFoundError("404", status=404, detail="")
+REFUSED = StablyAuthError("401", status=401, detail="")
+LOST = StablyUnreachableError("dropped", request_sent=True)
+HTML = StablyResponseError("html", status=200, content_type="text/html", detail="")
+
+
+def _run(status, **fields):
+    return Run.from_json("r1", {"status": status, **fields})
+
+
+@pytest.mark.parametrize(
+    ("replies", "outcome", "status"),
+    [
+        pytest.param([YES], CancelOutcome.CANCELLED, "CANCELLED", id="listed"),
+        pytest.param([("r2", "r1")], CancelOutcome.CANCELLED, "CANCELLED", id="listed among others"),
+        pytest.param(
+            [BAD_REQUEST, _run("CANCELLED")],
+            CancelOutcome.CANCELLED,
+            "CANCELLED",
+            id="400, cancelled already",
+        ),
+        pytest.param(
+            [NONE, _run("CANCELLED")],
+            CancelOutcome.CANCELLED,
+            "CANCELLED",
+            id="not listed, cancelled already",
+        ),
+        *[
+            pytest.param(
+                [BAD_REQUEST, _run(status)], CancelOutcome.ALREADY_FINISHED, status, id=f"400, {status}"
+            )
+            for status in ("PASSED", "FAILED", "TIMEDOUT", "INTERRUPTED")
+        ],
+        pytest.param(
+            [OTHER, _run("PASSED")], CancelOutcome.ALREADY_FINISHED, "PASSED", id="another listed, passed"
+        ),
+        pytest.param(
+            [BAD_REQUEST, _run("MELTED", results={"testCases": []})],
+            CancelOutcome.ALREADY_FINISHED,
+            "MELTED",
+            id="400, unknown but final",
+        ),
+        pytest.param([BAD_REQUEST, GONE], CancelOutcome.NOT_FOUND, None, id="400, unknown run"),
+        pytest.param([GONE, GONE], CancelOutcome.NOT_FOUND, None, id="404 twice"),
+        pytest.param([GONE, _run("PASSED")], CancelOutcome.ALREADY_FINISHED, "PASSED", id="404, then found"),
+        pytest.param([REFUSED], CancelOutcome.DENIED, None, id="key refused"),
+        pytest.param([BAD_REQUEST, REFUSED], CancelOutcome.DENIED, None, id="key refused at the look"),
+        pytest.param(
+            [LOST, _run("CANCELLED")], CancelOutcome.CANCELLED, "CANCELLED", id="answer lost, cancelled"
+        ),
+        pytest.param(
+            [HTML, _run("CANCELLED")], CancelOutcome.CANCELLED, "CANCELLED", id="answer HTML, cancelled"
+        ),
+        pytest.param([LOST, LOST], CancelOutcome.UNKNOWN, None, id="nothing readable"),
+        pytest.param([BAD_REQUEST, HTML], CancelOutcome.UNKNOWN, None, id="look unreadable"),
+        pytest.param(
+            [BAD_REQUEST, _run("QUEUED"), YES], CancelOutcome.CANCELLED, "CANCELLED", id="live, then listed"
+        ),
+        pytest.param(
+            [LOST, _run("RUNNING"), YES], CancelOutcome.CANCELLED, "CANCELLED", id="lost, live, listed"
+        ),
+        pytest.param([NONE, _run("RUNNING")] * 3, CancelOutcome.STILL_LIVE, "RUNNING", id="live for good"),
+        pytest.param(
+            [NONE, _run("PAUSED")] * 3, CancelOutcome.STILL_LIVE, "PAUSED", id="unknown and live for good"
+        ),
+    ],
+)
+def test_each_answer_leads_to_its_outcome(replies, outcome, status):
+    """Whatever the API answers, the outcome is the one of the semantics table."""
+    driver = ScriptedDriver(replies)
+
+    result = driver.run(cancel(RUN, driver))
+
+    assert (result.outcome, result.status) == (outcome, status)
+
+
+def test_a_run_that_stays_live_is_cancelled_again():
+    """Cancel, read, pause - three times, then the task has to decide."""
+    driver = ScriptedDriver([NONE, _run("RUNNING")] * MAX_CANCEL_ATTEMPTS)
+
+    result = driver.run(cancel(RUN, driver))
+
+    pause = cancel_module.SECONDS_BETWEEN_ATTEMPTS
+    assert driver.steps == ["cancel", "r1", pause, "cancel", "r1", pause, "cancel", "r1"]
+    assert "3 attempts" in result.detail
+
+
+@pytest.mark.parametrize(
+    ("result", "text"),
+    [
+        (CancelResult(CancelOutcome.CANCELLED, "CANCELLED"), "cancelled (CANCELLED)"),
+        (CancelResult(CancelOutcome.DENIED, detail="401"), "denied, 401"),
+        (CancelResult(CancelOutcome.STILL_LIVE, "RUNNING", "slow"), "still_live (RUNNING), slow"),
+    ],
+    ids=["cancelled", "denied", "live"],
+)
+def test_a_result_reads_as_one_line(result, text):
+    """Logs and errors show a result in the same words: outcome, status, detail."""
+    assert str(result) == text

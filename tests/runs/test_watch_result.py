@@ -1,0 +1,189 @@
+"""What a run's end means: one verdict for operator, trigger and sensor."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from airflow_provider_stably.api.models import Run, RunStatus, TestResult
+from airflow_provider_stably.exceptions import (
+    StablyRunCancelledError,
+    StablyRunFailedError,
+    StablyRunLostError,
+    StablyRunTimeoutError,
+)
+from airflow_provider_stably.runs.reference import RunReference
+from airflow_provider_stably.runs.summary import RunSummary
+from airflow_provider_stably.runs.watch_result import NOT_RETRYABLE, WatchEnd, WatchResult
+
+REFERENCE = RunReference("r1", "p1")
+
+
+def _result(end, run, *rest):
+    return WatchResult(end, RunSummary.of(REFERENCE, run), *rest)
+
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+def _case(title, status, ms=None):
+    return TestResult(title, status, ms)
+
+
+def _run(status="FAILED", cases=(), seconds=90):
+    return Run("r1", status, NOON, NOON + timedelta(seconds=seconds), None, tuple(cases))
+
+
+@pytest.mark.parametrize(
+    "results", [None, (_case("a", "PASSED"),), (_case("a", "FAILED"),)], ids=["none", "ok", "bad"]
+)
+@pytest.mark.parametrize("status", [*(s for s in RunStatus if s not in {"QUEUED", "RUNNING"}), "MELTED"])
+def test_only_passed_is_green_whatever_the_results(status, results):
+    """The run's status decides, with and without results; each other end has its error."""
+    run = Run("r1", status, finished_at=NOON, test_results=results)
+
+    error = _result(WatchEnd.FINISHED, run).error()
+
+    kinds = {"PASSED": type(None), "CANCELLED": StablyRunCancelledError}
+    assert type(error) is kinds.get(status, StablyRunFailedError)
+
+
+@pytest.mark.parametrize(
+    ("result", "kind", "told"),
+    [
+        pytest.param(
+            _result(WatchEnd.TIMED_OUT, Run("r1", RunStatus.RUNNING), "", "cancelled"),
+            StablyRunTimeoutError,
+            "was not over in time; last seen RUNNING, now cancelled",
+            id="too long",
+        ),
+        pytest.param(
+            _result(WatchEnd.TIMED_OUT, None, "no answer", "unknown"),
+            StablyRunTimeoutError,
+            "(no answer); its status was never read, cancel result: unknown, so it may still be",
+            id="never reached",
+        ),
+        pytest.param(
+            _result(WatchEnd.TIMED_OUT, Run("r1", RunStatus.QUEUED)),
+            StablyRunTimeoutError,
+            "left alone",
+            id="not cancelled",
+        ),
+        pytest.param(
+            _result(WatchEnd.DENIED, None, "401"), StablyRunLostError, "API key is refused (401)", id="denied"
+        ),
+        pytest.param(
+            _result(WatchEnd.NOT_FOUND, None, "404"), StablyRunLostError, "not found (404)", id="not found"
+        ),
+    ],
+)
+def test_watching_that_ended_early_says_what_became_of_the_run(result, kind, told):
+    """The error names the run, why watching ended, what became of the run and its page."""
+    error = result.error()
+
+    assert type(error) is kind
+    assert told in str(error)
+    assert "Run r1 " in str(error)
+    assert "see https://app.stably.ai/project/p1/playwright/history/r1" in str(error)
+
+
+def test_what_no_retry_can_cure_is_told_apart():
+    """Cancelled and lost runs are not retried, failed and late ones are."""
+    kinds = [StablyRunFailedError, StablyRunTimeoutError, StablyRunCancelledError, StablyRunLostError]
+
+    assert [issubclass(kind, NOT_RETRYABLE) for kind in kinds] == [False, False, True, True]
+
+
+def test_a_result_crosses_a_database():
+    """An event is plain JSON and reads back the same; keys it does not know are ignored."""
+    cases = [_case("a", "FAILED", 1200), _case("b", "PASSED", 100)]
+    result = _result(WatchEnd.TIMED_OUT, _run(cases=cases), "d", "cancelled")
+
+    event = json.loads(json.dumps(result.to_json()))
+    later = {**event, "new": 1, "run": {**event["run"], "new": 1}}
+
+    assert WatchResult.from_json(event) == result == WatchResult.from_json(later)
+
+
+def test_an_event_without_an_address_gets_the_runs():
+    """What a summary can do without is filled in with what can be put into an XCom."""
+    event = {"end": "finished", "run": {"run_id": "r1", "project_id": "p1"}}
+
+    run = WatchResult.from_json(event).run
+
+    assert run == RunSummary.of(REFERENCE, None)
+    assert json.loads(json.dumps(run.return_value()))["run_url"] == REFERENCE.run_url
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        None,
+        "finished",
+        {},
+        {"end": "exploded", "run": {"run_id": "r1", "project_id": "p1"}},
+        {"end": "finished", "run": None},
+        {"end": "finished", "run": {"run_id": "r/1", "project_id": "p1"}},
+        {"end": "finished", "run": {"run_id": "r1"}},
+    ],
+    ids=repr,
+)
+def test_an_event_of_somebody_else_is_refused(event):
+    """What crossed the database is checked before it is believed."""
+    with pytest.raises(ValueError, match=r"."):
+        WatchResult.from_json(event)
+
+
+def test_the_summary_counts_and_names():
+    """Counts are of all tests; failed ones are all that neither passed nor were skipped."""
+    cases = [
+        _case("a", "PASSED", 100),
+        _case("b", "FAILED", 4000),
+        _case("c", "SKIPPED"),
+        _case("d", "TIMEDOUT", 30_000),
+        _case("e", "FLAKY"),
+    ]
+
+    summary = RunSummary.of(REFERENCE, _run(cases=cases))
+
+    assert summary.return_value() == {
+        "run_id": "r1",
+        "run_url": REFERENCE.run_url,
+        "status": "FAILED",
+        "total": 5,
+        "passed": 1,
+        "failed": 3,
+        "skipped": 1,
+        "duration_ms": 90_000,
+        "failed_tests": ["b", "d", "e"],
+    }
+    assert summary.report.splitlines() == [
+        f"Run r1 FAILED: 3 of 5 tests failed in 90.0 s; see {REFERENCE.run_url}",
+        "  FAILED  b (4.0 s)",
+        "  TIMEDOUT  d (30.0 s)",
+        "  FLAKY  e",
+        "  slowest:",
+        "    30.0 s  d",
+        "    4.0 s  b",
+        "    0.1 s  a",
+    ]
+
+
+def test_a_huge_run_fits_on_a_screen_and_into_an_event():
+    """Titles and lists are capped; the counts are not."""
+    cases = [_case(f"{index} " + "x" * 1000, "FAILED", index) for index in range(10_000)]
+
+    summary = RunSummary.of(REFERENCE, _run(cases=cases))
+
+    assert (summary.failed, len(summary.failed_tests)) == (10_000, 20)
+    assert len(summary.report.splitlines()) <= 30
+    assert "... and 9980 more" in summary.report
+    assert len(json.dumps(summary.to_json())) < 20_000
+
+
+def test_an_error_carries_the_run_as_data():
+    """Callbacks can read the facts without parsing the message."""
+    error = _result(WatchEnd.FINISHED, _run(cases=[_case("b", "FAILED")])).error()
+
+    assert (error.run["run_id"], error.run["failed"], error.run["failed_tests"]) == ("r1", 1, ["b"])
+    assert "Failed: b" in str(error)

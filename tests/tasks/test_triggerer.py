@@ -1,0 +1,67 @@
+"""Airflow is asked, in a way that its triggerer can bear, whether a deferred task still waits."""
+
+import asyncio
+from types import SimpleNamespace
+from unittest.mock import create_autospec
+
+import pytest
+from asgiref.sync import async_to_sync
+
+from airflow_provider_stably.tasks import triggerer
+from airflow_provider_stably.tasks.triggerer import is_still_deferred
+
+
+@pytest.fixture
+def ti():
+    """A trigger's task instance."""
+    return SimpleNamespace(key="its key")
+
+
+@pytest.fixture
+def airflow_knows(monkeypatch):
+    """Let Airflow know a task instance's state and its XCom."""
+
+    def know(state, pushed):
+        monkeypatch.setattr(
+            triggerer, "state_of_task", create_autospec(triggerer.state_of_task, return_value=state)
+        )
+        get_value = create_autospec(triggerer.XCom.get_value, return_value=pushed)
+        monkeypatch.setattr(triggerer.XCom, "get_value", get_value)
+
+    return know
+
+
+@pytest.mark.parametrize(
+    ("state", "pushed", "expected"),
+    [
+        pytest.param("deferred", {"run_id": "run-1"}, True, id="waits"),
+        pytest.param("failed", {"run_id": "run-1"}, False, id="marked"),
+        pytest.param(None, {"run_id": "run-1"}, False, id="cleared"),
+        pytest.param("deferred", {"run_id": "run-2"}, False, id="another try waits for another run"),
+        pytest.param("deferred", None, False, id="another try has not started a run"),
+    ],
+)
+async def test_a_deferred_task_waits_for_the_run_in_its_xcom(ti, airflow_knows, state, pushed, expected):
+    """Only a task that is deferred, and for this very run, still waits for it."""
+    airflow_knows(state, pushed)
+
+    awaited = await is_still_deferred(ti, "run-1")
+
+    assert awaited is expected
+
+
+async def test_airflow_is_asked_on_the_loop_of_the_trigger(ti, monkeypatch):
+    """Airflow 3.0 and 3.1 read answers by async_to_sync, which must find the triggerer's loop."""
+    asked_on = []
+
+    async def ask():
+        asked_on.append(asyncio.get_running_loop())
+        return True
+
+    question = create_autospec(triggerer._is_still_deferred, side_effect=lambda *_: async_to_sync(ask)())
+    monkeypatch.setattr(triggerer, "_is_still_deferred", question)
+
+    awaited = await is_still_deferred(ti, "run-1")
+
+    assert awaited
+    assert asked_on == [asyncio.get_running_loop()]
