@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from airflow_provider_stably.testing import Fault
 from airflow_provider_stably.testing.emulator import EmulatedRun
-from tests.system.cell import Cell
+from tests.system.matrix_cell import MatrixCell
 from tests.system.versions import DETECTION_SECONDS, TRIGGERER_TIMEOUT_SECONDS
 from tests.system.waiting import NotInTimeError
 
@@ -16,31 +16,31 @@ _FAILURES = 3
 _SECOND_TRIGGERER = "triggerer-2"
 
 
-def just_wait(cell: Cell) -> None:
+def just_wait(cell: MatrixCell) -> None:
     """Let the run, the task or the DAG run end by itself."""
     cell.starting()
 
 
-def mark_failed(cell: Cell) -> None:
+def mark_failed(cell: MatrixCell) -> None:
     """Mark the task failed while it waits."""
     cell.watched()
     cell.task.set_state("failed")
 
 
-def mark_success(cell: Cell) -> None:
+def mark_success(cell: MatrixCell) -> None:
     """Mark the task a success while it waits."""
     cell.watched()
     cell.task.set_state("success")
 
 
-def clear_while_waiting(cell: Cell) -> None:
+def clear_while_waiting(cell: MatrixCell) -> None:
     """Clear the task while it waits; the next run passes."""
     cell.watched()
     cell.task.clear()
     cell.end(cell.watched(2))
 
 
-def clear_after_the_end(cell: Cell) -> None:
+def clear_after_the_end(cell: MatrixCell) -> None:
     """Clear the task after its run has passed; the next run passes, too."""
     cell.end(cell.watched())
     cell.dag_run.wait_for("success")
@@ -48,71 +48,71 @@ def clear_after_the_end(cell: Cell) -> None:
     cell.end(cell.watched(2))
 
 
-def fail_dag_run(cell: Cell) -> None:
+def fail_dag_run(cell: MatrixCell) -> None:
     """Set the DAG run failed while the task waits."""
     cell.watched()
     cell.dag_run.set_state("failed")
 
 
-def fail_while_starting(cell: Cell) -> None:
+def fail_while_starting(cell: MatrixCell) -> None:
     """Mark the task failed while it waits for the answer to its start."""
     cell.starting()
     cell.task.set_state("failed")
 
 
-def fail_with_cancel_failing_once(cell: Cell) -> None:
+def fail_with_cancel_failing_once(cell: MatrixCell) -> None:
     """Mark the task failed, and let the first cancel call fail."""
     cell.watched()
     cell.inject(Fault(status=503), call="cancel")
     cell.task.set_state("failed")
 
 
-def give_up_before_retry(cell: Cell) -> None:
+def give_up_before_retry(cell: MatrixCell) -> None:
     """Mark the task failed while it waits for its retry."""
     cell.task.wait_for("up_for_retry")
     cell.task.set_state("failed")
 
 
-def kill_process(cell: Cell) -> None:
+def kill_process(cell: MatrixCell) -> None:
     """Kill the task's own process."""
     cell.watched()
     cell.task.kill_process()
 
 
-def kill_worker(cell: Cell) -> None:
+def kill_worker(cell: MatrixCell) -> None:
     """Kill the task's process and its supervisor."""
     cell.watched()
     cell.task.kill_worker()
 
 
-def kill_worker_and_give_up(cell: Cell) -> None:
+def kill_worker_and_give_up(cell: MatrixCell) -> None:
     """Kill the task's process and its supervisor; mark the task failed while it waits for its retry."""
     kill_worker(cell)
     give_up_before_retry(cell)
 
 
-def kill_process_and_retry(cell: Cell) -> None:
+def kill_process_and_retry(cell: MatrixCell) -> None:
     """Kill the task's own process; the run passes when the next try looks at it, or at its own."""
     run = cell.watched()
     cell.task.kill_process()
     cell.end(cell.watched_again(run))
 
 
-def terminate_process_and_retry(cell: Cell) -> None:
+def terminate_process_and_retry(cell: MatrixCell) -> None:
     """Ask the task's process to stop, as a worker does that shuts down; the next try's run passes."""
     cell.watched()
     cell.task.terminate_process()
     cell.end(cell.watched(2))
 
 
-def kill_worker_and_retry(cell: Cell) -> None:
+def kill_worker_and_retry(cell: MatrixCell) -> None:
     """Kill the task's process and its supervisor; the next try's run passes."""
     run = cell.watched()
     cell.task.kill_worker()
     cell.end(cell.watched_again(run))
 
 
-def kill_worker_and_delay_callbacks(cell: Cell) -> None:
+def kill_worker_and_delay_callbacks(cell: MatrixCell) -> None:
     """Kill the worker, and let callbacks be called only when the next try watches its run.
 
     On Airflow 2.11 there is no next try before they were called.
@@ -127,7 +127,7 @@ def kill_worker_and_delay_callbacks(cell: Cell) -> None:
     cell.end(last)
 
 
-def kill_worker_while_starting(cell: Cell) -> None:
+def kill_worker_while_starting(cell: MatrixCell) -> None:
     """Kill the worker before the answer to the start is there; a run of the next try passes."""
     cell.starting()
     cell.task.kill_worker()
@@ -138,27 +138,27 @@ def kill_worker_while_starting(cell: Cell) -> None:
         cell.end(run)
 
 
-def refuse_service(cell: Cell) -> None:
+def refuse_service(cell: MatrixCell) -> None:
     """Let status requests be answered by 503, then pass."""
     _fail_looks(cell, Fault(status=503))
 
 
-def cut_connections(cell: Cell) -> None:
+def cut_connections(cell: MatrixCell) -> None:
     """Let status requests lose their connection, then pass."""
     _fail_looks(cell, Fault(drop=True))
 
 
-def never_answer(cell: Cell) -> None:
+def never_answer(cell: MatrixCell) -> None:
     """Let status requests time out, then pass."""
     _fail_looks(cell, Fault(delay=math.inf))
 
 
-def cancel_in_dashboard(cell: Cell) -> None:
+def cancel_in_dashboard(cell: MatrixCell) -> None:
     """Let somebody cancel the run in Stably's dashboard."""
     cell.end(cell.watched(), "is-cancelled")
 
 
-def rotate_key(cell: Cell) -> None:
+def rotate_key(cell: MatrixCell) -> None:
     """Put a new key into the connection, then let the old one be refused."""
     run = cell.watched()
     cell.airflow.change_connection(f"stably_rotated_{cell.mode}", password="the-new-key")
@@ -167,7 +167,7 @@ def rotate_key(cell: Cell) -> None:
     cell.end(run)
 
 
-def revoke_key(cell: Cell) -> None:
+def revoke_key(cell: MatrixCell) -> None:
     """Let the key be refused, and put the new one into the connection when the task has given up."""
     cell.watched()
     cell.emulator.api_key = "the-new-key"
@@ -175,7 +175,7 @@ def revoke_key(cell: Cell) -> None:
     cell.airflow.change_connection(f"stably_revoked_{cell.mode}", password="the-new-key")
 
 
-def mark_without_triggerer(cell: Cell) -> None:
+def mark_without_triggerer(cell: MatrixCell) -> None:
     """Mark the task failed while there is no triggerer."""
     cell.watched()
     cell.airflow.triggerer.kill()
@@ -183,7 +183,7 @@ def mark_without_triggerer(cell: Cell) -> None:
     cell.airflow.triggerer.start()
 
 
-def kill_triggerer(cell: Cell) -> None:
+def kill_triggerer(cell: MatrixCell) -> None:
     """Kill the triggerer with SIGKILL and start it again."""
     run = cell.watched()
     cell.airflow.triggerer.kill()
@@ -192,7 +192,7 @@ def kill_triggerer(cell: Cell) -> None:
     cell.end(run)
 
 
-def terminate_triggerer(cell: Cell) -> None:
+def terminate_triggerer(cell: MatrixCell) -> None:
     """Stop the triggerer in an orderly way and start it again."""
     run = cell.watched()
     cell.airflow.triggerer.terminate()
@@ -201,7 +201,7 @@ def terminate_triggerer(cell: Cell) -> None:
     cell.end(run)
 
 
-def take_over(cell: Cell) -> None:
+def take_over(cell: MatrixCell) -> None:
     """Kill the triggerer while another one is there."""
     run = cell.watched()
     second = cell.airflow.start_triggerer(_SECOND_TRIGGERER)
@@ -215,7 +215,7 @@ def take_over(cell: Cell) -> None:
         second.terminate()
 
 
-def stall_triggerer(cell: Cell) -> None:
+def stall_triggerer(cell: MatrixCell) -> None:
     """Let the triggerer stand still until another one has its work, and go on then."""
     run = cell.watched()
     second = cell.airflow.start_triggerer(_SECOND_TRIGGERER)
@@ -234,14 +234,14 @@ def stall_triggerer(cell: Cell) -> None:
         second.terminate()
 
 
-def _give_time_for_wrong_cancelling(cell: Cell, run: EmulatedRun) -> None:
+def _give_time_for_wrong_cancelling(cell: MatrixCell, run: EmulatedRun) -> None:
     """Wait until a triggerer that stood still would have given its copy up, or a callback ended."""
     end = time.monotonic() + 6
     while time.monotonic() < end and run in cell.live():
         cell.looked_at_again(run)
 
 
-def _fail_looks(cell: Cell, fault: Fault) -> None:
+def _fail_looks(cell: MatrixCell, fault: Fault) -> None:
     run = cell.watched()
     cell.inject(fault, call="get", times=_FAILURES)
     cell.looked_at_again(run, times=_FAILURES + 1)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from airflow_provider_stably.testing import Fault
-from tests.system.cell import Cell
+from tests.system.matrix_cell import MatrixCell
 from tests.system.mechanisms import MODES
 from tests.system.plays import (
     cancel_in_dashboard,
@@ -38,35 +38,35 @@ from tests.system.plays import (
     terminate_process_and_retry,
     terminate_triggerer,
 )
-from tests.system.verdicts import Verdict
+from tests.system.verdicts import CellVerdict
 from tests.system.versions import is_airflow
 
 
 @dataclass(frozen=True)
-class Cannot:
-    """Why a cell is not ok, and cannot be.
+class KnownGap:
+    """A known reason why a cell cannot be ok, on some versions of Airflow.
 
-    :param verdict: What happens instead; the test fails if something better does, so that the docs follow.
-        None: the cell cannot even be played.
-    :param reason: Why, and what to do about it.
-    :param modes: The modes it holds in.
-    :param on: The versions of Airflow it holds for, as pip writes them.
-    :param at_times: Whether it is a race, which may end well.
+    :param verdict: The verdict expected instead. A better one fails the test, too, so that somebody updates
+        the docs. None: the cell cannot be played at all.
+    :param reason: The cause, and what users can do about it.
+    :param modes: The modes that have the gap.
+    :param on: The versions of Airflow that have it, as a pip specifier; empty means all.
+    :param at_times: Whether it is a race, so that the verdict may also be ok.
     """
 
-    verdict: Verdict | None
+    verdict: CellVerdict | None
     reason: str
     modes: tuple[str, ...] = MODES
     on: str = ""
     at_times: bool = False
 
     @property
-    def verdicts(self) -> set[Verdict | None]:
-        """What the cell may come to."""
-        return {self.verdict, Verdict.OK} if self.at_times else {self.verdict}
+    def verdicts(self) -> set[CellVerdict | None]:
+        """The verdicts that the test accepts."""
+        return {self.verdict, CellVerdict.OK} if self.at_times else {self.verdict}
 
     def __str__(self) -> str:
-        return f"cannot: {self.reason}"
+        return f"known gap: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,11 @@ class Scenario:
     :param alone: Whether it disturbs others.
     :param marked_by_user: Whether the end is a user's word.
     :param start_fault: What goes wrong with the first start request; None: nothing.
-    :param cannot: Why it cannot be ok; the first that holds here counts.
+    :param known_gaps: Why its cells cannot be ok; the first that applies to the mode and this Airflow counts.
     """
 
     name: str
-    play: Callable[[Cell], None]
+    play: Callable[[MatrixCell], None]
     ends: tuple[str, ...] = ("failed",)
     starts: int = 1
     starts_another: str | None = None
@@ -101,15 +101,15 @@ class Scenario:
     alone: bool = False
     marked_by_user: bool = False
     start_fault: Fault | None = None
-    cannot: tuple[Cannot, ...] = ()
+    known_gaps: tuple[KnownGap, ...] = ()
 
     def starts_here(self) -> int:
         """Return how many runs are started on this Airflow."""
         return self.starts + (self.starts_another is not None and is_airflow(self.starts_another))
 
-    def cannot_here(self, mode: str) -> Cannot | None:
-        """Return why a mode cannot be ok on this Airflow; None if it can."""
-        return next((each for each in self.cannot if mode in each.modes and is_airflow(each.on)), None)
+    def known_gap(self, mode: str) -> KnownGap | None:
+        """Return why the cell of a mode cannot be ok on this Airflow; None if it can."""
+        return next((each for each in self.known_gaps if mode in each.modes and is_airflow(each.on)), None)
 
 
 _SLOW = Fault(delay=4)
@@ -129,11 +129,11 @@ _UNTRACKED = "the run's id never arrived; no other run is started beside it"
 _UNTRACKED_AT_RETRY = "the run's id never arrived, and before 3.3 the next try cannot know of the start"
 
 
-def _on_worker(name: str, play: Callable[[Cell], None], **options: object) -> Scenario:
+def _on_worker(name: str, play: Callable[[MatrixCell], None], **options: object) -> Scenario:
     return Scenario(name, play, modes=("sync",), only_because=_NO_PROCESS, **options)
 
 
-def _on_triggerer(name: str, play: Callable[[Cell], None], **options: object) -> Scenario:
+def _on_triggerer(name: str, play: Callable[[MatrixCell], None], **options: object) -> Scenario:
     options = {"ends": ("success",)} | options
     return Scenario(name, play, modes=("deferrable",), only_because=_NO_TRIGGER, alone=True, **options)
 
@@ -146,9 +146,9 @@ SCENARIOS = (
         clear_while_waiting,
         ends=("success",),
         starts=2,
-        cannot=(
-            Cannot(None, _NOT_CLEARED, modes=("sync",), on="<3"),
-            Cannot(Verdict.DUP, _OVERLAP, modes=("deferrable",), on=_NO_STORE, at_times=True),
+        known_gaps=(
+            KnownGap(None, _NOT_CLEARED, modes=("sync",), on="<3"),
+            KnownGap(CellVerdict.DUP, _OVERLAP, modes=("deferrable",), on=_NO_STORE, at_times=True),
         ),
     ),
     Scenario("DAG run set failed", fail_dag_run, ends=("failed", "skipped")),
@@ -176,7 +176,7 @@ SCENARIOS = (
     _on_worker(
         "task process killed, no retry left",
         kill_process,
-        cannot=(Cannot(Verdict.LEAK, _NOTHING_CALLED, on=">=3"),),
+        known_gaps=(KnownGap(CellVerdict.LEAK, _NOTHING_CALLED, on=">=3"),),
     ),
     _on_worker(
         "whole worker killed, a retry left",
@@ -190,7 +190,7 @@ SCENARIOS = (
         "whole worker killed, given up before its retry",
         kill_worker_and_give_up,
         variant="late_retry",
-        cannot=(Cannot(Verdict.LEAK, _NOBODY_LEFT, on=">=3.3"),),
+        known_gaps=(KnownGap(CellVerdict.LEAK, _NOBODY_LEFT, on=">=3.3"),),
     ),
     _on_worker(
         "whole worker killed, mapped task, a retry left",
@@ -210,7 +210,7 @@ SCENARIOS = (
         ends=("success",),
         starts_another=_NO_STORE,
         alone=True,
-        cannot=(Cannot(Verdict.DUP, _TOO_LATE, on=">=3,<3.3"),),
+        known_gaps=(KnownGap(CellVerdict.DUP, _TOO_LATE, on=">=3,<3.3"),),
     ),
     Scenario(
         "whole worker killed during the start request, a retry left",
@@ -219,9 +219,9 @@ SCENARIOS = (
         ends=("failed", "success"),
         starts_another=_NO_STORE,
         start_fault=Fault(delay=60),
-        cannot=(
-            Cannot(Verdict.LEAK, _UNTRACKED, on=">=3.3"),
-            Cannot(Verdict.DUP, _UNTRACKED_AT_RETRY, on=_NO_STORE),
+        known_gaps=(
+            KnownGap(CellVerdict.LEAK, _UNTRACKED, on=">=3.3"),
+            KnownGap(CellVerdict.DUP, _UNTRACKED_AT_RETRY, on=_NO_STORE),
         ),
     ),
     Scenario("status answers 503 several times", refuse_service, ends=("success",)),
@@ -232,7 +232,7 @@ SCENARIOS = (
         just_wait,
         variant="retry",
         start_fault=Fault(drop=True, processed=True),
-        cannot=(Cannot(Verdict.LEAK, _UNTRACKED),),
+        known_gaps=(KnownGap(CellVerdict.LEAK, _UNTRACKED),),
     ),
     Scenario("cancelled in the dashboard, a retry left", cancel_in_dashboard, variant="retry"),
     Scenario("unknown status", just_wait, script="pauses", ends=("success",)),
@@ -241,7 +241,7 @@ SCENARIOS = (
         "API key rotated, the old one revoked first",
         revoke_key,
         variant="revoked",
-        cannot=(Cannot(Verdict.LEAK, _NO_KEY),),
+        known_gaps=(KnownGap(CellVerdict.LEAK, _NO_KEY),),
     ),
     Scenario("cleared after its end", clear_after_the_end, ends=("success",), starts=2),
     _on_worker("teardown recipe, its sensor killed", kill_process, variant="teardown", task=("wait", -1)),
@@ -253,6 +253,6 @@ SCENARIOS = (
         "marked failed while no triggerer is alive",
         mark_without_triggerer,
         ends=("failed",),
-        cannot=(Cannot(Verdict.LEAK, _NO_TRIGGERER, at_times=True),),
+        known_gaps=(KnownGap(CellVerdict.LEAK, _NO_TRIGGERER, at_times=True),),
     ),
 )

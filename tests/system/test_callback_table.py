@@ -10,7 +10,7 @@ from importlib.metadata import version
 import pytest
 
 from tests.constants import ROOT
-from tests.system.cell import Cell
+from tests.system.matrix_cell import MatrixCell
 from tests.system.versions import DETECTION_SECONDS
 
 AIRFLOW = re.match(r"\d+\.\d+", version("apache-airflow"))[0]
@@ -62,7 +62,7 @@ def _called(cell):
 def _play(failure, airflow, emulator):
     """Let it fail, and return the callbacks that are documented and those that were made."""
     dag_id, seconds, fail = FAILURES[failure]
-    cell = Cell(airflow, emulator, "sync", re.sub(r"\W+", "-", failure))
+    cell = MatrixCell(airflow, emulator, "sync", re.sub(r"\W+", "-", failure))
     cell.dag_run = airflow.trigger(dag_id, {"project_id": cell.project_id, "seconds": seconds})
     task = cell.dag_run.task("work")
     if seconds:

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_stably.callback_cancelling import BUDGET_SECONDS
 from airflow_provider_stably.testing import Fault
-from tests.system.cell import Cell
+from tests.system.matrix_cell import MatrixCell
 from tests.system.versions import DETECTION_SECONDS, is_airflow
 
 STARTED = 4
@@ -31,7 +31,7 @@ _EACH = pytest.mark.parametrize(
 @pytest.fixture
 def cell(request, airflow, emulator):
     """A project of the emulator for this test alone."""
-    return Cell(airflow, emulator, "sync", re.sub(r"\W+", "-", request.node.name))
+    return MatrixCell(airflow, emulator, "sync", re.sub(r"\W+", "-", request.node.name))
 
 
 def _requests(cell, *calls):

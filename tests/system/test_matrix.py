@@ -17,11 +17,11 @@ import pytest
 from airflow_provider_stably.testing import StablyEmulator
 from tests.constants import KEY, PROJECT
 from tests.system import matrix_table
-from tests.system.cell import Cell
 from tests.system.dag_runs import DAG_RUN_ID
+from tests.system.matrix_cell import MatrixCell
 from tests.system.mechanisms import MECHANISMS
-from tests.system.scenarios import SCENARIOS, Cannot, Scenario
-from tests.system.verdicts import Verdict, judge
+from tests.system.scenarios import SCENARIOS, KnownGap, Scenario
+from tests.system.verdicts import CellVerdict, judge
 from tests.system.waiting import NotInTimeError
 
 SIDE_BY_SIDE = 7
@@ -41,27 +41,27 @@ _CELLS = [
 
 
 @dataclass(frozen=True)
-class Played:
-    """What came of a cell.
+class CellResult:
+    """How a cell ended.
 
     :param is_as_documented: Whether the task ended as it was to, with as many runs as there were to be.
     :param story: For people: states, starts.
     :param dag_run_id: Its DAG run.
     """
 
-    verdict: Verdict
+    verdict: CellVerdict
     is_as_documented: bool
     story: str
     dag_run_id: str
 
-    def as_told(self, cannot: Cannot | None) -> str:
-        """Return what stands in the cell."""
-        expected = {Verdict.OK} if cannot is None else cannot.verdicts
+    def cell_text(self, known_gap: KnownGap | None) -> str:
+        """Return what the matrix shows for the cell."""
+        expected = {CellVerdict.OK} if known_gap is None else known_gap.verdicts
         if self.verdict not in expected:
             return str(self.verdict)
         if not self.is_as_documented:
             return "NOT AS DOCUMENTED"
-        return str(cannot or Verdict.OK)
+        return str(known_gap or CellVerdict.OK)
 
 
 @pytest.fixture(scope="module")
@@ -99,34 +99,34 @@ def side_by_side(request, airflow, emulator):
 
 
 def _can_be_played(scenario: Scenario, mode: str) -> bool:
-    cannot = scenario.cannot_here(mode)
-    return cannot is None or cannot.verdict is not None
+    known_gap = scenario.known_gap(mode)
+    return known_gap is None or known_gap.verdict is not None
 
 
 @pytest.mark.parametrize(("scenario", "mode"), _CELLS)
 def test_no_run_is_left_behind(scenario, mode, side_by_side, table, airflow, emulator, record_property):
     """No run is left live, none is doubled, and the task's colour is that of its run."""
-    cannot = scenario.cannot_here(mode)
+    known_gap = scenario.known_gap(mode)
     if not _can_be_played(scenario, mode):
-        table[scenario.name, mode] = str(cannot)
-        pytest.skip(cannot.reason)
-    future: Future[Played] | None = side_by_side.get((scenario.name, mode))
+        table[scenario.name, mode] = str(known_gap)
+        pytest.skip(known_gap.reason)
+    future: Future[CellResult] | None = side_by_side.get((scenario.name, mode))
     table[scenario.name, mode] = "BROKEN"
-    played = play(scenario, mode, airflow, emulator) if future is None else future.result(timeout=900)
-    table[scenario.name, mode] = played.as_told(cannot)
-    record_property(DAG_RUN_ID, played.dag_run_id)
+    result = play(scenario, mode, airflow, emulator) if future is None else future.result(timeout=900)
+    table[scenario.name, mode] = result.cell_text(known_gap)
+    record_property(DAG_RUN_ID, result.dag_run_id)
 
-    assert table[scenario.name, mode] == _expected(scenario, mode), played.story
+    assert table[scenario.name, mode] == _expected(scenario, mode), result.story
 
 
 def _expected(scenario: Scenario, mode: str) -> str:
     """Return what is to stand in a cell."""
     if _SWITCHED_OFF is not None:
         return _SWITCHED_OFF.becomes
-    return str(scenario.cannot_here(mode) or Verdict.OK)
+    return str(scenario.known_gap(mode) or CellVerdict.OK)
 
 
-def play(scenario: Scenario, mode: str, airflow, emulator) -> Played:
+def play(scenario: Scenario, mode: str, airflow, emulator) -> CellResult:
     """Play a cell and judge it."""
     project_id = re.sub(r"\W+", "-", f"{scenario.name} {mode}")
     if scenario.variant in OWN_CONNECTION:
@@ -140,17 +140,17 @@ def play(scenario: Scenario, mode: str, airflow, emulator) -> Played:
                 password=KEY,
                 extra=extra,
             )
-            return _play(scenario, Cell(airflow, own, mode, project_id))
-    return _play(scenario, Cell(airflow, emulator, mode, project_id))
+            return _play(scenario, MatrixCell(airflow, own, mode, project_id))
+    return _play(scenario, MatrixCell(airflow, emulator, mode, project_id))
 
 
-def _play(scenario: Scenario, cell: Cell) -> Played:
+def _play(scenario: Scenario, cell: MatrixCell) -> CellResult:
     task_id, map_index = scenario.task
     if scenario.start_fault is not None:
         cell.inject(scenario.start_fault, call="start")
     cell.begin(scenario.variant, script=scenario.script, task_id=task_id, map_index=map_index)
     broken_off = ""
-    for step in (scenario.play, Cell.settle):
+    for step in (scenario.play, MatrixCell.settle):
         try:
             step(cell)
         except NotInTimeError as error:  # judged all the same: a lost run is worse than a lost test
@@ -164,4 +164,4 @@ def _play(scenario: Scenario, cell: Cell) -> Played:
     )
     is_as_documented = not broken_off and state in scenario.ends and len(runs) == starts
     verdict = judge(runs, state, marked_by_user=scenario.marked_by_user)
-    return Played(verdict, is_as_documented, story, cell.dag_run.run_id)
+    return CellResult(verdict, is_as_documented, story, cell.dag_run.run_id)

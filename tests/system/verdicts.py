@@ -10,7 +10,7 @@ from itertools import pairwise
 from airflow_provider_stably.testing.emulator import EmulatedRun
 
 
-class Verdict(StrEnum):
+class CellVerdict(StrEnum):
     """A cell's verdict; the worst one that applies."""
 
     OK = "ok"
@@ -20,7 +20,7 @@ class Verdict(StrEnum):
     FALSE_RED = "FALSE RED"
 
 
-def judge(runs: Sequence[EmulatedRun], state: str, *, marked_by_user: bool = False) -> Verdict:
+def judge(runs: Sequence[EmulatedRun], state: str, *, marked_by_user: bool = False) -> CellVerdict:
     """Judge what a task has left.
 
     :param runs: All that the task started, oldest first.
@@ -29,15 +29,15 @@ def judge(runs: Sequence[EmulatedRun], state: str, *, marked_by_user: bool = Fal
     """
     now = datetime.now(UTC)
     if any(run.is_live(now) or later.created_at < ended_at(run) for run, later in pairwise(runs)):
-        return Verdict.DUP
+        return CellVerdict.DUP
     if any(run.is_live(now) for run in runs):
-        return Verdict.LEAK
+        return CellVerdict.LEAK
     has_passed = bool(runs) and runs[-1].status(now) == "PASSED"
     if state == "success" and not has_passed and not marked_by_user:
-        return Verdict.FALSE_GREEN
+        return CellVerdict.FALSE_GREEN
     if state != "success" and has_passed and not marked_by_user:
-        return Verdict.FALSE_RED
-    return Verdict.OK
+        return CellVerdict.FALSE_RED
+    return CellVerdict.OK
 
 
 def ended_at(run: EmulatedRun) -> datetime:

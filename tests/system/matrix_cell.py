@@ -21,7 +21,7 @@ The first trigger that asks a new triggerer for its task's state waits for the a
 
 
 @dataclass
-class Cell:
+class MatrixCell:
     """A DAG run that has a project of the emulator to itself.
 
     :param mode: ``sync`` or ``deferrable``.
