@@ -6,38 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from airflow_provider_stably.testing import Fault
+from tests.system import plays
 from tests.system.matrix_cell import MatrixCell
 from tests.system.mechanisms import MODES
-from tests.system.plays import (
-    cancel_in_dashboard,
-    clear_after_the_end,
-    clear_while_waiting,
-    cut_connections,
-    fail_dag_run,
-    fail_while_starting,
-    fail_with_cancel_failing_once,
-    give_up_before_retry,
-    just_wait,
-    kill_process,
-    kill_process_and_retry,
-    kill_triggerer,
-    kill_worker,
-    kill_worker_and_delay_callbacks,
-    kill_worker_and_give_up,
-    kill_worker_and_retry,
-    kill_worker_while_starting,
-    mark_failed,
-    mark_success,
-    mark_without_triggerer,
-    never_answer,
-    refuse_service,
-    revoke_key,
-    rotate_key,
-    stall_triggerer,
-    take_over,
-    terminate_process_and_retry,
-    terminate_triggerer,
-)
 from tests.system.verdicts import CellVerdict
 from tests.system.versions import is_airflow
 
@@ -139,11 +110,11 @@ def _on_triggerer(name: str, play: Callable[[MatrixCell], None], **options: obje
 
 
 SCENARIOS = (
-    Scenario("marked failed", mark_failed),
-    Scenario("marked success", mark_success, ends=("success",), marked_by_user=True),
+    Scenario("marked failed", plays.mark_failed),
+    Scenario("marked success", plays.mark_success, ends=("success",), marked_by_user=True),
     Scenario(
         "cleared",
-        clear_while_waiting,
+        plays.clear_while_waiting,
         ends=("success",),
         starts=2,
         known_gaps=(
@@ -151,61 +122,66 @@ SCENARIOS = (
             KnownGap(CellVerdict.DUP, _OVERLAP, modes=("deferrable",), on=_NO_STORE, at_times=True),
         ),
     ),
-    Scenario("DAG run set failed", fail_dag_run, ends=("failed", "skipped")),
-    Scenario("execution_timeout", just_wait, variant="execution_timeout"),
-    Scenario("the operator's timeout", just_wait, variant="timeout"),
-    Scenario("dagrun_timeout", just_wait, variant="dagrun_timeout", ends=("failed", "skipped")),
-    Scenario("the watching crashes", just_wait, variant="crash"),
-    Scenario("the watching crashes, given up before its retry", give_up_before_retry, variant="crash_retry"),
-    Scenario("marked failed during the start request", fail_while_starting, start_fault=_SLOW),
-    Scenario("marked failed, the cancel call fails once", fail_with_cancel_failing_once),
+    Scenario("DAG run set failed", plays.fail_dag_run, ends=("failed", "skipped")),
+    Scenario("execution_timeout", plays.just_wait, variant="execution_timeout"),
+    Scenario("the operator's timeout", plays.just_wait, variant="timeout"),
+    Scenario("dagrun_timeout", plays.just_wait, variant="dagrun_timeout", ends=("failed", "skipped")),
+    Scenario("the watching crashes", plays.just_wait, variant="crash"),
+    Scenario(
+        "the watching crashes, given up before its retry", plays.give_up_before_retry, variant="crash_retry"
+    ),
+    Scenario("marked failed during the start request", plays.fail_while_starting, start_fault=_SLOW),
+    Scenario("marked failed, the cancel call fails once", plays.fail_with_cancel_failing_once),
     _on_worker(
         "task process killed, a retry left",
-        kill_process_and_retry,
+        plays.kill_process_and_retry,
         variant="retry",
         ends=("success",),
         starts_another=_NO_STORE,
     ),
     _on_worker(
         "task process terminated, a retry left",
-        terminate_process_and_retry,
+        plays.terminate_process_and_retry,
         variant="retry",
         ends=("success",),
         starts=2,
     ),
     _on_worker(
         "task process killed, no retry left",
-        kill_process,
+        plays.kill_process,
         known_gaps=(KnownGap(CellVerdict.LEAK, _NOTHING_CALLED, on=">=3"),),
     ),
     _on_worker(
         "whole worker killed, a retry left",
-        kill_worker_and_retry,
+        plays.kill_worker_and_retry,
         variant="retry",
         ends=("success",),
         starts_another=_NO_STORE,
     ),
-    _on_worker("whole worker killed, no retry left", kill_worker),
+    _on_worker("whole worker killed, no retry left", plays.kill_worker),
     _on_worker(
         "whole worker killed, given up before its retry",
-        kill_worker_and_give_up,
+        plays.kill_worker_and_give_up,
         variant="late_retry",
         known_gaps=(KnownGap(CellVerdict.LEAK, _NOBODY_LEFT, on=">=3.3"),),
     ),
     _on_worker(
         "whole worker killed, mapped task, a retry left",
-        kill_worker_and_retry,
+        plays.kill_worker_and_retry,
         variant="mapped_retry",
         ends=("success",),
         starts_another=_NO_STORE,
         task=("tests", 0),
     ),
     _on_worker(
-        "whole worker killed, mapped task, no retry left", kill_worker, variant="mapped", task=("tests", 0)
+        "whole worker killed, mapped task, no retry left",
+        plays.kill_worker,
+        variant="mapped",
+        task=("tests", 0),
     ),
     _on_worker(
         "whole worker killed, a retry left, callbacks delayed",
-        kill_worker_and_delay_callbacks,
+        plays.kill_worker_and_delay_callbacks,
         variant="shown",
         ends=("success",),
         starts_another=_NO_STORE,
@@ -214,7 +190,7 @@ SCENARIOS = (
     ),
     Scenario(
         "whole worker killed during the start request, a retry left",
-        kill_worker_while_starting,
+        plays.kill_worker_while_starting,
         variant="retry",
         ends=("failed", "success"),
         starts_another=_NO_STORE,
@@ -224,34 +200,38 @@ SCENARIOS = (
             KnownGap(CellVerdict.DUP, _UNTRACKED_AT_RETRY, on=_NO_STORE),
         ),
     ),
-    Scenario("status answers 503 several times", refuse_service, ends=("success",)),
-    Scenario("status connection dropped several times", cut_connections, ends=("success",)),
-    Scenario("status never answered several times", never_answer, variant="impatient", ends=("success",)),
+    Scenario("status answers 503 several times", plays.refuse_service, ends=("success",)),
+    Scenario("status connection dropped several times", plays.cut_connections, ends=("success",)),
+    Scenario(
+        "status never answered several times", plays.never_answer, variant="impatient", ends=("success",)
+    ),
     Scenario(
         "the start's answer lost, a retry left",
-        just_wait,
+        plays.just_wait,
         variant="retry",
         start_fault=Fault(drop=True, processed=True),
         known_gaps=(KnownGap(CellVerdict.LEAK, _UNTRACKED),),
     ),
-    Scenario("cancelled in the dashboard, a retry left", cancel_in_dashboard, variant="retry"),
-    Scenario("unknown status", just_wait, script="pauses", ends=("success",)),
-    Scenario("API key rotated", rotate_key, variant="rotated", ends=("success",)),
+    Scenario("cancelled in the dashboard, a retry left", plays.cancel_in_dashboard, variant="retry"),
+    Scenario("unknown status", plays.just_wait, script="pauses", ends=("success",)),
+    Scenario("API key rotated", plays.rotate_key, variant="rotated", ends=("success",)),
     Scenario(
         "API key rotated, the old one revoked first",
-        revoke_key,
+        plays.revoke_key,
         variant="revoked",
         known_gaps=(KnownGap(CellVerdict.LEAK, _NO_KEY),),
     ),
-    Scenario("cleared after its end", clear_after_the_end, ends=("success",), starts=2),
-    _on_worker("teardown recipe, its sensor killed", kill_process, variant="teardown", task=("wait", -1)),
-    _on_triggerer("triggerer killed and started again", kill_triggerer),
-    _on_triggerer("triggerer terminated and started again", terminate_triggerer),
-    _on_triggerer("triggerer killed, another takes over", take_over),
-    _on_triggerer("triggerer stalls, another takes over", stall_triggerer),
+    Scenario("cleared after its end", plays.clear_after_the_end, ends=("success",), starts=2),
+    _on_worker(
+        "teardown recipe, its sensor killed", plays.kill_process, variant="teardown", task=("wait", -1)
+    ),
+    _on_triggerer("triggerer killed and started again", plays.kill_triggerer),
+    _on_triggerer("triggerer terminated and started again", plays.terminate_triggerer),
+    _on_triggerer("triggerer killed, another takes over", plays.take_over),
+    _on_triggerer("triggerer stalls, another takes over", plays.stall_triggerer),
     _on_triggerer(
         "marked failed while no triggerer is alive",
-        mark_without_triggerer,
+        plays.mark_without_triggerer,
         ends=("failed",),
         known_gaps=(KnownGap(CellVerdict.LEAK, _NO_TRIGGERER, at_times=True),),
     ),
