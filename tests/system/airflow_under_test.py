@@ -15,11 +15,11 @@ import requests
 
 from tests.constants import ROOT
 from tests.system import component_name
-from tests.system.dag_runs import DagRun, TaskInstance
+from tests.system.dag_runs import PATIENCE_SECONDS, DagRun, TaskInstance
 from tests.system.processes import Program
 from tests.system.rest import RestClient, RestError
 from tests.system.versions import Site, airflow_of_this_python, celery_settings
-from tests.system.waiting import PATIENCE_SECONDS, wait_for
+from tests.waiting import wait_until
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class AirflowUnderTest:
         try:
             for name, arguments in self._airflow.commands(self.site).items():
                 self._start(name, arguments)
-            self.wait_for(self._is_healthy, what="all of Airflow to be up", timeout=_START_SECONDS)
+            self.wait_until(self._is_healthy, what="all of Airflow to be up", timeout=_START_SECONDS)
         except BaseException:
             self._kill_all()
             raise
@@ -93,7 +93,7 @@ class AirflowUnderTest:
 
         :param conf: Overrides the DAG's params.
         """
-        self.wait_for(lambda: self._is_parsed(dag_id), what=f"the DAG {dag_id} to be parsed")
+        self.wait_until(lambda: self._is_parsed(dag_id), what=f"the DAG {dag_id} to be parsed")
         run_id = f"test-{uuid.uuid4().hex[:12]}"
         self.rest.post(f"/dags/{dag_id}/dagRuns", self._airflow.dag_run_body(run_id, conf or {}))
         return DagRun(self, dag_id, run_id)
@@ -111,10 +111,10 @@ class AirflowUnderTest:
         mask = "&".join(f"update_mask={name}" for name in fields)
         self.rest.patch(f"/connections/{conn_id}?{mask}", connection)
 
-    def wait_for(self, condition: Callable[[], T], *, what: str, timeout: float = PATIENCE_SECONDS) -> T:
+    def wait_until(self, condition: Callable[[], T], *, what: str, timeout: float = PATIENCE_SECONDS) -> T:
         """Wait for a condition, and give up at once if one of Airflow's programs ends by itself.
 
-        Parameters and errors are those of :func:`tests.system.waiting.wait_for`.
+        Parameters and errors are those of :func:`tests.waiting.wait_until`.
         """
 
         def hold() -> T:
@@ -123,7 +123,7 @@ class AirflowUnderTest:
                 raise RuntimeError(f"Ended by itself while waiting for {what}: {', '.join(ended)}")
             return condition()
 
-        return wait_for(hold, what=what, timeout=timeout)
+        return wait_until(hold, what=what, timeout=timeout)
 
     def task_logs(self) -> Iterator[Path]:
         """Yield the log of each try of each task."""

@@ -9,10 +9,12 @@ import psutil
 
 from tests.system.processes import family, is_gone, kill
 from tests.system.rest import RestError
-from tests.system.waiting import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.system.airflow_under_test import AirflowUnderTest
+
+PATIENCE_SECONDS = 60.0
+"""How long a step of Airflow may take on a busy machine."""
 
 DAG_RUN_ID = "dag_run_id"
 """The property of a test that names a DAG run of its own, whose tasks' logs its report then shows whole."""
@@ -57,7 +59,7 @@ class DagRun:
             seen[0] = self.state
             return seen[0] if seen[0] in states else None
 
-        return self.airflow.wait_for(arrived, what=what, timeout=timeout)
+        return self.airflow.wait_until(arrived, what=what, timeout=timeout)
 
     def set_state(self, state: str) -> None:
         """Set it, as a user would: ``failed``, ``success`` or ``queued``."""
@@ -129,14 +131,14 @@ class TaskInstance:
             return last if right_try and last["state"] in states else None
 
         try:
-            return self.airflow.wait_for(arrived, what=what, timeout=timeout)
+            return self.airflow.wait_until(arrived, what=what, timeout=timeout)
         except AssertionError as error:
             error.add_note(f"It is {last['state']}, try {last['try_number']}.")
             raise
 
     def wait_until_gone(self, processes: list[psutil.Process], timeout: float = PATIENCE_SECONDS) -> None:
         """Wait until some processes of it have ended."""
-        self.airflow.wait_for(
+        self.airflow.wait_until(
             lambda: all(is_gone(process) for process in processes),
             what=f"the processes {[process.pid for process in processes]} of {self.path} to end",
             timeout=timeout,
@@ -165,7 +167,7 @@ class TaskInstance:
 
         :raises NotInTimeError: If they do not show up soon.
         """
-        return self.airflow.wait_for(self._processes, what=f"the process of {self.path}", timeout=20)
+        return self.airflow.wait_until(self._processes, what=f"the process of {self.path}", timeout=20)
 
     def kill_process(self) -> psutil.Process:
         """Kill the task's own process with SIGKILL, as the OOM killer does; its supervisor lives on."""

@@ -10,7 +10,7 @@ from airflow_provider_stably.testing import Fault, StablyEmulator
 from airflow_provider_stably.testing.emulator import EmulatedRun
 from tests.system.airflow_under_test import AirflowUnderTest
 from tests.system.dag_runs import DagRun, TaskInstance
-from tests.system.waiting import NotInTimeError
+from tests.waiting import NotInTimeError
 
 _FINAL = frozenset({"success", "failed", "skipped", "upstream_failed"})
 _SETTLING_SECONDS = 30.0
@@ -61,14 +61,14 @@ class MatrixCell:
 
     def starting(self) -> EmulatedRun:
         """Wait until a run was asked for, answered or not, and return it."""
-        return self.airflow.wait_for(self.runs, what=f"a start in {self.project_id}")[0]
+        return self.airflow.wait_until(self.runs, what=f"a start in {self.project_id}")[0]
 
     def watched(self, number: int = 1) -> EmulatedRun:
         """Wait until a run is looked at by whoever is to watch it, and return it.
 
         :param number: Which of the cell's runs, from 1.
         """
-        self.airflow.wait_for(
+        self.airflow.wait_until(
             lambda: len(self.runs()) >= number, what=f"{number} start(s) in {self.project_id}", timeout=90
         )
         run = self.runs()[number - 1]
@@ -81,7 +81,7 @@ class MatrixCell:
         :param run: That of the lost try; where Airflow can tell the next try of it, it is watched again.
         """
         before = self._looks(run)
-        self.airflow.wait_for(
+        self.airflow.wait_until(
             lambda: len(self.runs()) > 1 or (self._looks(run) > before and run in self.live()),
             what=f"the next try of {self.project_id}",
             timeout=timeout,
@@ -90,14 +90,14 @@ class MatrixCell:
 
     def called_back(self) -> None:
         """Wait until a callback of the DAG's own was called, see ``dags/matrix.py``."""
-        self.airflow.wait_for(
+        self.airflow.wait_until(
             lambda: self.emulator.requests("get", run_id=f"callback-of-{self.project_id}"), what="a callback"
         )
 
     def looked_at_again(self, run: EmulatedRun, *, times: int = 1, timeout: float = 60) -> None:
         """Wait until the emulator has got some more status requests about a run."""
         enough = self._looks(run) + times
-        self.airflow.wait_for(
+        self.airflow.wait_until(
             lambda: self._looks(run) >= enough, what=f"status requests about {run.run_id}", timeout=timeout
         )
 
@@ -111,7 +111,7 @@ class MatrixCell:
         self.dag_run.wait_for("success", "failed", timeout=120)
         self.task.wait_for(*_FINAL, timeout=30)
         with suppress(NotInTimeError):  # that is for the verdict to say
-            self.airflow.wait_for(lambda: not self.live(), what="the runs' end", timeout=_SETTLING_SECONDS)
+            self.airflow.wait_until(lambda: not self.live(), what="the runs' end", timeout=_SETTLING_SECONDS)
 
     def _looks(self, run: EmulatedRun) -> int:
         return len(self.emulator.requests("get", run_id=run.run_id))

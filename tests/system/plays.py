@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import time
 from contextlib import suppress
 
 from airflow_provider_stably.testing import Fault
 from airflow_provider_stably.testing.emulator import EmulatedRun
 from tests.system.matrix_cell import MatrixCell
 from tests.system.versions import DETECTION_SECONDS, TRIGGERER_TIMEOUT_SECONDS
-from tests.system.waiting import NotInTimeError
+from tests.waiting import NotInTimeError
 
 _FAILURES = 3
 _SECOND_TRIGGERER = "triggerer-2"
@@ -131,7 +130,7 @@ def kill_worker_while_starting(cell: MatrixCell) -> None:
     """Kill the worker before the answer to the start is there; a run of the next try passes."""
     cell.starting()
     cell.task.kill_worker()
-    cell.airflow.wait_for(
+    cell.airflow.wait_until(
         lambda: len(cell.runs()) > 1 or cell.task.state == "failed", what="the next try to start or to fail"
     )
     for run in cell.runs()[1:]:
@@ -221,7 +220,7 @@ def stall_triggerer(cell: MatrixCell) -> None:
     second = cell.airflow.start_triggerer(_SECOND_TRIGGERER)
     try:
         with cell.airflow.triggerer.paused():
-            cell.airflow.wait_for(
+            cell.airflow.wait_until(
                 lambda: cell.airflow.triggerer_of(cell.task) is second,
                 what="the other triggerer to take over",
                 timeout=60 + TRIGGERER_TIMEOUT_SECONDS,
@@ -235,10 +234,9 @@ def stall_triggerer(cell: MatrixCell) -> None:
 
 
 def _give_time_for_wrong_cancelling(cell: MatrixCell, run: EmulatedRun) -> None:
-    """Wait until a triggerer that stood still would have given its copy up, or a callback ended."""
-    end = time.monotonic() + 6
-    while time.monotonic() < end and run in cell.live():
-        cell.looked_at_again(run)
+    """Wait until a stalled triggerer, or a late callback, would have cancelled the run by mistake."""
+    with suppress(NotInTimeError):
+        cell.airflow.wait_until(lambda: run not in cell.live(), what="a wrong cancelling", timeout=6)
 
 
 def _fail_looks(cell: MatrixCell, fault: Fault) -> None:

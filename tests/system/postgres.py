@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.system.processes import Program, free_port
-from tests.system.waiting import wait_for
+from tests.waiting import wait_until
 
 _DEBIAN_BINARIES = "/usr/lib/postgresql"
 _UNPRIVILEGED = "postgres"  # Debian's package makes this user; PostgreSQL refuses to be run by root
@@ -68,7 +68,7 @@ class PostgresServer:
             user=user,
         )
         self.program.start()
-        wait_for(self._accepts, what="PostgreSQL to accept connections", timeout=30)
+        wait_until(self._accepts, what="PostgreSQL to accept connections", timeout=30)
         return self
 
     def __exit__(

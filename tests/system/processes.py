@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.system.waiting import wait_for
+from tests.waiting import wait_until
 
 _PR_SET_CHILD_SUBREAPER = 36
 _PORTS = range(20000, 32000)  # below those that the kernel gives to outgoing connections
@@ -121,7 +121,7 @@ def kill(processes: Iterable[psutil.Process]) -> None:
     """Send SIGKILL to processes, in the order given, and wait until they are gone."""
     processes = list(processes)
     signal_all(processes, signal.SIGKILL)
-    wait_for(lambda: all(map(is_gone, processes)), what="killed processes to end", timeout=10)
+    wait_until(lambda: all(map(is_gone, processes)), what="killed processes to end", timeout=10)
 
 
 def signal_all(processes: Iterable[psutil.Process], number: signal.Signals) -> None:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.system.processes import Program, free_port
-from tests.system.waiting import wait_for
+from tests.waiting import wait_until
 
 
 class RedisServer:
@@ -44,7 +44,7 @@ class RedisServer:
             log=self._logs / "redis.log",
         )
         self.program.start()
-        wait_for(self._accepts, what="Redis to accept connections", timeout=30)
+        wait_until(self._accepts, what="Redis to accept connections", timeout=30)
         return self
 
     def __exit__(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.metadata import version
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from tests.constants import ROOT
 from tests.system.matrix_cell import MatrixCell
 from tests.system.versions import DETECTION_SECONDS
+from tests.waiting import NotInTimeError
 
 AIRFLOW = re.match(r"\d+\.\d+", version("apache-airflow"))[0]
 SETTLING_SECONDS = 5
@@ -70,10 +71,11 @@ def _play(failure, airflow, emulator):
     fail(task)
     cell.dag_run.wait_for("failed", timeout=DETECTION_SECONDS + 30)
     documented = _table()[failure][AIRFLOW]
-    airflow.wait_for(lambda: _called(cell) >= documented, what=f"the callbacks {documented}")
-    end = time.monotonic() + SETTLING_SECONDS
-    while time.monotonic() < end and _called(cell) == documented:
-        time.sleep(0.5)
+    airflow.wait_until(lambda: _called(cell) >= documented, what=f"the callbacks {documented}")
+    with suppress(NotInTimeError):
+        airflow.wait_until(
+            lambda: _called(cell) != documented, what="an undocumented callback", timeout=SETTLING_SECONDS
+        )
     return documented, _called(cell)
 
 

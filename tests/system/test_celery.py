@@ -15,7 +15,7 @@ from tests.system.matrix_cell import MatrixCell
 from tests.system.processes import Program
 from tests.system.verdicts import CellVerdict, judge
 from tests.system.versions import CELERY_WORKERS, is_airflow
-from tests.system.waiting import NotInTimeError
+from tests.waiting import NotInTimeError
 
 pytestmark = pytest.mark.skipif(
     not is_airflow(">=3.3"), reason="Airflow 3.3 brought the store by which a retry takes a run up"
@@ -51,7 +51,7 @@ class Aftermath:
 def aftermath(celery_airflow, emulator):
     """Kill a worker and a triggerer while tasks wait on them, and return how all DAG runs ended."""
     airflow = celery_airflow
-    airflow.wait_for(
+    airflow.wait_until(
         lambda: all(_is_ready(airflow.programs[name]) for name in CELERY_WORKERS), what="workers"
     )
     on_workers: list[MatrixCell] = []
@@ -61,7 +61,7 @@ def aftermath(celery_airflow, emulator):
         for cell in on_workers:
             cell.watched()
     many = _begin(airflow, emulator, "many", "deferrable", 0)
-    airflow.wait_for(lambda: len(many.runs()) == _MAPPED, what="fifty starts", timeout=_AT_ONCE_SECONDS)
+    airflow.wait_until(lambda: len(many.runs()) == _MAPPED, what="fifty starts", timeout=_AT_ONCE_SECONDS)
     _looked_at_again(many)
     hit = [cell for cell in on_workers if airflow.worker_of(cell.task) is worker]
 
@@ -88,7 +88,7 @@ def aftermath(celery_airflow, emulator):
     for dag_run in (cancel, failed.dag_run):
         dag_run.wait_for("success", "failed")
     with suppress(NotInTimeError):
-        airflow.wait_for(lambda: not failed.live(), what="the failure callback")
+        airflow.wait_until(lambda: not failed.live(), what="the failure callback")
     return Aftermath(many, retried, lost, unaffected, failed, cancel, to_cancel)
 
 
@@ -173,7 +173,7 @@ def _worker_to_kill(airflow: AirflowUnderTest, cells: list[MatrixCell]) -> Progr
 def _looked_at_again(cell: MatrixCell) -> None:
     """Wait until each of a cell's runs is looked at, from now on."""
     before = {run.run_id: _looks(cell, run.run_id) for run in cell.runs()}
-    cell.airflow.wait_for(
+    cell.airflow.wait_until(
         lambda: all(_looks(cell, run_id) > looks for run_id, looks in before.items()),
         what=f"status requests about all {len(before)} runs of {cell.project_id}",
         timeout=120,

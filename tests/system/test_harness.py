@@ -75,7 +75,7 @@ def test_killed_worker_fails_the_task(airflow, emulator):
     assert all(is_gone(process) for process in processes)
     assert task.state == "running"
     task.wait_for("failed", timeout=DETECTION_SECONDS)
-    airflow.wait_for(lambda: emulator.status(run_id) == "CANCELLED", what="the failure callback")
+    airflow.wait_until(lambda: emulator.status(run_id) == "CANCELLED", what="the failure callback")
 
 
 def test_deferred_task_survives_its_triggerer(airflow):
@@ -83,7 +83,7 @@ def test_deferred_task_survives_its_triggerer(airflow):
     until = datetime.now(UTC) + timedelta(seconds=10)
     task = airflow.trigger("harness_defer", {"until": until.isoformat()}).task("wait")
     task.wait_for("deferred")
-    airflow.wait_for(lambda: airflow.triggerer_of(task), what="a triggerer to take the trigger")
+    airflow.wait_until(lambda: airflow.triggerer_of(task), what="a triggerer to take the trigger")
 
     airflow.triggerer.kill()
     airflow.triggerer.start()
@@ -95,12 +95,12 @@ def test_deferred_task_moves_to_the_other_triggerer(airflow):
     """A second triggerer takes over what a killed one had."""
     task = airflow.trigger("harness_defer").task("wait")
     task.wait_for("deferred")
-    first = airflow.wait_for(lambda: airflow.triggerer_of(task), what="a triggerer to take the trigger")
+    first = airflow.wait_until(lambda: airflow.triggerer_of(task), what="a triggerer to take the trigger")
     second = airflow.start_triggerer("triggerer-2")
 
     first.kill()
 
-    airflow.wait_for(lambda: airflow.triggerer_of(task) is second, what="the other one to take it over")
+    airflow.wait_until(lambda: airflow.triggerer_of(task) is second, what="the other one to take it over")
     task.set_state("success")
     first.start()
     second.terminate()

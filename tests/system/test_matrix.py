@@ -22,7 +22,7 @@ from tests.system.matrix_cell import MatrixCell
 from tests.system.mechanisms import MECHANISMS
 from tests.system.scenarios import SCENARIOS, KnownGap, Scenario
 from tests.system.verdicts import CellVerdict, judge
-from tests.system.waiting import NotInTimeError
+from tests.waiting import NotInTimeError
 
 SIDE_BY_SIDE = 7
 """How many cells are played at once: more of them would wait for two cores, not for Airflow."""

@@ -12,8 +12,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.constants import KEY, PROJECT, ROOT
+from tests.system.dag_runs import PATIENCE_SECONDS
 from tests.system.ui.pages import AirflowUi, ui_of_this_python
-from tests.system.waiting import PATIENCE_SECONDS
 
 _ARTEFACTS = ROOT / "build" / "screenshots" / f"airflow-{version('apache-airflow')}"
 _CHROMIUM = "chromium"

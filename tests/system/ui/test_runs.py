@@ -24,7 +24,7 @@ def started_run(ui, airflow, emulator):
     """A run that goes on until it is cancelled, of a DAG run whose page is open; over after the test."""
     before = set(emulator.runs)
     ui.trigger("example_stably_gate_deployment", suite="hangs")
-    (run_id,) = airflow.wait_for(lambda: set(emulator.runs) - before, what="the run to be started")
+    (run_id,) = airflow.wait_until(lambda: set(emulator.runs) - before, what="the run to be started")
     yield emulator.runs[run_id]
     emulator.runs[run_id].cancelled_at = datetime.now(UTC)
 
@@ -32,8 +32,8 @@ def started_run(ui, airflow, emulator):
 def test_the_emulator_shows_a_run_turn_cancelled(page, airflow, emulator, picture):
     """When a waiting task is marked failed, the emulator's page shows its run turn CANCELLED, by itself."""
     task = airflow.trigger("example_stably_gate_deployment", {"suite": "hangs"}).task("run_tests")
-    run_id = airflow.wait_for(lambda: task.xcom("run_id"), what="the run to be started")
-    airflow.wait_for(lambda: emulator.requests("get", run_id=run_id), what="the run to be looked at")
+    run_id = airflow.wait_until(lambda: task.xcom("run_id"), what="the run to be started")
+    airflow.wait_until(lambda: emulator.requests("get", run_id=run_id), what="the run to be looked at")
     row = page.get_by_role("row").filter(has_text=run_id)
     page.goto(emulator.url)
     expect(row).to_contain_text("RUNNING")
