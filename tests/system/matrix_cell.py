@@ -1,4 +1,4 @@
-"""One cell of the matrix while it is played: a DAG run, and a project of the emulator."""
+"""One cell of the matrix while it is played: a DAG run and its project in the emulator."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tests.waiting import NotInTimeError
 
 _FINAL = frozenset({"success", "failed", "skipped", "upstream_failed"})
 _SETTLING_SECONDS = 30.0
-"""How long after the end of the DAG run its Stably run may still be live.
+"""How long a Stably run may stay live after its DAG run has ended.
 
-The first trigger that asks a new triggerer for its task's state waits for the answer, 15 s on a busy machine.
+A trigger in a new triggerer waits up to 15 s for its task's state on a busy machine.
 """
 
 
 @dataclass
 class MatrixCell:
-    """A DAG run that has a project of the emulator to itself.
+    """A DAG run with a project of its own in the emulator.
 
     :param mode: ``sync`` or ``deferrable``.
-    :param project_id: No other cell's.
+    :param project_id: The project; no other cell uses it.
     """
 
     airflow: AirflowUnderTest
@@ -35,18 +35,18 @@ class MatrixCell:
     dag_run: DagRun = field(init=False)
     task: TaskInstance = field(init=False)
 
-    def begin(self, variant: str, *, script: str, task_id: str = "tests", map_index: int = -1) -> None:
+    def trigger(self, variant: str, *, script: str, task_id: str = "tests", map_index: int = -1) -> None:
         """Start the DAG run.
 
-        :param variant: Which of the DAGs.
-        :param script: What the Stably run does.
+        :param variant: The DAG's variant, see ``dags/matrix.py``.
+        :param script: The emulator's script that the Stably run follows.
         """
         conf = {"project_id": self.project_id, "script": script}
         self.dag_run = self.airflow.trigger(f"matrix_{variant}_{self.mode}", conf)
         self.task = self.dag_run.task(task_id, map_index=map_index)
 
     def inject(self, fault: Fault, *, call: str, times: float = 1) -> None:
-        """Let requests about this cell's project go wrong."""
+        """Make the emulator fail the next requests about this cell's project."""
         self.emulator.inject(fault, call=call, project_id=self.project_id, times=times)
 
     def runs(self) -> list[EmulatedRun]:
@@ -54,17 +54,17 @@ class MatrixCell:
         runs = [run for run in list(self.emulator.runs.values()) if run.project_id == self.project_id]
         return sorted(runs, key=lambda run: run.created_at)
 
-    def live(self) -> list[EmulatedRun]:
-        """Return those that have not ended."""
+    def live_runs(self) -> list[EmulatedRun]:
+        """Return the cell's runs that have not ended, oldest first."""
         live = set(self.emulator.live_runs())
         return [run for run in self.runs() if run.run_id in live]
 
-    def starting(self) -> EmulatedRun:
-        """Wait until a run was asked for, answered or not, and return it."""
+    def wait_for_start(self) -> EmulatedRun:
+        """Wait until the emulator has got a start request, answered or not, and return its run."""
         return self.airflow.wait_until(self.runs, what=f"a start in {self.project_id}")[0]
 
-    def watched(self, number: int = 1) -> EmulatedRun:
-        """Wait until a run is looked at by whoever is to watch it, and return it.
+    def wait_until_watched(self, number: int = 1) -> EmulatedRun:
+        """Wait until a run is started and its status is requested, and return it.
 
         :param number: Which of the cell's runs, from 1.
         """
@@ -72,46 +72,51 @@ class MatrixCell:
             lambda: len(self.runs()) >= number, what=f"{number} start(s) in {self.project_id}", timeout=90
         )
         run = self.runs()[number - 1]
-        self.looked_at_again(run, times=1)
+        self.wait_for_polls(run)
         return run
 
-    def watched_again(self, run: EmulatedRun, *, timeout: float = 90) -> EmulatedRun:
-        """Wait until the next try of the task watches a run, and return it.
+    def wait_for_next_try(self, run: EmulatedRun, *, timeout: float = 90) -> EmulatedRun:
+        """Wait until the task's next try watches a run, and return that run.
 
-        :param run: That of the lost try; where Airflow can tell the next try of it, it is watched again.
+        :param run: The run of the lost try. Airflow 3.3 lets the next try resume it; earlier ones do not.
         """
-        before = self._looks(run)
+        polls_before = self._polls(run)
         self.airflow.wait_until(
-            lambda: len(self.runs()) > 1 or (self._looks(run) > before and run in self.live()),
+            lambda: len(self.runs()) > 1 or (self._polls(run) > polls_before and run in self.live_runs()),
             what=f"the next try of {self.project_id}",
             timeout=timeout,
         )
-        return run if len(self.runs()) == 1 else self.watched(2)
+        return run if len(self.runs()) == 1 else self.wait_until_watched(2)
 
-    def called_back(self) -> None:
-        """Wait until a callback of the DAG's own was called, see ``dags/matrix.py``."""
+    def wait_for_callback(self) -> None:
+        """Wait until Airflow has called the DAG's own callback, see ``dags/matrix.py``."""
         self.airflow.wait_until(
             lambda: self.emulator.requests("get", run_id=f"callback-of-{self.project_id}"), what="a callback"
         )
 
-    def looked_at_again(self, run: EmulatedRun, *, times: int = 1, timeout: float = 60) -> None:
-        """Wait until the emulator has got some more status requests about a run."""
-        enough = self._looks(run) + times
+    def wait_for_polls(self, run: EmulatedRun, *, count: int = 1, timeout: float = 60) -> None:
+        """Wait until the emulator has got more status requests about a run.
+
+        :param count: How many more.
+        """
+        wanted = self._polls(run) + count
         self.airflow.wait_until(
-            lambda: self._looks(run) >= enough, what=f"status requests about {run.run_id}", timeout=timeout
+            lambda: self._polls(run) >= wanted, what=f"status requests about {run.run_id}", timeout=timeout
         )
 
-    def end(self, run: EmulatedRun, script: str = "passes") -> None:
-        """Let a run that hangs end now, as a script does."""
+    def end_run(self, run: EmulatedRun, script: str = "passes") -> None:
+        """End a run that hangs now, as another script of the emulator ends."""
         run.run_seconds = (datetime.now(UTC) - run.created_at).total_seconds()
         run.script = script
 
-    def settle(self) -> None:
-        """Wait until task and DAG run have ended and, for a while, until no run is live."""
+    def wait_for_end(self) -> None:
+        """Wait until the DAG run and the task have ended, then give live runs time to be cancelled."""
         self.dag_run.wait_for("success", "failed", timeout=120)
         self.task.wait_for(*_FINAL, timeout=30)
-        with suppress(NotInTimeError):  # that is for the verdict to say
-            self.airflow.wait_until(lambda: not self.live(), what="the runs' end", timeout=_SETTLING_SECONDS)
+        with suppress(NotInTimeError):  # the verdict reports a run that is still live
+            self.airflow.wait_until(
+                lambda: not self.live_runs(), what="the runs' end", timeout=_SETTLING_SECONDS
+            )
 
-    def _looks(self, run: EmulatedRun) -> int:
+    def _polls(self, run: EmulatedRun) -> int:
         return len(self.emulator.requests("get", run_id=run.run_id))

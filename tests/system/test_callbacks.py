@@ -66,7 +66,7 @@ def test_what_a_failure_leaves_is_cancelled(cell, dag_id):
     dag_run = _begin(cell, dag_id)
 
     assert dag_run.wait_for("failed", "success") == "failed"
-    cell.airflow.wait_until(lambda: not cell.live(), what="the runs to be cancelled")
+    cell.airflow.wait_until(lambda: not cell.live_runs(), what="the runs to be cancelled")
     assert len(cell.runs()) == STARTED
     assert len(_requests(cell, "cancel")) == STARTED
 
@@ -75,10 +75,10 @@ def test_what_a_failure_leaves_is_cancelled(cell, dag_id):
 def test_a_missed_deadline_cancels(cell):
     """The triggerer finds the runs of plain, mapped and grouped tasks, and that of a deferred one."""
     dag_run = _begin(cell, "callbacks_of_deadline")
-    cell.airflow.wait_until(lambda: len(cell.live()) == STARTED + 1, what="all runs to go on")
+    cell.airflow.wait_until(lambda: len(cell.live_runs()) == STARTED + 1, what="all runs to go on")
 
     assert dag_run.wait_for("failed", "success", timeout=90) == "failed"
-    assert cell.live() == []
+    assert cell.live_runs() == []
     assert [cell.emulator.status(run.run_id) for run in cell.runs()] == ["CANCELLED"] * (STARTED + 1)
 
 
@@ -86,12 +86,12 @@ def test_a_missed_deadline_cancels(cell):
 def test_a_lost_workers_run_is_cancelled_once(cell):
     """Notifier and operator each cancel it in the dag processor; what comes second finds it over."""
     dag_run = _begin(cell, "callbacks_of_lost_worker")
-    cell.watched()
+    cell.wait_until_watched()
 
     dag_run.task("tests").kill_worker()
 
     assert dag_run.wait_for("failed", "success", timeout=DETECTION_SECONDS + 30) == "failed"
-    cell.airflow.wait_until(lambda: not cell.live(), what="the run to be cancelled")
+    cell.airflow.wait_until(lambda: not cell.live_runs(), what="the run to be cancelled")
     cell.airflow.wait_until(lambda: len(_requests(cell, "cancel")) > 1, what="the other callback")
     assert [cell.emulator.status(run.run_id) for run in cell.runs()] == ["CANCELLED"]
 
@@ -109,7 +109,7 @@ def test_a_dead_api_changes_no_end_and_is_given_up_on(cell, dag_id):
     )
     assert max(_durations(cell)) < BUDGET_SECONDS + 1
     assert len(_requests(cell, "cancel")) > STARTED
-    assert len(cell.live()) == STARTED
+    assert len(cell.live_runs()) == STARTED
 
 
 def test_a_silent_api_leaves_time_for_other_callbacks(cell):

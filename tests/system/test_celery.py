@@ -59,10 +59,10 @@ def aftermath(celery_airflow, emulator):
         for variant in ("retry", "plain"):
             on_workers.append(_begin(airflow, emulator, variant, "sync", len(on_workers)))
         for cell in on_workers:
-            cell.watched()
+            cell.wait_until_watched()
     many = _begin(airflow, emulator, "many", "deferrable", 0)
     airflow.wait_until(lambda: len(many.runs()) == _MAPPED, what="fifty starts", timeout=_AT_ONCE_SECONDS)
-    _looked_at_again(many)
+    _wait_for_polls(many)
     hit = [cell for cell in on_workers if airflow.worker_of(cell.task) is worker]
 
     worker.kill()
@@ -75,20 +75,20 @@ def aftermath(celery_airflow, emulator):
     retried = [cell for cell in hit if "retry" in cell.project_id]
     with suppress(NotInTimeError):  # that is for the tests to say
         for cell in retried:
-            cell.looked_at_again(cell.runs()[0])
-        _looked_at_again(many)
+            cell.wait_for_polls(cell.runs()[0])
+        _wait_for_polls(many)
     lost = [cell for cell in hit if cell not in retried]
     unaffected = [cell for cell in on_workers if cell not in hit]
     for cell in [*retried, *unaffected, many]:
         for run in cell.runs():
-            cell.end(run)
+            cell.end_run(run)
     many.dag_run.wait_for("success", "failed", timeout=_AT_ONCE_SECONDS)
     for cell in [many, *on_workers]:
-        cell.settle()
+        cell.wait_for_end()
     for dag_run in (cancel, failed.dag_run):
         dag_run.wait_for("success", "failed")
     with suppress(NotInTimeError):
-        airflow.wait_until(lambda: not failed.live(), what="the failure callback")
+        airflow.wait_until(lambda: not failed.live_runs(), what="the failure callback")
     return Aftermath(many, retried, lost, unaffected, failed, cancel, to_cancel)
 
 
@@ -146,14 +146,14 @@ def test_nothing_is_lost_and_nothing_doubled(aftermath):
     assert set(verdicts.values()) == {CellVerdict.OK}, verdicts
     assert [len(cell.runs()) for cell in on_workers] == [1] * len(on_workers)
     assert len(aftermath.many.runs()) == _MAPPED
-    assert not aftermath.many.live()
+    assert not aftermath.many.live_runs()
 
 
 def _begin(
     airflow: AirflowUnderTest, emulator: StablyEmulator, variant: str, mode: str, number: int
 ) -> MatrixCell:
     cell = MatrixCell(airflow, emulator, mode, f"celery-{variant}-{number}")
-    cell.begin(variant, script="hangs", map_index=0 if variant == "many" else -1)
+    cell.trigger(variant, script="hangs", map_index=0 if variant == "many" else -1)
     return cell
 
 
@@ -170,17 +170,17 @@ def _worker_to_kill(airflow: AirflowUnderTest, cells: list[MatrixCell]) -> Progr
     return both[0] if both and len(variants) == len(CELERY_WORKERS) else None
 
 
-def _looked_at_again(cell: MatrixCell) -> None:
+def _wait_for_polls(cell: MatrixCell) -> None:
     """Wait until each of a cell's runs is looked at, from now on."""
-    before = {run.run_id: _looks(cell, run.run_id) for run in cell.runs()}
+    before = {run.run_id: _polls(cell, run.run_id) for run in cell.runs()}
     cell.airflow.wait_until(
-        lambda: all(_looks(cell, run_id) > looks for run_id, looks in before.items()),
+        lambda: all(_polls(cell, run_id) > looks for run_id, looks in before.items()),
         what=f"status requests about all {len(before)} runs of {cell.project_id}",
         timeout=120,
     )
 
 
-def _looks(cell: MatrixCell, run_id: str) -> int:
+def _polls(cell: MatrixCell, run_id: str) -> int:
     return len(cell.emulator.requests("get", run_id=run_id))
 
 

@@ -148,9 +148,9 @@ def _play(scenario: Scenario, cell: MatrixCell) -> CellResult:
     task_id, map_index = scenario.task
     if scenario.start_fault is not None:
         cell.inject(scenario.start_fault, call="start")
-    cell.begin(scenario.variant, script=scenario.script, task_id=task_id, map_index=map_index)
+    cell.trigger(scenario.variant, script=scenario.script, task_id=task_id, map_index=map_index)
     broken_off = ""
-    for step in (scenario.play, MatrixCell.settle):
+    for step in (scenario.play, MatrixCell.wait_for_end):
         try:
             step(cell)
         except NotInTimeError as error:  # judged all the same: a lost run is worse than a lost test
