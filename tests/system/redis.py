@@ -1,4 +1,4 @@
-"""A Redis server of one test module: free port, nothing kept."""
+"""A temporary Redis server: on a free port, with nothing saved."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tests.waiting import wait_until
 
 
 class RedisServer:
-    """A server while the context lasts.
+    """A Redis server that runs while the context lasts.
 
-    :param logs: Folder for its log.
-    :raises FileNotFoundError: If none is installed.
+    :param logs: The folder for its log.
+    :raises FileNotFoundError: If Redis is not installed.
     """
 
     def __init__(self, logs: Path) -> None:
@@ -31,7 +31,7 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """Its address, without the number of a database."""
+        """The server's URL, without a database number."""
         return f"redis://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""The scenarios of the matrix: what is done to a task while its Stably run goes on, and how it must end."""
+"""The scenarios of the matrix: what happens to a task while its Stably run is live, and how both must end."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ class KnownGap:
 class Scenario:
     """A row of the matrix.
 
-    :param play: Does it, from the start of the DAG run on, or only waits for it to happen.
+    :param play: What is done to the task once its DAG run is triggered, see ``plays.py``.
     :param ends: The states that the task may end in.
-    :param starts: How many runs are started in all.
-    :param starts_another: On which versions of Airflow one more is.
-    :param variant: Which of the DAGs in ``dags/matrix.py``.
-    :param script: What the run does, see the emulator.
-    :param task: Task id and map index of the task that is dealt with.
-    :param modes: Those that it exists in.
-    :param only_because: Why it exists in no other.
-    :param alone: Whether it disturbs others.
-    :param marked_by_user: Whether the end is a user's word.
-    :param start_fault: What goes wrong with the first start request; None: nothing.
+    :param starts: How many runs are started.
+    :param starts_another: The versions of Airflow that start one more, as a pip specifier; None: none do.
+    :param variant: The DAG's variant, see ``dags/matrix.py``.
+    :param script: The emulator's script that the run follows.
+    :param task: Task id and map index of the task under test.
+    :param modes: The modes that the scenario exists in.
+    :param only_because: Why it does not exist in the other mode.
+    :param alone: Whether it must be played alone, because it disturbs other cells.
+    :param marked_by_user: Whether a user sets the task's final state.
+    :param start_fault: How the first start request fails; None means it does not.
     :param known_gaps: Why its cells cannot be ok; the first that applies to the mode and this Airflow counts.
     """
 
@@ -75,7 +75,7 @@ class Scenario:
     known_gaps: tuple[KnownGap, ...] = ()
 
     def starts_here(self) -> int:
-        """Return how many runs are started on this Airflow."""
+        """Return how many runs this Airflow starts."""
         return self.starts + (self.starts_another is not None and is_airflow(self.starts_another))
 
     def known_gap(self, mode: str) -> KnownGap | None:
@@ -84,9 +84,9 @@ class Scenario:
 
 
 _SLOW = Fault(delay=4)
-"""Less than the five seconds that Airflow grants a killed task."""
+"""A slow start request, but faster than the 5 s that Airflow leaves a terminated task."""
 _NO_STORE = "<3.3"
-"""Versions of Airflow without the task state store: a retry cannot know of the run before."""
+"""Versions of Airflow without the task state store: a retry does not know its earlier run."""
 _NO_PROCESS = "a deferred task has no process"
 _NO_TRIGGER = "no triggerer is involved"
 _NO_KEY = "no key that is known could cancel: put the new one into the connection first, then revoke the old"

@@ -1,4 +1,4 @@
-"""No run left behind by Celery workers and triggerers, one of each killed while Stably runs go on."""
+"""A Celery worker and a triggerer are killed while tasks wait: no Stably run is left live or doubled."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.system.versions import CELERY_WORKERS, is_airflow
 from tests.waiting import NotInTimeError
 
 pytestmark = pytest.mark.skipif(
-    not is_airflow(">=3.3"), reason="Airflow 3.3 brought the store by which a retry takes a run up"
+    not is_airflow(">=3.3"), reason="Only Airflow 3.3 has the store that lets a retry resume a run"
 )
 
 _MAPPED = 50
-_AT_ONCE_SECONDS = 240.0
-"""How long fifty tasks may take to start: two cores, and two seconds of work each."""
+_MAPPED_START_SECONDS = 240.0
+"""How long fifty tasks may take to start: each needs two seconds of two CPU cores."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,13 @@ def aftermath(celery_airflow, emulator):
     on_workers: list[MatrixCell] = []
     while not (worker := _worker_to_kill(airflow, on_workers)):
         for variant in ("retry", "plain"):
-            on_workers.append(_begin(airflow, emulator, variant, "sync", len(on_workers)))
+            on_workers.append(_trigger(airflow, emulator, variant, "sync", len(on_workers)))
         for cell in on_workers:
             cell.wait_until_watched()
-    many = _begin(airflow, emulator, "many", "deferrable", 0)
-    airflow.wait_until(lambda: len(many.runs()) == _MAPPED, what="fifty starts", timeout=_AT_ONCE_SECONDS)
+    many = _trigger(airflow, emulator, "many", "deferrable", 0)
+    airflow.wait_until(
+        lambda: len(many.runs()) == _MAPPED, what="fifty starts", timeout=_MAPPED_START_SECONDS
+    )
     _wait_for_polls(many)
     hit = [cell for cell in on_workers if airflow.worker_of(cell.task) is worker]
 
@@ -73,7 +75,7 @@ def aftermath(celery_airflow, emulator):
     failed = MatrixCell(airflow, emulator, "sync", "celery-failed")
     failed.dag_run = airflow.trigger("callbacks_of_task", {"project_id": failed.project_id})
     retried = [cell for cell in hit if "retry" in cell.project_id]
-    with suppress(NotInTimeError):  # that is for the tests to say
+    with suppress(NotInTimeError):  # the tests report it
         for cell in retried:
             cell.wait_for_polls(cell.runs()[0])
         _wait_for_polls(many)
@@ -82,7 +84,7 @@ def aftermath(celery_airflow, emulator):
     for cell in [*retried, *unaffected, many]:
         for run in cell.runs():
             cell.end_run(run)
-    many.dag_run.wait_for("success", "failed", timeout=_AT_ONCE_SECONDS)
+    many.dag_run.wait_for("success", "failed", timeout=_MAPPED_START_SECONDS)
     for cell in [many, *on_workers]:
         cell.wait_for_end()
     for dag_run in (cancel, failed.dag_run):
@@ -92,8 +94,8 @@ def aftermath(celery_airflow, emulator):
     return Aftermath(many, retried, lost, unaffected, failed, cancel, to_cancel)
 
 
-def test_each_of_fifty_mapped_tasks_succeeds_with_its_own_run(aftermath):
-    """Fifty deferred waits survive a triggerer: each is green and has seen its own run pass."""
+def test_each_mapped_task_succeeds_with_its_own_run(aftermath):
+    """Each of fifty deferred mapped tasks survives its triggerer's loss and returns its own passed run."""
     states = aftermath.many.dag_run.task_states()
     returned = [aftermath.many.dag_run.task("tests", map_index=index).xcom() for index in range(_MAPPED)]
 
@@ -105,40 +107,40 @@ def test_each_of_fifty_mapped_tasks_succeeds_with_its_own_run(aftermath):
     ]
 
 
-def test_next_try_goes_on_with_the_run_of_the_lost_worker(aftermath):
-    """What waited on the killed worker with a retry left is green with the run that its first try started."""
+def test_retry_resumes_the_run_of_the_killed_worker(aftermath):
+    """A task on the killed worker with a retry left succeeds with the run that its first try started."""
     for cell in aftermath.retried:
         assert len(cell.runs()) == 1
         assert (cell.task.state, cell.task.try_number) == ("success", 2)
 
 
-def test_run_of_the_lost_worker_is_cancelled(aftermath, emulator):
-    """What waited on the killed worker without a retry is red, and its callback has cancelled its run."""
+def test_run_without_a_retry_left_is_cancelled(aftermath, emulator):
+    """A task on the killed worker with no retry left fails, and its failure callback cancels its run."""
     for cell in aftermath.lost:
         assert cell.task.state == "failed"
         assert [emulator.status(run.run_id) for run in cell.runs()] == ["CANCELLED"]
 
 
-def test_other_worker_is_not_disturbed(aftermath):
-    """What waited on the other worker is green in its first try."""
+def test_other_worker_is_not_affected(aftermath):
+    """A task on the worker that was not killed succeeds in its first try."""
     for cell in aftermath.unaffected:
         assert (cell.task.state, cell.task.try_number) == ("success", 1)
 
 
-def test_runs_are_cancelled_with_one_worker_left(aftermath, emulator):
-    """A cancel operator that is started right after the loss reaches its runs."""
+def test_cancel_operator_works_with_one_worker_left(aftermath, emulator):
+    """A cancel operator that is started right after a worker was killed cancels its runs."""
     assert aftermath.cancel.task("cancel").xcom() == aftermath.to_cancel
     assert {emulator.status(run_id) for run_id in aftermath.to_cancel} == {"CANCELLED"}
 
 
 def test_failure_callback_cancels_with_one_worker_left(aftermath, emulator):
-    """A task that fails after the loss cancels the runs that others had started: plain, mapped, grouped."""
+    """With one worker left, a failed task's callback cancels the runs of plain, mapped and grouped tasks."""
     assert aftermath.failed.dag_run.state == "failed"
     assert [emulator.status(run.run_id) for run in aftermath.failed.runs()] == ["CANCELLED"] * 4
 
 
-def test_nothing_is_lost_and_nothing_doubled(aftermath):
-    """Each task started one run, none is left live, and no colour lies."""
+def test_no_run_is_left_live_or_doubled(aftermath):
+    """Each task has started one run, no run is left live, and each task's state is that of its run."""
     on_workers = [*aftermath.retried, *aftermath.lost, *aftermath.unaffected]
 
     verdicts = {cell.project_id: judge(cell.runs(), cell.task.state) for cell in on_workers}
@@ -149,7 +151,7 @@ def test_nothing_is_lost_and_nothing_doubled(aftermath):
     assert not aftermath.many.live_runs()
 
 
-def _begin(
+def _trigger(
     airflow: AirflowUnderTest, emulator: StablyEmulator, variant: str, mode: str, number: int
 ) -> MatrixCell:
     cell = MatrixCell(airflow, emulator, mode, f"celery-{variant}-{number}")
@@ -162,7 +164,7 @@ def _is_ready(worker: Program) -> bool:
 
 
 def _worker_to_kill(airflow: AirflowUnderTest, cells: list[MatrixCell]) -> Program | None:
-    """Return a worker that has a task with a retry left and one without, if another one has some, too."""
+    """Return a worker with tasks of both variants once both workers have tasks; None before."""
     variants: dict[str, set[bool]] = {}
     for cell in cells:
         variants.setdefault(airflow.worker_of(cell.task).name, set()).add("retry" in cell.project_id)
@@ -171,10 +173,10 @@ def _worker_to_kill(airflow: AirflowUnderTest, cells: list[MatrixCell]) -> Progr
 
 
 def _wait_for_polls(cell: MatrixCell) -> None:
-    """Wait until each of a cell's runs is looked at, from now on."""
+    """Wait until the status of each of a cell's runs has been requested from now on."""
     before = {run.run_id: _polls(cell, run.run_id) for run in cell.runs()}
     cell.airflow.wait_until(
-        lambda: all(_polls(cell, run_id) > looks for run_id, looks in before.items()),
+        lambda: all(_polls(cell, run_id) > polls for run_id, polls in before.items()),
         what=f"status requests about all {len(before)} runs of {cell.project_id}",
         timeout=120,
     )

@@ -1,6 +1,6 @@
-"""No run left behind: whatever happens to a task, see ``scenarios.py`` for what does.
+"""The cancellation matrix: no scenario in ``scenarios.py`` leaves a Stably run live.
 
-With ``MUTATE`` in the environment, the cells that the mechanism of this name owns must turn red instead.
+With ``MUTATE`` in the environment, one mechanism is switched off and the cells that prove it must turn red.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from tests.system.verdicts import CellVerdict, judge
 from tests.waiting import NotInTimeError
 
 SIDE_BY_SIDE = 7
-"""How many cells are played at once: more of them would wait for two cores, not for Airflow."""
+"""How many cells are played at once; more would only compete for two CPU cores."""
 
 OWN_CONNECTION = frozenset({"rotated", "revoked", "impatient"})
-"""Variants with an emulator of their own, and a stored connection that leads to it."""
+"""Variants that need an emulator of their own and a connection to it in Airflow's database."""
 
 _SWITCHED_OFF = MECHANISMS[os.environ["MUTATE"]] if "MUTATE" in os.environ else None
 
@@ -44,14 +44,14 @@ _CELLS = [
 class CellResult:
     """How a cell ended.
 
-    :param is_as_documented: Whether the task ended as it was to, with as many runs as there were to be.
-    :param story: For people: states, starts.
-    :param dag_run_id: Its DAG run.
+    :param is_as_documented: Whether the task ended in an expected state, with the expected number of runs.
+    :param report: States and runs, for the message of a failed test.
+    :param dag_run_id: The cell's DAG run.
     """
 
     verdict: CellVerdict
     is_as_documented: bool
-    story: str
+    report: str
     dag_run_id: str
 
     def cell_text(self, known_gap: KnownGap | None) -> str:
@@ -66,7 +66,7 @@ class CellResult:
 
 @pytest.fixture(scope="module")
 def table(pytestconfig):
-    """What stands in each cell; shown and written at the end."""
+    """The text of each cell, by scenario and mode; printed, and written to a file, at the end."""
     results: dict[tuple[str, str], str] = {}
     yield results
     rows = matrix_table.rows(SCENARIOS, results)
@@ -81,8 +81,8 @@ def table(pytestconfig):
 
 @pytest.fixture(scope="module")
 def side_by_side(request, airflow, emulator):
-    """The cells that are played together, as futures; only those that were asked for."""
-    asked_for = [
+    """The results of the selected cells that are played side by side, as futures."""
+    selected = [
         item.callspec.params
         for item in request.session.items
         if getattr(item, "originalname", None) == "test_no_run_is_left_behind"
@@ -92,7 +92,7 @@ def side_by_side(request, airflow, emulator):
             (each["scenario"].name, each["mode"]): pool.submit(
                 play, each["scenario"], each["mode"], airflow, emulator
             )
-            for each in asked_for
+            for each in selected
             if not each["scenario"].alone and _can_be_played(**each)
         }
         pool.shutdown(cancel_futures=True)
@@ -105,7 +105,7 @@ def _can_be_played(scenario: Scenario, mode: str) -> bool:
 
 @pytest.mark.parametrize(("scenario", "mode"), _CELLS)
 def test_no_run_is_left_behind(scenario, mode, side_by_side, table, airflow, emulator, record_property):
-    """No run is left live, none is doubled, and the task's colour is that of its run."""
+    """No run is left live, no second run is started beside one, and the task's state is that of its run."""
     known_gap = scenario.known_gap(mode)
     if not _can_be_played(scenario, mode):
         table[scenario.name, mode] = str(known_gap)
@@ -116,18 +116,18 @@ def test_no_run_is_left_behind(scenario, mode, side_by_side, table, airflow, emu
     table[scenario.name, mode] = result.cell_text(known_gap)
     record_property(DAG_RUN_ID, result.dag_run_id)
 
-    assert table[scenario.name, mode] == _expected(scenario, mode), result.story
+    assert table[scenario.name, mode] == _expected(scenario, mode), result.report
 
 
 def _expected(scenario: Scenario, mode: str) -> str:
-    """Return what is to stand in a cell."""
+    """Return the text that the matrix must show for a cell."""
     if _SWITCHED_OFF is not None:
         return _SWITCHED_OFF.becomes
     return str(scenario.known_gap(mode) or CellVerdict.OK)
 
 
 def play(scenario: Scenario, mode: str, airflow, emulator) -> CellResult:
-    """Play a cell and judge it."""
+    """Play a scenario in a mode and return how it ended."""
     project_id = re.sub(r"\W+", "-", f"{scenario.name} {mode}")
     if scenario.variant in OWN_CONNECTION:
         with StablyEmulator(api_key=KEY, run_seconds=emulator.run_seconds) as own:
@@ -149,19 +149,20 @@ def _play(scenario: Scenario, cell: MatrixCell) -> CellResult:
     if scenario.start_fault is not None:
         cell.inject(scenario.start_fault, call="start")
     cell.trigger(scenario.variant, script=scenario.script, task_id=task_id, map_index=map_index)
-    broken_off = ""
+    timed_out = ""
     for step in (scenario.play, MatrixCell.wait_for_end):
         try:
             step(cell)
-        except NotInTimeError as error:  # judged all the same: a lost run is worse than a lost test
-            broken_off += f"; broken off: {error}"
+        except NotInTimeError as error:  # judge it all the same: it may have left a run live
+            timed_out += f"; timed out: {error}"
     state = cell.task.state
     runs = cell.runs()
     starts = scenario.starts_here()
-    story = (
-        f"{scenario.name}, {cell.mode}: the task ended {state}, of {scenario.ends}; "
-        f"{len(runs)} run(s) of {starts}: {[cell.emulator.status(run.run_id) for run in runs]}{broken_off}"
+    statuses = [cell.emulator.status(run.run_id) for run in runs]
+    report = (
+        f"{scenario.name}, {cell.mode}: the task ended {state}, expected {' or '.join(scenario.ends)}; "
+        f"{len(runs)} run(s), expected {starts}: {statuses}{timed_out}"
     )
-    is_as_documented = not broken_off and state in scenario.ends and len(runs) == starts
+    is_as_documented = not timed_out and state in scenario.ends and len(runs) == starts
     verdict = judge(runs, state, marked_by_user=scenario.marked_by_user)
-    return CellResult(verdict, is_as_documented, story, cell.dag_run.run_id)
+    return CellResult(verdict, is_as_documented, report, cell.dag_run.run_id)
