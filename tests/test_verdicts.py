@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from airflow_provider_stably.testing.emulated_run import EmulatedRun
-from tests.system.verdicts import Verdict, judge
+from tests.system.verdicts import CellVerdict, judge
 
 
 def _run(script, *, began, cancelled=None):
@@ -24,30 +24,32 @@ def _run(script, *, began, cancelled=None):
 @pytest.mark.parametrize(
     ("runs", "state", "verdict"),
     [
-        pytest.param([_run("passes", began=60)], "success", Verdict.OK, id="passed and green"),
-        pytest.param([_run("hangs", began=60, cancelled=50)], "failed", Verdict.OK, id="cancelled and red"),
-        pytest.param([_run("hangs", began=60)], "failed", Verdict.LEAK, id="left live"),
+        pytest.param([_run("passes", began=60)], "success", CellVerdict.OK, id="passed and green"),
+        pytest.param(
+            [_run("hangs", began=60, cancelled=50)], "failed", CellVerdict.OK, id="cancelled and red"
+        ),
+        pytest.param([_run("hangs", began=60)], "failed", CellVerdict.LEAK, id="left live"),
         pytest.param(
             [_run("hangs", began=60), _run("passes", began=50)],
             "success",
-            Verdict.DUP,
+            CellVerdict.DUP,
             id="one beside a live",
         ),
         pytest.param(
             [_run("hangs", began=60, cancelled=40), _run("passes", began=50)],
             "success",
-            Verdict.DUP,
+            CellVerdict.DUP,
             id="one begun before the other was cancelled",
         ),
         pytest.param(
             [_run("hangs", began=60, cancelled=55), _run("passes", began=50)],
             "success",
-            Verdict.OK,
+            CellVerdict.OK,
             id="one after the other",
         ),
-        pytest.param([_run("fails", began=60)], "success", Verdict.FALSE_GREEN, id="failed and green"),
-        pytest.param([], "success", Verdict.FALSE_GREEN, id="none and green"),
-        pytest.param([_run("passes", began=60)], "failed", Verdict.FALSE_RED, id="passed and red"),
+        pytest.param([_run("fails", began=60)], "success", CellVerdict.FALSE_GREEN, id="failed and green"),
+        pytest.param([], "success", CellVerdict.FALSE_GREEN, id="none and green"),
+        pytest.param([_run("passes", began=60)], "failed", CellVerdict.FALSE_RED, id="passed and red"),
     ],
 )
 def test_a_cell_is_judged_by_its_runs_and_its_state(runs, state, verdict):
@@ -57,4 +59,4 @@ def test_a_cell_is_judged_by_its_runs_and_its_state(runs, state, verdict):
 
 def test_a_users_word_is_no_false_green():
     """A task that a user marked may be green although its run was cancelled."""
-    assert judge([_run("hangs", began=60, cancelled=50)], "success", marked_by_user=True) is Verdict.OK
+    assert judge([_run("hangs", began=60, cancelled=50)], "success", marked_by_user=True) is CellVerdict.OK

@@ -14,7 +14,8 @@ from airflow_provider_stably.execution.uninterrupted import finish_despite_inter
 from airflow_provider_stably.tasks.start_record import START_RECORD_KEY
 from airflow_provider_stably.testing import Fault
 from tests.interruption import Interrupted, interrupt_at, interrupt_when
-from tests.operators.run_operator import run_operator, wait_for
+from tests.operators.run_operator import run_operator
+from tests.waiting import wait_until
 
 
 def test_an_interruption_during_the_start_does_not_lose_the_run(emulator, context):
@@ -112,7 +113,7 @@ def test_an_interruption_at_any_line_of_the_start_does_not_lose_the_run(emulator
         lost += [number] if emulator.live_runs() else []
 
     assert (number > 5, lost) == (True, [])
-    wait_for(lambda: not _sends_still())
+    wait_until(lambda: not _sends_still())
     assert len(emulator.live_runs()) == 1
 
 
@@ -134,7 +135,7 @@ def test_an_interruption_while_the_sending_thread_is_made_does_not_lose_the_run(
     with pytest.raises(Interrupted):
         run_operator().execute(context)
 
-    wait_for(lambda: not _sends_still())
+    wait_until(lambda: not _sends_still())
     assert emulator.live_runs() == []
 
 

@@ -1,6 +1,4 @@
-"""The run operator, impatient and on the worker; and how to wait for what it does."""
-
-import threading
+"""The run operator, impatient and on the worker."""
 
 from airflow_provider_stably.operators.stably import StablyRunTestsOperator
 
@@ -14,13 +12,3 @@ def run_operator(**arguments):
         "deferrable": False,
     }
     return StablyRunTestsOperator(**{**defaults, **arguments})
-
-
-def wait_for(condition):
-    """Wait, within bounds, until something is so."""
-    waiting = threading.Event()
-    for _ in range(1000):
-        if condition():
-            return
-        waiting.wait(0.005)
-    raise AssertionError("did not come about in 5 s")

@@ -14,7 +14,8 @@ from airflow_provider_stably.operators.stably import TRIGGER_FAILED
 from airflow_provider_stably.testing import Fault
 from tests.constants import PROJECT
 from tests.interruption import Interrupted, interrupt_when
-from tests.operators.run_operator import run_operator, wait_for
+from tests.operators.run_operator import run_operator
+from tests.waiting import wait_until
 
 
 @contextmanager
@@ -31,7 +32,7 @@ def test_a_kill_while_waiting_cancels_with_one_request(emulator, context):
     operator = run_operator()
 
     with _executing(operator, context) as result:
-        wait_for(lambda: emulator.requests("get"))
+        wait_until(lambda: emulator.requests("get"))
         operator.on_kill()
         with pytest.raises(AirflowException, match="killed"):
             result.result()
@@ -46,7 +47,7 @@ def test_a_kill_that_cannot_cancel_does_not_raise_and_gives_up_in_time(emulator,
     emulator.inject(Fault(status=500), call="cancel", times=math.inf)
 
     with _executing(operator, context) as result:
-        wait_for(lambda: emulator.requests("get"))
+        wait_until(lambda: emulator.requests("get"))
         began = time.monotonic()
         operator.on_kill()
         took = time.monotonic() - began
@@ -72,7 +73,7 @@ def test_a_kill_outlasts_a_passing_failure(emulator, context, fault):
     emulator.inject(fault, call="cancel", times=2)
 
     with _executing(operator, context) as result:
-        wait_for(lambda: emulator.requests("get"))
+        wait_until(lambda: emulator.requests("get"))
         operator.on_kill()
         live = emulator.live_runs()
         with pytest.raises(AirflowException, match="killed"):
@@ -98,7 +99,7 @@ def test_a_second_kill_sends_nothing(emulator, context):
     operator = run_operator()
 
     with _executing(operator, context) as result:
-        wait_for(lambda: emulator.requests("get"))
+        wait_until(lambda: emulator.requests("get"))
         operator.on_kill()
         operator.on_kill()
         with pytest.raises(AirflowException, match="killed"):
@@ -112,11 +113,11 @@ def test_a_kill_after_a_rotated_key_uses_the_new_one(emulator, context, monkeypa
     operator = run_operator()
 
     with _executing(operator, context) as result:
-        wait_for(lambda: emulator.requests("get"))
+        wait_until(lambda: emulator.requests("get"))
         rotated = emulator.connection(login=PROJECT, password="sk-rotated")
         monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", rotated)
         emulator.api_key = "sk-rotated"
-        wait_for(lambda: emulator.requests()[-1].headers["authorization"] == "Bearer sk-rotated")
+        wait_until(lambda: emulator.requests()[-1].headers["authorization"] == "Bearer sk-rotated")
         operator.on_kill()
         live = emulator.live_runs()
         with pytest.raises(AirflowException, match="killed"):
@@ -132,7 +133,7 @@ def test_no_start_follows_a_kill(emulator, context, retry_after):
     emulator.inject(Fault(status=429, headers={"Retry-After": retry_after}), call="start")
 
     with _executing(operator, context) as result:
-        wait_for(lambda: emulator.requests("start"))
+        wait_until(lambda: emulator.requests("start"))
         operator.on_kill()
         with pytest.raises(AirflowException, match="killed"):
             result.result(timeout=5)
@@ -165,7 +166,7 @@ def test_a_kill_during_the_start_cancels_as_soon_as_the_id_is_known(emulator, co
     emulator.inject(Fault(delay=0.3), call="start")
 
     with _executing(operator, context) as result:
-        wait_for(lambda: emulator.requests("start"))
+        wait_until(lambda: emulator.requests("start"))
         operator.on_kill()
         with pytest.raises(AirflowException, match="killed"):
             result.result()

@@ -1,4 +1,4 @@
-"""A real Airflow of separate processes: driven through its REST API as by a user, and maltreated."""
+"""A real Airflow of separate processes, driven through its REST API as by a user."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import requests
 
 from tests.constants import ROOT
 from tests.system import component_name
-from tests.system.dag_runs import DagRun, TaskInstance
+from tests.system.dag_runs import PATIENCE_SECONDS, DagRun, TaskInstance
 from tests.system.processes import Program
 from tests.system.rest import RestClient, RestError
 from tests.system.versions import Site, airflow_of_this_python, celery_settings
-from tests.system.waiting import PATIENCE_SECONDS, wait_for
+from tests.waiting import wait_until
 
 T = TypeVar("T")
 
@@ -27,10 +27,10 @@ _START_SECONDS = 180
 
 
 class AirflowUnderTest:
-    """An Airflow while the context lasts.
+    """An Airflow that runs while the context lasts.
 
-    :param site: Where it lives.
-    :param environment: What its processes get besides Airflow's configuration, such as connections.
+    :param site: Its folders, database and addresses.
+    :param environment: Environment variables besides Airflow's configuration, such as connections.
     """
 
     def __init__(self, site: Site, *, environment: Mapping[str, str] | None = None) -> None:
@@ -46,7 +46,7 @@ class AirflowUnderTest:
         try:
             for name, arguments in self._airflow.commands(self.site).items():
                 self._start(name, arguments)
-            self.wait_for(self._is_healthy, what="all of Airflow to be up", timeout=_START_SECONDS)
+            self.wait_until(self._is_healthy, what="all of Airflow to be up", timeout=_START_SECONDS)
         except BaseException:
             self._kill_all()
             raise
@@ -62,7 +62,7 @@ class AirflowUnderTest:
 
     @property
     def scheduler(self) -> Program:
-        """The scheduler; with the LocalExecutor all workers are below it."""
+        """The scheduler; with the LocalExecutor, all workers are its descendants."""
         return self.programs["scheduler"]
 
     @property
@@ -71,29 +71,29 @@ class AirflowUnderTest:
         return self.programs["triggerer"]
 
     def start_triggerer(self, name: str) -> Program:
-        """Start another triggerer; it is up when this returns.
+        """Start another triggerer.
 
-        :param name: Tells it apart from the others.
+        :param name: Its name; no other program has it.
         """
         self._start(name, self._airflow.commands(self.site)["triggerer"])
         return self.programs[name]
 
     def triggerer_of(self, task: TaskInstance) -> Program | None:
-        """Return the triggerer that a deferred task is assigned to; None while there is none."""
+        """Return the triggerer that runs a deferred task's trigger; None if none does yet."""
         name = self._airflow.triggerer_name(task.describe(), self.rest)
         return self.programs[name] if name is not None else None
 
     def worker_of(self, task: TaskInstance) -> Program | None:
-        """Return the Celery worker that has a running task; None while there is none."""
+        """Return the Celery worker that runs a task; None if none does."""
         facts = task.describe()
         return self.programs[facts["hostname"]] if facts["state"] == "running" and facts["hostname"] else None
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> DagRun:
-        """Start a DAG run, as soon as the DAG is parsed.
+        """Start a DAG run as soon as its DAG is parsed.
 
-        :param conf: Overrides the DAG's params.
+        :param conf: Values that override the DAG's params.
         """
-        self.wait_for(lambda: self._is_parsed(dag_id), what=f"the DAG {dag_id} to be parsed")
+        self.wait_until(lambda: self._is_parsed(dag_id), what=f"the DAG {dag_id} to be parsed")
         run_id = f"test-{uuid.uuid4().hex[:12]}"
         self.rest.post(f"/dags/{dag_id}/dagRuns", self._airflow.dag_run_body(run_id, conf or {}))
         return DagRun(self, dag_id, run_id)
@@ -101,7 +101,7 @@ class AirflowUnderTest:
     def add_connection(self, conn_id: str, **fields: Any) -> None:
         """Store a connection in Airflow's database.
 
-        :param fields: As the REST API names them: ``conn_type``, ``host``, ``login``, ``password`` ...
+        :param fields: The REST API's fields: ``conn_type``, ``host``, ``login``, ``password`` ...
         """
         self.rest.post("/connections", {"connection_id": conn_id, **fields})
 
@@ -111,30 +111,30 @@ class AirflowUnderTest:
         mask = "&".join(f"update_mask={name}" for name in fields)
         self.rest.patch(f"/connections/{conn_id}?{mask}", connection)
 
-    def wait_for(self, condition: Callable[[], T], *, what: str, timeout: float = PATIENCE_SECONDS) -> T:
-        """Wait for a condition, and give up at once if one of Airflow's programs ends by itself.
+    def wait_until(self, condition: Callable[[], T], *, what: str, timeout: float = PATIENCE_SECONDS) -> T:
+        """Wait until a condition holds, but fail at once if one of Airflow's programs ends by itself.
 
-        Parameters and errors are those of :func:`tests.system.waiting.wait_for`.
+        Parameters and errors are those of :func:`tests.waiting.wait_until`.
         """
 
-        def hold() -> T:
+        def condition_unless_ended() -> T:
             ended = [name for name, program in self.programs.items() if program.ended_by_itself()]
             if ended:
                 raise RuntimeError(f"Ended by itself while waiting for {what}: {', '.join(ended)}")
             return condition()
 
-        return wait_for(hold, what=what, timeout=timeout)
+        return wait_until(condition_unless_ended, what=what, timeout=timeout)
 
     def task_logs(self) -> Iterator[Path]:
         """Yield the log of each try of each task."""
         yield from self.site.home.glob("logs/dag_id=*/**/*.log*")
 
     def body_of_clear(self, run_id: str, task_ids: list[str | tuple[str, int]] | None) -> dict[str, Any]:
-        """Return what to post to clear tasks of a DAG run, all of them or those named."""
+        """Return the request body that clears tasks of a DAG run; None means all of its tasks."""
         return self._airflow.clear_body(run_id, task_ids)
 
     def body_of_state(self, state: str) -> dict[str, Any]:
-        """Return how to patch a task instance's state."""
+        """Return the request body that sets a task instance's state."""
         return self._airflow.state_body(state)
 
     def _log_in(self, session: requests.Session) -> None:

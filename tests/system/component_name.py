@@ -1,4 +1,4 @@
-"""What Airflow's components call their host: each its own name, so that its jobs can be told."""
+"""The host name of each Airflow component: its own name, to tell its jobs in the database apart."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ VARIABLE = "STABLY_SYSTEM_TEST_COMPONENT"
 
 
 def component_name() -> str:
-    """Return the name that the component was started under."""
+    """Return the name that this component was started with."""
     return os.environ[VARIABLE]

@@ -1,4 +1,4 @@
-"""One emulator, one Airflow for most system tests, one with Celery; logs in the report of a failure."""
+"""Fixtures of the system tests: an emulator, an Airflow, one with Celery; and logs in failure reports."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from tests.system.versions import Site
 T = TypeVar("T")
 
 _HERE = Path(__file__).parent
-# With a mechanism switched off only the matrix is of interest.
+# Only the matrix says what a mechanism that is switched off must change.
 collect_ignore = [
     path.name for path in _HERE.glob("test_*.py") if "MUTATE" in os.environ and path.stem != "test_matrix"
 ]
 
 RUN_SECONDS = 5.0
-"""How long a run takes in the emulator, unless its script says otherwise."""
+"""How long a run of the emulator takes, unless its script says otherwise."""
 
 _MUTATIONS = _HERE / "mutations"
 _LINES_IN_REPORT = 40
@@ -42,7 +42,7 @@ _log_sizes = pytest.StashKey[dict[Path, int]]()
 
 
 def pytest_configure(config):
-    """Refuse a mechanism that there is not."""
+    """Refuse a ``MUTATE`` that names no mechanism."""
     mechanism = os.environ.get("MUTATE")
     if mechanism is not None and mechanism not in MECHANISMS:
         raise pytest.UsageError(f"MUTATE={mechanism}: name one of {', '.join(MECHANISMS)}")
@@ -50,7 +50,7 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session")
 def home() -> Iterator[Path]:
-    """The folder of Airflow's home and all logs; kept if STABLY_SYSTEM_HOME names one."""
+    """The folder for Airflow's home and all logs; kept if STABLY_SYSTEM_HOME names it."""
     if kept := os.environ.get("STABLY_SYSTEM_HOME"):
         folder = Path(kept).resolve()
         folder.mkdir(parents=True)
@@ -62,7 +62,7 @@ def home() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def _no_process_left() -> Iterator[None]:
-    """Let no process that the tests start survive them, whatever becomes of its parent."""
+    """Kill every process that the tests started and that is still alive at their end."""
     adopt_orphans()
     others = family(os.getpid())
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that fixtures are torn down
@@ -73,33 +73,33 @@ def _no_process_left() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def emulator() -> Iterator[StablyEmulator]:
-    """The emulator that all runs of the session go to."""
+    """The emulator of the session."""
     with StablyEmulator(api_key=KEY, run_seconds=RUN_SECONDS) as emulator:
         yield emulator
 
 
 @pytest.fixture(scope="session")
 def dags() -> Path:
-    """The folder of Airflow's DAGs."""
+    """The folder with Airflow's DAGs."""
     return _HERE / "dags"
 
 
 @pytest.fixture(scope="session")
 def environment(emulator) -> dict[str, str]:
-    """What Airflow's processes get besides the harness's configuration, such as a connection."""
+    """Environment variables of Airflow's processes besides its configuration, such as a connection."""
     return {"AIRFLOW_CONN_STABLY_DEFAULT": emulator.connection(login=PROJECT)} | _mutation()
 
 
 @pytest.fixture(scope="session")
 def airflow(home, dags, environment, _no_process_left) -> Iterator[AirflowUnderTest]:
-    """A running Airflow."""
+    """A running Airflow with the LocalExecutor."""
     with _running(home / "local", dags, environment) as airflow:
         yield airflow
 
 
 @pytest.fixture(scope="module")
 def celery_airflow(home, dags, environment, _no_process_left) -> Iterator[AirflowUnderTest]:
-    """Another with two Celery workers and two triggerers, only while a module's tests run: it is large."""
+    """An Airflow with two Celery workers and two triggerers; large, so it runs for one module only."""
     folder = home / "celery"
     folder.mkdir()
     with (
@@ -116,10 +116,10 @@ def _running(
 ) -> Iterator[AirflowUnderTest]:
     """Run an Airflow with a database of its own.
 
-    :param folder: For its home and all logs.
+    :param folder: The folder for its home and all logs.
     :param broker: As in :class:`tests.system.versions.Site`.
     """
-    global _airflow  # noqa: PLW0603 - a report has no fixtures
+    global _airflow  # noqa: PLW0603 - pytest_runtest_makereport cannot use fixtures
     folder.mkdir(exist_ok=True)
     with _installed(PostgresServer, folder) as postgres:
         site = Site(
@@ -137,7 +137,7 @@ def _running(
 
 
 def _installed(server: Callable[[Path], T], logs: Path) -> T:
-    """Make a server, or end all tests if its program is not installed."""
+    """Make a server, or end the test session if its program is not installed."""
     try:
         return server(logs)
     except FileNotFoundError as error:
@@ -146,7 +146,7 @@ def _installed(server: Callable[[Path], T], logs: Path) -> T:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
-    """Note how long each log is, to report only what a test adds to it."""
+    """Remember the size of each log, to report only what the test adds."""
     item.stash[_log_sizes] = {path: path.stat().st_size for path in _logs()}
 
 
@@ -158,14 +158,14 @@ def pytest_runtest_makereport(item, call):
         sizes = item.stash.get(_log_sizes, {})
         own = [value for name, value in item.user_properties if name == DAG_RUN_ID]
         for path in _logs():
-            is_own = any(dag_run_id in str(path) for dag_run_id in own)  # it may have run beside other tests
+            is_own = any(dag_run_id in str(path) for dag_run_id in own)  # may have started earlier
             if added := _tail(path, since=0 if is_own else sizes.get(path, 0)):
                 report.sections.append((f"end of {path.relative_to(_airflow.site.home)}", added))
     return report
 
 
 def _mutation() -> dict[str, str]:
-    """Return what switches the mechanism off that ``MUTATE`` names, see ``mechanisms.py``."""
+    """Return the environment that switches off the mechanism named by ``MUTATE``, see ``mechanisms.py``."""
     if (mechanism := os.environ.get("MUTATE")) is None:
         return {}
     return {"MUTATE": mechanism, "PYTHONPATH": f"{_MUTATIONS}{os.pathsep}{ROOT}"}
@@ -182,4 +182,5 @@ def _tail(path: Path, *, since: int) -> str:
     with path.open("rb") as log:
         log.seek(since)
         lines = log.read().decode(errors="replace").splitlines()
-    return "\n".join([line for line in lines if '"GET /' not in line][-_LINES_IN_REPORT:])  # those are ours
+    lines = [line for line in lines if '"GET /' not in line]  # the harness's own requests
+    return "\n".join(lines[-_LINES_IN_REPORT:])

@@ -1,4 +1,4 @@
-"""The matrix as people read it: on the terminal, and as Markdown for the docs."""
+"""The matrix as a table: for the terminal, and as Markdown for the docs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ HEADINGS = ("scenario", *MODES)
 
 
 def rows(scenarios: Sequence[Scenario], results: Mapping[tuple[str, str], str]) -> list[tuple[str, ...]]:
-    """Return a row for each scenario that was played in a mode at least.
+    """Return a row for each scenario that was played in at least one mode.
 
-    :param results: Scenario's name and mode to what is to stand in the cell.
+    :param results: The cell's text, by scenario name and mode.
     """
     played = {name for name, _ in results}
     return [
@@ -24,7 +24,7 @@ def rows(scenarios: Sequence[Scenario], results: Mapping[tuple[str, str], str]) 
 
 
 def as_text(table: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return lines for the terminal."""
+    """Return the table's lines for the terminal, in aligned columns."""
     widths = [max(len(row[column]) for row in (HEADINGS, *table)) for column in range(len(HEADINGS) - 1)]
     return [
         "  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[-1]])
@@ -33,7 +33,10 @@ def as_text(table: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def as_markdown(table: Sequence[tuple[str, ...]], *, measured_on: str) -> str:
-    """Return the table for the docs, with the versions it was measured on."""
+    """Return the table as Markdown.
+
+    :param measured_on: The versions it was measured on, for the line below the table.
+    """
     lines = [_line(HEADINGS), _line(["---"] * len(HEADINGS)), *map(_line, table)]
     return "\n".join([*lines, "", f"Measured on {measured_on}.", ""])
 

@@ -1,7 +1,7 @@
-"""The mechanisms of the cancellation matrix, each with the cells that turn red without it.
+"""The package's mechanisms that the cancellation matrix proves: the cells that turn red without each.
 
-A cell that stays as it is without the mechanism that it is to prove proves nothing. Also read at the start of
-each process of a test Airflow, see ``mutations/sitecustomize.py``: imports nothing but the standard library.
+Each process of a test Airflow imports this at its start, see ``mutations/sitecustomize.py``, so it imports
+only the standard library.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _HEADINGS = ("`MUTATE=`", "what is switched off", *MODES, "they become")
 
 @dataclass(frozen=True)
 class Mechanism:
-    """What can be switched off.
+    """A mechanism of the package that can be switched off.
 
-    :param does: For people.
-    :param place: The module it is in, within the package, and its name there.
-    :param instead: Makes what stands in for it from what it was.
-    :param becomes: What stands in its cells without it.
-    :param sync: The scenarios of its cells, waiting on the worker.
-    :param deferrable: The same, deferred.
+    :param does: What is switched off, for the docs.
+    :param place: The package's module that has it, and the dotted name there.
+    :param instead: Makes its replacement from the original.
+    :param becomes: The text that the matrix shows for its cells without it.
+    :param sync: The scenarios that prove it while the task waits on the worker.
+    :param deferrable: The scenarios that prove it while the task is deferred.
     """
 
     does: str
@@ -35,12 +35,12 @@ class Mechanism:
     deferrable: tuple[str, ...] = ()
 
     def owns(self, scenario: str, mode: str) -> bool:
-        """Whether a cell turns red without it."""
+        """Whether the cell of a scenario and mode turns red without the mechanism."""
         return scenario in getattr(self, mode)
 
 
 def _returns(value: object) -> Callable[[Any], Any]:
-    """Let a function, or a coroutine, return something at once."""
+    """Replace a function or coroutine by one that only returns a value."""
 
     def make(original: Any) -> Any:
         async def later(*_: object, **__: object) -> object:
@@ -52,17 +52,17 @@ def _returns(value: object) -> Callable[[Any], Any]:
 
 
 def _is(value: object) -> Callable[[Any], Any]:
-    """Let a constant be something else."""
+    """Replace a constant by another value."""
     return lambda _: value
 
 
 def _final_unless_known(_: object) -> property:
-    """Let a run be over in each status but those that are known to be live."""
+    """Replace ``is_finished``: every status but QUEUED and RUNNING is final."""
     return property(lambda run: run.status not in {"QUEUED", "RUNNING"})
 
 
 def _never(_: object) -> Callable[..., float]:
-    """Let a deadline lie far ahead."""
+    """Replace a deadline by one in the far future."""
     return lambda *_, from_time, **__: from_time + 1e6
 
 
@@ -219,11 +219,11 @@ MECHANISMS = {
         sync=("teardown recipe, its sensor killed",),
     ),
 }
-"""The values of ``MUTATE``."""
+"""The mechanisms by their value of ``MUTATE``."""
 
 
 def as_markdown() -> str:
-    """Return the table for the docs."""
+    """Return the table of mechanisms for the docs."""
     table = [
         (f"`{name}`", each.does, *("; ".join(getattr(each, mode)) for mode in MODES), each.becomes)
         for name, each in MECHANISMS.items()

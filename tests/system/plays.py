@@ -1,248 +1,246 @@
-"""What is done to the task of a cell while its Stably run goes on."""
+"""What each scenario of the matrix does to a task while its Stably run is live."""
 
 from __future__ import annotations
 
 import math
-import time
 from contextlib import suppress
 
 from airflow_provider_stably.testing import Fault
 from airflow_provider_stably.testing.emulated_run import EmulatedRun
-from tests.system.cell import Cell
+from tests.system.matrix_cell import MatrixCell
 from tests.system.versions import DETECTION_SECONDS, TRIGGERER_TIMEOUT_SECONDS
-from tests.system.waiting import NotInTimeError
+from tests.waiting import NotInTimeError
 
 _FAILURES = 3
 _SECOND_TRIGGERER = "triggerer-2"
 
 
-def just_wait(cell: Cell) -> None:
-    """Let the run, the task or the DAG run end by itself."""
-    cell.starting()
+def just_wait(cell: MatrixCell) -> None:
+    """Do nothing but wait for the start: the run, the task or the DAG run ends by itself."""
+    cell.wait_for_start()
 
 
-def mark_failed(cell: Cell) -> None:
-    """Mark the task failed while it waits."""
-    cell.watched()
+def mark_failed(cell: MatrixCell) -> None:
+    """Mark the task failed while it waits for its run."""
+    cell.wait_until_watched()
     cell.task.set_state("failed")
 
 
-def mark_success(cell: Cell) -> None:
-    """Mark the task a success while it waits."""
-    cell.watched()
+def mark_success(cell: MatrixCell) -> None:
+    """Mark the task as success while it waits for its run."""
+    cell.wait_until_watched()
     cell.task.set_state("success")
 
 
-def clear_while_waiting(cell: Cell) -> None:
-    """Clear the task while it waits; the next run passes."""
-    cell.watched()
+def clear_while_waiting(cell: MatrixCell) -> None:
+    """Clear the task while it waits for its run; the next run passes."""
+    cell.wait_until_watched()
     cell.task.clear()
-    cell.end(cell.watched(2))
+    cell.end_run(cell.wait_until_watched(2))
 
 
-def clear_after_the_end(cell: Cell) -> None:
-    """Clear the task after its run has passed; the next run passes, too."""
-    cell.end(cell.watched())
+def clear_after_the_end(cell: MatrixCell) -> None:
+    """Clear the task after its run has passed; the next run also passes."""
+    cell.end_run(cell.wait_until_watched())
     cell.dag_run.wait_for("success")
     cell.task.clear()
-    cell.end(cell.watched(2))
+    cell.end_run(cell.wait_until_watched(2))
 
 
-def fail_dag_run(cell: Cell) -> None:
-    """Set the DAG run failed while the task waits."""
-    cell.watched()
+def fail_dag_run(cell: MatrixCell) -> None:
+    """Set the DAG run to failed while the task waits for its run."""
+    cell.wait_until_watched()
     cell.dag_run.set_state("failed")
 
 
-def fail_while_starting(cell: Cell) -> None:
-    """Mark the task failed while it waits for the answer to its start."""
-    cell.starting()
+def fail_while_starting(cell: MatrixCell) -> None:
+    """Mark the task failed while it waits for the answer to its start request."""
+    cell.wait_for_start()
     cell.task.set_state("failed")
 
 
-def fail_with_cancel_failing_once(cell: Cell) -> None:
-    """Mark the task failed, and let the first cancel call fail."""
-    cell.watched()
+def fail_with_cancel_failing_once(cell: MatrixCell) -> None:
+    """Mark the task failed, and make the first cancel call fail."""
+    cell.wait_until_watched()
     cell.inject(Fault(status=503), call="cancel")
     cell.task.set_state("failed")
 
 
-def give_up_before_retry(cell: Cell) -> None:
+def give_up_before_retry(cell: MatrixCell) -> None:
     """Mark the task failed while it waits for its retry."""
     cell.task.wait_for("up_for_retry")
     cell.task.set_state("failed")
 
 
-def kill_process(cell: Cell) -> None:
+def kill_process(cell: MatrixCell) -> None:
     """Kill the task's own process."""
-    cell.watched()
+    cell.wait_until_watched()
     cell.task.kill_process()
 
 
-def kill_worker(cell: Cell) -> None:
+def kill_worker(cell: MatrixCell) -> None:
     """Kill the task's process and its supervisor."""
-    cell.watched()
+    cell.wait_until_watched()
     cell.task.kill_worker()
 
 
-def kill_worker_and_give_up(cell: Cell) -> None:
-    """Kill the task's process and its supervisor; mark the task failed while it waits for its retry."""
+def kill_worker_and_give_up(cell: MatrixCell) -> None:
+    """Kill the task's process and its supervisor, and mark the task failed while it waits for its retry."""
     kill_worker(cell)
     give_up_before_retry(cell)
 
 
-def kill_process_and_retry(cell: Cell) -> None:
-    """Kill the task's own process; the run passes when the next try looks at it, or at its own."""
-    run = cell.watched()
+def kill_process_and_retry(cell: MatrixCell) -> None:
+    """Kill the task's own process; the run that the next try watches passes."""
+    run = cell.wait_until_watched()
     cell.task.kill_process()
-    cell.end(cell.watched_again(run))
+    cell.end_run(cell.wait_for_next_try(run))
 
 
-def terminate_process_and_retry(cell: Cell) -> None:
-    """Ask the task's process to stop, as a worker does that shuts down; the next try's run passes."""
-    cell.watched()
+def terminate_process_and_retry(cell: MatrixCell) -> None:
+    """Terminate the task's process, as a worker does when it shuts down; the next try's run passes."""
+    cell.wait_until_watched()
     cell.task.terminate_process()
-    cell.end(cell.watched(2))
+    cell.end_run(cell.wait_until_watched(2))
 
 
-def kill_worker_and_retry(cell: Cell) -> None:
-    """Kill the task's process and its supervisor; the next try's run passes."""
-    run = cell.watched()
+def kill_worker_and_retry(cell: MatrixCell) -> None:
+    """Kill the task's process and its supervisor; the run that the next try watches passes."""
+    run = cell.wait_until_watched()
     cell.task.kill_worker()
-    cell.end(cell.watched_again(run))
+    cell.end_run(cell.wait_for_next_try(run))
 
 
-def kill_worker_and_delay_callbacks(cell: Cell) -> None:
-    """Kill the worker, and let callbacks be called only when the next try watches its run.
+def kill_worker_and_delay_callbacks(cell: MatrixCell) -> None:
+    """Kill the worker, and delay its callbacks until the next try watches its run.
 
-    On Airflow 2.11 there is no next try before they were called.
+    Airflow 2.11 starts no next try before it has called them, so the delay ends in time there.
     """
-    run = cell.watched()
+    run = cell.wait_until_watched()
     with cell.airflow.programs["dag-processor"].paused(), suppress(NotInTimeError):
         cell.task.kill_worker()
-        cell.watched_again(run, timeout=2 * DETECTION_SECONDS)
-    cell.called_back()
-    last = cell.watched_again(run)
-    _give_time_for_wrong_cancelling(cell, last)
-    cell.end(last)
+        cell.wait_for_next_try(run, timeout=2 * DETECTION_SECONDS)
+    cell.wait_for_callback()
+    last = cell.wait_for_next_try(run)
+    _allow_time_for_wrong_cancel(cell, last)
+    cell.end_run(last)
 
 
-def kill_worker_while_starting(cell: Cell) -> None:
-    """Kill the worker before the answer to the start is there; a run of the next try passes."""
-    cell.starting()
+def kill_worker_while_starting(cell: MatrixCell) -> None:
+    """Kill the worker before it has the answer to its start request; a run of the next try passes."""
+    cell.wait_for_start()
     cell.task.kill_worker()
-    cell.airflow.wait_for(
+    cell.airflow.wait_until(
         lambda: len(cell.runs()) > 1 or cell.task.state == "failed", what="the next try to start or to fail"
     )
     for run in cell.runs()[1:]:
-        cell.end(run)
+        cell.end_run(run)
 
 
-def refuse_service(cell: Cell) -> None:
-    """Let status requests be answered by 503, then pass."""
-    _fail_looks(cell, Fault(status=503))
+def refuse_service(cell: MatrixCell) -> None:
+    """Answer some status requests with 503; then the run passes."""
+    _fail_status_calls(cell, Fault(status=503))
 
 
-def cut_connections(cell: Cell) -> None:
-    """Let status requests lose their connection, then pass."""
-    _fail_looks(cell, Fault(drop=True))
+def cut_connections(cell: MatrixCell) -> None:
+    """Drop the connection of some status requests; then the run passes."""
+    _fail_status_calls(cell, Fault(drop=True))
 
 
-def never_answer(cell: Cell) -> None:
-    """Let status requests time out, then pass."""
-    _fail_looks(cell, Fault(delay=math.inf))
+def never_answer(cell: MatrixCell) -> None:
+    """Leave some status requests unanswered; then the run passes."""
+    _fail_status_calls(cell, Fault(delay=math.inf))
 
 
-def cancel_in_dashboard(cell: Cell) -> None:
-    """Let somebody cancel the run in Stably's dashboard."""
-    cell.end(cell.watched(), "is-cancelled")
+def cancel_in_dashboard(cell: MatrixCell) -> None:
+    """Cancel the run as a user does in Stably's dashboard."""
+    cell.end_run(cell.wait_until_watched(), "is-cancelled")
 
 
-def rotate_key(cell: Cell) -> None:
-    """Put a new key into the connection, then let the old one be refused."""
-    run = cell.watched()
+def rotate_key(cell: MatrixCell) -> None:
+    """Put a new key into the connection, then revoke the old one; the run passes."""
+    run = cell.wait_until_watched()
     cell.airflow.change_connection(f"stably_rotated_{cell.mode}", password="the-new-key")
     cell.emulator.api_key = "the-new-key"
-    cell.looked_at_again(run, times=2)
-    cell.end(run)
+    cell.wait_for_polls(run, count=2)
+    cell.end_run(run)
 
 
-def revoke_key(cell: Cell) -> None:
-    """Let the key be refused, and put the new one into the connection when the task has given up."""
-    cell.watched()
+def revoke_key(cell: MatrixCell) -> None:
+    """Revoke the key, and put a new one into the connection only after the task has failed."""
+    cell.wait_until_watched()
     cell.emulator.api_key = "the-new-key"
     cell.task.wait_for("failed")
     cell.airflow.change_connection(f"stably_revoked_{cell.mode}", password="the-new-key")
 
 
-def mark_without_triggerer(cell: Cell) -> None:
-    """Mark the task failed while there is no triggerer."""
-    cell.watched()
+def mark_without_triggerer(cell: MatrixCell) -> None:
+    """Mark the task failed while no triggerer is alive."""
+    cell.wait_until_watched()
     cell.airflow.triggerer.kill()
     cell.task.set_state("failed")
     cell.airflow.triggerer.start()
 
 
-def kill_triggerer(cell: Cell) -> None:
-    """Kill the triggerer with SIGKILL and start it again."""
-    run = cell.watched()
+def kill_triggerer(cell: MatrixCell) -> None:
+    """Kill the triggerer with SIGKILL and start it again; the run passes."""
+    run = cell.wait_until_watched()
     cell.airflow.triggerer.kill()
     cell.airflow.triggerer.start()
-    cell.looked_at_again(run)
-    cell.end(run)
+    cell.wait_for_polls(run)
+    cell.end_run(run)
 
 
-def terminate_triggerer(cell: Cell) -> None:
-    """Stop the triggerer in an orderly way and start it again."""
-    run = cell.watched()
+def terminate_triggerer(cell: MatrixCell) -> None:
+    """Terminate the triggerer with SIGTERM and start it again; the run passes."""
+    run = cell.wait_until_watched()
     cell.airflow.triggerer.terminate()
     cell.airflow.triggerer.start()
-    cell.looked_at_again(run)
-    cell.end(run)
+    cell.wait_for_polls(run)
+    cell.end_run(run)
 
 
-def take_over(cell: Cell) -> None:
-    """Kill the triggerer while another one is there."""
-    run = cell.watched()
+def take_over(cell: MatrixCell) -> None:
+    """Kill the triggerer while a second one is up, which takes over; the run passes."""
+    run = cell.wait_until_watched()
     second = cell.airflow.start_triggerer(_SECOND_TRIGGERER)
     try:
         cell.airflow.triggerer.kill()
-        cell.looked_at_again(run)
-        cell.end(run)
+        cell.wait_for_polls(run)
+        cell.end_run(run)
         cell.task.wait_for("success")
     finally:
         cell.airflow.triggerer.start()
         second.terminate()
 
 
-def stall_triggerer(cell: Cell) -> None:
-    """Let the triggerer stand still until another one has its work, and go on then."""
-    run = cell.watched()
+def stall_triggerer(cell: MatrixCell) -> None:
+    """Pause the triggerer until a second one has taken over, then resume it; the run passes."""
+    run = cell.wait_until_watched()
     second = cell.airflow.start_triggerer(_SECOND_TRIGGERER)
     try:
         with cell.airflow.triggerer.paused():
-            cell.airflow.wait_for(
+            cell.airflow.wait_until(
                 lambda: cell.airflow.triggerer_of(cell.task) is second,
                 what="the other triggerer to take over",
                 timeout=60 + TRIGGERER_TIMEOUT_SECONDS,
             )
-            cell.looked_at_again(run)
-        _give_time_for_wrong_cancelling(cell, run)
-        cell.end(run)
+            cell.wait_for_polls(run)
+        _allow_time_for_wrong_cancel(cell, run)
+        cell.end_run(run)
         cell.task.wait_for("success")
     finally:
         second.terminate()
 
 
-def _give_time_for_wrong_cancelling(cell: Cell, run: EmulatedRun) -> None:
-    """Wait until a triggerer that stood still would have given its copy up, or a callback ended."""
-    end = time.monotonic() + 6
-    while time.monotonic() < end and run in cell.live():
-        cell.looked_at_again(run)
+def _allow_time_for_wrong_cancel(cell: MatrixCell, run: EmulatedRun) -> None:
+    """Wait as long as a resumed triggerer, or a late callback, takes to cancel a run that is not its own."""
+    with suppress(NotInTimeError):
+        cell.airflow.wait_until(lambda: run not in cell.live_runs(), what="a wrong cancel", timeout=6)
 
 
-def _fail_looks(cell: Cell, fault: Fault) -> None:
-    run = cell.watched()
+def _fail_status_calls(cell: MatrixCell, fault: Fault) -> None:
+    run = cell.wait_until_watched()
     cell.inject(fault, call="get", times=_FAILURES)
-    cell.looked_at_again(run, times=_FAILURES + 1)
-    cell.end(run)
+    cell.wait_for_polls(run, count=_FAILURES + 1)
+    cell.end_run(run)

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of one test session: own data directory, free port, no socket file, no durability."""
+"""A temporary PostgreSQL server: own data directory, free port, no socket file, no durability."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.system.processes import Program, free_port
-from tests.system.waiting import wait_for
+from tests.waiting import wait_until
 
 _DEBIAN_BINARIES = "/usr/lib/postgresql"
 _UNPRIVILEGED = "postgres"  # Debian's package makes this user; PostgreSQL refuses to be run by root
@@ -28,9 +28,10 @@ _SETTINGS = {
 
 
 class PostgresServer:
-    """A server while the context lasts.
+    """A PostgreSQL server that runs while the context lasts.
 
-    :param logs: Folder for its log.
+    :param logs: The folder for its log.
+    :raises FileNotFoundError: If PostgreSQL is not installed.
     """
 
     def __init__(self, logs: Path) -> None:
@@ -40,7 +41,7 @@ class PostgresServer:
 
     @property
     def address(self) -> str:
-        """User, host, port and database, as in a URL."""
+        """The user, host, port and database, as in a URL."""
         return f"airflow@127.0.0.1:{self.port}/postgres"
 
     def __enter__(self) -> Self:
@@ -68,7 +69,7 @@ class PostgresServer:
             user=user,
         )
         self.program.start()
-        wait_for(self._accepts, what="PostgreSQL to accept connections", timeout=30)
+        wait_until(self._accepts, what="PostgreSQL to accept connections", timeout=30)
         return self
 
     def __exit__(
@@ -90,9 +91,9 @@ class PostgresServer:
 
 
 def find_binaries() -> Path:
-    """Return the folder with ``initdb`` and ``postgres``, of the newest version installed.
+    """Return the folder with ``initdb`` and ``postgres`` of the newest version installed.
 
-    :raises FileNotFoundError: If there is none.
+    :raises FileNotFoundError: If PostgreSQL is not installed.
     """
     on_path = shutil.which("initdb")
     versions = [path.parent for path in Path(_DEBIAN_BINARIES).glob("*/bin/initdb")]

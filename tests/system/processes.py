@@ -1,4 +1,4 @@
-"""Programs of a test session: each in a process group of its own, ended by its id, none left behind."""
+"""The programs that tests start: each in its own process group, ended by process id, none left running."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from pathlib import Path
 
 import psutil
 
-from tests.system.waiting import wait_for
+from tests.waiting import wait_until
 
 _PR_SET_CHILD_SUBREAPER = 36
-_PORTS = range(20000, 32000)  # below those that the kernel gives to outgoing connections
+_PORTS = range(20000, 32000)  # below the range for outgoing connections
 _handed_out: set[int] = set()
 
 
 class Program:
-    """A program with an environment and a log; it may be started again after its end.
+    """A program with an environment and a log; it can be started again after it has ended.
 
-    :param name: Names the program in reports.
-    :param log: The file its output goes to.
-    :param user: Whom to run it as; None means whoever runs the tests.
+    :param name: The program's name in reports.
+    :param log: The file that its output is appended to.
+    :param user: The user to run it as; None means the user who runs the tests.
     """
 
     def __init__(
@@ -47,13 +47,13 @@ class Program:
 
     @property
     def process(self) -> psutil.Process:
-        """The process that was started last."""
+        """The process of the last start."""
         if self._process is None:
             raise RuntimeError(f"{self.name} was never started")
         return psutil.Process(self._process.pid)
 
     def start(self) -> None:
-        """Start the program; its output goes to the end of its log."""
+        """Start the program and append its output to its log."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command,
@@ -69,13 +69,13 @@ class Program:
             )
 
     def ended_by_itself(self) -> bool:
-        """Whether the program has ended although nobody asked it to."""
+        """Whether the program has ended without :meth:`terminate` or :meth:`kill`."""
         return self._process is not None and self._process.poll() is not None
 
     def terminate(self, *, by: signal.Signals = signal.SIGTERM, timeout: float = 30) -> None:
-        """Ask the program to end, wait until it has, and kill what is left of it.
+        """Signal the program to end, wait for that, and kill its remaining descendants.
 
-        :raises subprocess.TimeoutExpired: If it has not ended in time; it is dead then all the same.
+        :raises subprocess.TimeoutExpired: If it has not ended in time; it is killed even then.
         """
         if self._process is None:
             return
@@ -89,7 +89,7 @@ class Program:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Let the program and all that it started stand still meanwhile, as a machine that stalls does."""
+        """Pause the program and its descendants while the context lasts, as if their machine stalled."""
         tree = family(self.process.pid)
         signal_all(tree, signal.SIGSTOP)
         try:
@@ -98,7 +98,7 @@ class Program:
             signal_all(tree, signal.SIGCONT)
 
     def kill(self) -> None:
-        """Kill the program and all that it started, at once."""
+        """Kill the program and its descendants with SIGKILL."""
         if self._process is None:
             return
         tree = family(self._process.pid)
@@ -109,7 +109,7 @@ class Program:
 
 
 def family(pid: int) -> list[psutil.Process]:
-    """Return a process and its descendants, oldest first; nothing if there is no such process."""
+    """Return a process and its descendants, oldest first; an empty list if it does not exist."""
     try:
         process = psutil.Process(pid)
         return [process, *process.children(recursive=True)]
@@ -118,21 +118,21 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 def kill(processes: Iterable[psutil.Process]) -> None:
-    """Send SIGKILL to processes, in the order given, and wait until they are gone."""
+    """Send SIGKILL to processes, in the order given, and wait until they have ended."""
     processes = list(processes)
     signal_all(processes, signal.SIGKILL)
-    wait_for(lambda: all(map(is_gone, processes)), what="killed processes to end", timeout=10)
+    wait_until(lambda: all(map(is_gone, processes)), what="killed processes to end", timeout=10)
 
 
 def signal_all(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
-    """Send a signal to those of some processes that still exist, in the order given."""
+    """Send a signal to processes, in the order given; ignore those that have ended."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.send_signal(number)
 
 
 def is_gone(process: psutil.Process) -> bool:
-    """Whether a process has ended. One that nobody has waited for has ended, too."""
+    """Whether a process has ended; a zombie has."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -140,31 +140,31 @@ def is_gone(process: psutil.Process) -> bool:
 
 
 def adopt_orphans() -> None:
-    """Let descendants whose parents die become our children, so that :func:`kill_descendants` finds them."""
+    """Become the parent of descendants whose own parent dies, so that :func:`kill_descendants` finds them."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
 
 
 def kill_descendants(*, besides: Iterable[psutil.Process]) -> list[str]:
-    """Kill all descendants of this process, and wait for the adopted ones, which nobody else does.
+    """Kill all descendants of this process, and reap the adopted ones, which have no other parent to do it.
 
-    :param besides: Those that are none of our business.
+    :param besides: Descendants to leave alone.
     :returns: The ids and names of those that were still alive.
     """
-    spared, found = set(besides), []
-    while left := [process for process in family(os.getpid())[1:] if process not in spared]:
+    left_alone, found = set(besides), []
+    while left := [process for process in family(os.getpid())[1:] if process not in left_alone]:
         alive = [process for process in left if not is_gone(process)]
         found += [f"{process.pid} {process.name()}" for process in alive]
         kill(alive)
         for process in left:
-            with suppress(ChildProcessError):  # its parent waits for it, or has
+            with suppress(ChildProcessError):  # its own parent reaps it
                 os.waitpid(process.pid, 0)
     return found
 
 
 def free_port() -> int:
-    """Return a loopback port that is free now, and that nobody gets by chance."""
+    """Return a free loopback port outside the range that the kernel gives to outgoing connections."""
     while True:
         port = secrets.choice(_PORTS)
         with socket.socket() as probe, suppress(OSError):

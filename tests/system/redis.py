@@ -1,4 +1,4 @@
-"""A Redis server of one test module: free port, nothing kept."""
+"""A temporary Redis server: on a free port, with nothing saved."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from types import TracebackType
 from typing import Self
 
 from tests.system.processes import Program, free_port
-from tests.system.waiting import wait_for
+from tests.waiting import wait_until
 
 
 class RedisServer:
-    """A server while the context lasts.
+    """A Redis server that runs while the context lasts.
 
-    :param logs: Folder for its log.
-    :raises FileNotFoundError: If none is installed.
+    :param logs: The folder for its log.
+    :raises FileNotFoundError: If Redis is not installed.
     """
 
     def __init__(self, logs: Path) -> None:
@@ -31,7 +31,7 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """Its address, without the number of a database."""
+        """The server's URL, without a database number."""
         return f"redis://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
@@ -44,7 +44,7 @@ class RedisServer:
             log=self._logs / "redis.log",
         )
         self.program.start()
-        wait_for(self._accepts, what="Redis to accept connections", timeout=30)
+        wait_until(self._accepts, what="Redis to accept connections", timeout=30)
         return self
 
     def __exit__(

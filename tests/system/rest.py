@@ -1,4 +1,4 @@
-"""A client of Airflow's REST API that tells what went wrong."""
+"""A client of Airflow's REST API whose errors quote the answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TIMEOUT_SECONDS = 30
 
 
 class RestError(Exception):
-    """Airflow's REST API said no.
+    """Airflow's REST API refused a request.
 
     :param status: HTTP status code.
     """
@@ -23,10 +23,10 @@ class RestError(Exception):
 
 
 class RestClient:
-    """JSON in, JSON out. Any thread may use it.
+    """Send JSON requests, from any thread.
 
-    :param url: What paths are appended to.
-    :param log_in: Gives a session what it needs to be let in.
+    :param url: The API's base URL.
+    :param log_in: Adds the credentials to a session.
     """
 
     def __init__(self, url: str, *, log_in: Callable[[requests.Session], None]) -> None:
@@ -35,27 +35,27 @@ class RestClient:
         self._of_thread = threading.local()
 
     def get(self, path: str, **query: Any) -> Any:
-        """Read.
+        """Send a GET request.
 
-        :param query: The URL's query.
+        :param query: The query parameters.
         :raises RestError: If the answer is not a success.
         """
         return self.send("GET", path, query=query)
 
     def post(self, path: str, body: Any) -> Any:
-        """Create or do; raises as :meth:`get`."""
+        """Send a POST request; raises as :meth:`get`."""
         return self.send("POST", path, body=body)
 
     def patch(self, path: str, body: Any) -> Any:
-        """Change; raises as :meth:`get`."""
+        """Send a PATCH request; raises as :meth:`get`."""
         return self.send("PATCH", path, body=body)
 
     def delete(self, path: str) -> None:
-        """Delete; raises as :meth:`get`."""
+        """Send a DELETE request; raises as :meth:`get`."""
         self.send("DELETE", path)
 
     def send(self, method: str, path: str, *, query: Any = None, body: Any = None) -> Any:
-        """Send a request and read its answer; None if it has no body."""
+        """Send a request and return the answer's JSON; None if it has no body. Raises as :meth:`get`."""
         answer = self._session().request(
             method, self.url + path, params=query, json=body, timeout=_TIMEOUT_SECONDS
         )

@@ -1,4 +1,4 @@
-"""The scenarios of the matrix: what is done to a task while its Stably run goes on, and how it must end."""
+"""The scenarios of the matrix: what happens to a task while its Stably run is live, and how both must end."""
 
 from __future__ import annotations
 
@@ -6,90 +6,61 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from airflow_provider_stably.testing import Fault
-from tests.system.cell import Cell
+from tests.system import plays
+from tests.system.matrix_cell import MatrixCell
 from tests.system.mechanisms import MODES
-from tests.system.plays import (
-    cancel_in_dashboard,
-    clear_after_the_end,
-    clear_while_waiting,
-    cut_connections,
-    fail_dag_run,
-    fail_while_starting,
-    fail_with_cancel_failing_once,
-    give_up_before_retry,
-    just_wait,
-    kill_process,
-    kill_process_and_retry,
-    kill_triggerer,
-    kill_worker,
-    kill_worker_and_delay_callbacks,
-    kill_worker_and_give_up,
-    kill_worker_and_retry,
-    kill_worker_while_starting,
-    mark_failed,
-    mark_success,
-    mark_without_triggerer,
-    never_answer,
-    refuse_service,
-    revoke_key,
-    rotate_key,
-    stall_triggerer,
-    take_over,
-    terminate_process_and_retry,
-    terminate_triggerer,
-)
-from tests.system.verdicts import Verdict
+from tests.system.verdicts import CellVerdict
 from tests.system.versions import is_airflow
 
 
 @dataclass(frozen=True)
-class Cannot:
-    """Why a cell is not ok, and cannot be.
+class KnownGap:
+    """A known reason why a cell cannot be ok, on some versions of Airflow.
 
-    :param verdict: What happens instead; the test fails if something better does, so that the docs follow.
-        None: the cell cannot even be played.
-    :param reason: Why, and what to do about it.
-    :param modes: The modes it holds in.
-    :param on: The versions of Airflow it holds for, as pip writes them.
-    :param at_times: Whether it is a race, which may end well.
+    :param verdict: The verdict expected instead. A better one fails the test, too, so that somebody updates
+        the docs. None: the cell cannot be played at all.
+    :param reason: The cause, and what users can do about it.
+    :param modes: The modes that have the gap.
+    :param on: The versions of Airflow that have it, as a pip specifier; empty means all.
+    :param at_times: Whether it is a race, so that the verdict may also be ok.
     """
 
-    verdict: Verdict | None
+    verdict: CellVerdict | None
     reason: str
     modes: tuple[str, ...] = MODES
     on: str = ""
     at_times: bool = False
 
     @property
-    def verdicts(self) -> set[Verdict | None]:
-        """What the cell may come to."""
-        return {self.verdict, Verdict.OK} if self.at_times else {self.verdict}
+    def verdicts(self) -> set[CellVerdict | None]:
+        """The verdicts that the test accepts."""
+        return {self.verdict, CellVerdict.OK} if self.at_times else {self.verdict}
 
     def __str__(self) -> str:
-        return f"cannot: {self.reason}"
+        return f"known gap: {self.reason}"
 
 
 @dataclass(frozen=True)
 class Scenario:
     """A row of the matrix.
 
-    :param play: Does it, from the start of the DAG run on, or only waits for it to happen.
+    :param play: What is done to the task once its DAG run is triggered, see ``plays.py``.
     :param ends: The states that the task may end in.
-    :param starts: How many runs are started in all.
-    :param starts_another: On which versions of Airflow one more is.
-    :param variant: Which of the DAGs in ``dags/matrix.py``.
-    :param script: What the run does, see the emulator.
-    :param task: Task id and map index of the task that is dealt with.
-    :param modes: Those that it exists in.
-    :param only_because: Why it exists in no other.
-    :param alone: Whether it disturbs others.
-    :param marked_by_user: Whether the end is a user's word.
-    :param start_fault: What goes wrong with the first start request; None: nothing.
-    :param cannot: Why it cannot be ok; the first that holds here counts.
+    :param starts: How many runs are started.
+    :param starts_another: The versions of Airflow that start one more, as a pip specifier; None: none do.
+    :param variant: The DAG's variant, see ``dags/matrix.py``.
+    :param script: The emulator's script that the run follows.
+    :param task: Task id and map index of the task under test.
+    :param modes: The modes that the scenario exists in.
+    :param only_because: Why it does not exist in the other mode.
+    :param alone: Whether it must be played alone, because it disturbs other cells.
+    :param marked_by_user: Whether a user sets the task's final state.
+    :param start_fault: How the first start request fails; None means it does not.
+    :param known_gaps: Why its cells cannot be ok; the first that applies to the mode and this Airflow counts.
     """
 
     name: str
-    play: Callable[[Cell], None]
+    play: Callable[[MatrixCell], None]
     ends: tuple[str, ...] = ("failed",)
     starts: int = 1
     starts_another: str | None = None
@@ -101,21 +72,21 @@ class Scenario:
     alone: bool = False
     marked_by_user: bool = False
     start_fault: Fault | None = None
-    cannot: tuple[Cannot, ...] = ()
+    known_gaps: tuple[KnownGap, ...] = ()
 
     def starts_here(self) -> int:
-        """Return how many runs are started on this Airflow."""
+        """Return how many runs this Airflow starts."""
         return self.starts + (self.starts_another is not None and is_airflow(self.starts_another))
 
-    def cannot_here(self, mode: str) -> Cannot | None:
-        """Return why a mode cannot be ok on this Airflow; None if it can."""
-        return next((each for each in self.cannot if mode in each.modes and is_airflow(each.on)), None)
+    def known_gap(self, mode: str) -> KnownGap | None:
+        """Return why the cell of a mode cannot be ok on this Airflow; None if it can."""
+        return next((each for each in self.known_gaps if mode in each.modes and is_airflow(each.on)), None)
 
 
 _SLOW = Fault(delay=4)
-"""Less than the five seconds that Airflow grants a killed task."""
+"""A slow start request, but faster than the 5 s that Airflow leaves a terminated task."""
 _NO_STORE = "<3.3"
-"""Versions of Airflow without the task state store: a retry cannot know of the run before."""
+"""Versions of Airflow without the task state store: a retry does not know its earlier run."""
 _NO_PROCESS = "a deferred task has no process"
 _NO_TRIGGER = "no triggerer is involved"
 _NO_KEY = "no key that is known could cancel: put the new one into the connection first, then revoke the old"
@@ -129,130 +100,139 @@ _UNTRACKED = "the run's id never arrived; no other run is started beside it"
 _UNTRACKED_AT_RETRY = "the run's id never arrived, and before 3.3 the next try cannot know of the start"
 
 
-def _on_worker(name: str, play: Callable[[Cell], None], **options: object) -> Scenario:
+def _on_worker(name: str, play: Callable[[MatrixCell], None], **options: object) -> Scenario:
     return Scenario(name, play, modes=("sync",), only_because=_NO_PROCESS, **options)
 
 
-def _on_triggerer(name: str, play: Callable[[Cell], None], **options: object) -> Scenario:
+def _on_triggerer(name: str, play: Callable[[MatrixCell], None], **options: object) -> Scenario:
     options = {"ends": ("success",)} | options
     return Scenario(name, play, modes=("deferrable",), only_because=_NO_TRIGGER, alone=True, **options)
 
 
 SCENARIOS = (
-    Scenario("marked failed", mark_failed),
-    Scenario("marked success", mark_success, ends=("success",), marked_by_user=True),
+    Scenario("marked failed", plays.mark_failed),
+    Scenario("marked success", plays.mark_success, ends=("success",), marked_by_user=True),
     Scenario(
         "cleared",
-        clear_while_waiting,
+        plays.clear_while_waiting,
         ends=("success",),
         starts=2,
-        cannot=(
-            Cannot(None, _NOT_CLEARED, modes=("sync",), on="<3"),
-            Cannot(Verdict.DUP, _OVERLAP, modes=("deferrable",), on=_NO_STORE, at_times=True),
+        known_gaps=(
+            KnownGap(None, _NOT_CLEARED, modes=("sync",), on="<3"),
+            KnownGap(CellVerdict.DUP, _OVERLAP, modes=("deferrable",), on=_NO_STORE, at_times=True),
         ),
     ),
-    Scenario("DAG run set failed", fail_dag_run, ends=("failed", "skipped")),
-    Scenario("execution_timeout", just_wait, variant="execution_timeout"),
-    Scenario("the operator's timeout", just_wait, variant="timeout"),
-    Scenario("dagrun_timeout", just_wait, variant="dagrun_timeout", ends=("failed", "skipped")),
-    Scenario("the watching crashes", just_wait, variant="crash"),
-    Scenario("the watching crashes, given up before its retry", give_up_before_retry, variant="crash_retry"),
-    Scenario("marked failed during the start request", fail_while_starting, start_fault=_SLOW),
-    Scenario("marked failed, the cancel call fails once", fail_with_cancel_failing_once),
+    Scenario("DAG run set failed", plays.fail_dag_run, ends=("failed", "skipped")),
+    Scenario("execution_timeout", plays.just_wait, variant="execution_timeout"),
+    Scenario("the operator's timeout", plays.just_wait, variant="timeout"),
+    Scenario("dagrun_timeout", plays.just_wait, variant="dagrun_timeout", ends=("failed", "skipped")),
+    Scenario("the watching crashes", plays.just_wait, variant="crash"),
+    Scenario(
+        "the watching crashes, given up before its retry", plays.give_up_before_retry, variant="crash_retry"
+    ),
+    Scenario("marked failed during the start request", plays.fail_while_starting, start_fault=_SLOW),
+    Scenario("marked failed, the cancel call fails once", plays.fail_with_cancel_failing_once),
     _on_worker(
         "task process killed, a retry left",
-        kill_process_and_retry,
+        plays.kill_process_and_retry,
         variant="retry",
         ends=("success",),
         starts_another=_NO_STORE,
     ),
     _on_worker(
         "task process terminated, a retry left",
-        terminate_process_and_retry,
+        plays.terminate_process_and_retry,
         variant="retry",
         ends=("success",),
         starts=2,
     ),
     _on_worker(
         "task process killed, no retry left",
-        kill_process,
-        cannot=(Cannot(Verdict.LEAK, _NOTHING_CALLED, on=">=3"),),
+        plays.kill_process,
+        known_gaps=(KnownGap(CellVerdict.LEAK, _NOTHING_CALLED, on=">=3"),),
     ),
     _on_worker(
         "whole worker killed, a retry left",
-        kill_worker_and_retry,
+        plays.kill_worker_and_retry,
         variant="retry",
         ends=("success",),
         starts_another=_NO_STORE,
     ),
-    _on_worker("whole worker killed, no retry left", kill_worker),
+    _on_worker("whole worker killed, no retry left", plays.kill_worker),
     _on_worker(
         "whole worker killed, given up before its retry",
-        kill_worker_and_give_up,
+        plays.kill_worker_and_give_up,
         variant="late_retry",
-        cannot=(Cannot(Verdict.LEAK, _NOBODY_LEFT, on=">=3.3"),),
+        known_gaps=(KnownGap(CellVerdict.LEAK, _NOBODY_LEFT, on=">=3.3"),),
     ),
     _on_worker(
         "whole worker killed, mapped task, a retry left",
-        kill_worker_and_retry,
+        plays.kill_worker_and_retry,
         variant="mapped_retry",
         ends=("success",),
         starts_another=_NO_STORE,
         task=("tests", 0),
     ),
     _on_worker(
-        "whole worker killed, mapped task, no retry left", kill_worker, variant="mapped", task=("tests", 0)
+        "whole worker killed, mapped task, no retry left",
+        plays.kill_worker,
+        variant="mapped",
+        task=("tests", 0),
     ),
     _on_worker(
         "whole worker killed, a retry left, callbacks delayed",
-        kill_worker_and_delay_callbacks,
+        plays.kill_worker_and_delay_callbacks,
         variant="shown",
         ends=("success",),
         starts_another=_NO_STORE,
         alone=True,
-        cannot=(Cannot(Verdict.DUP, _TOO_LATE, on=">=3,<3.3"),),
+        known_gaps=(KnownGap(CellVerdict.DUP, _TOO_LATE, on=">=3,<3.3"),),
     ),
     Scenario(
         "whole worker killed during the start request, a retry left",
-        kill_worker_while_starting,
+        plays.kill_worker_while_starting,
         variant="retry",
         ends=("failed", "success"),
         starts_another=_NO_STORE,
         start_fault=Fault(delay=60),
-        cannot=(
-            Cannot(Verdict.LEAK, _UNTRACKED, on=">=3.3"),
-            Cannot(Verdict.DUP, _UNTRACKED_AT_RETRY, on=_NO_STORE),
+        known_gaps=(
+            KnownGap(CellVerdict.LEAK, _UNTRACKED, on=">=3.3"),
+            KnownGap(CellVerdict.DUP, _UNTRACKED_AT_RETRY, on=_NO_STORE),
         ),
     ),
-    Scenario("status answers 503 several times", refuse_service, ends=("success",)),
-    Scenario("status connection dropped several times", cut_connections, ends=("success",)),
-    Scenario("status never answered several times", never_answer, variant="impatient", ends=("success",)),
+    Scenario("status answers 503 several times", plays.refuse_service, ends=("success",)),
+    Scenario("status connection dropped several times", plays.cut_connections, ends=("success",)),
+    Scenario(
+        "status never answered several times", plays.never_answer, variant="impatient", ends=("success",)
+    ),
     Scenario(
         "the start's answer lost, a retry left",
-        just_wait,
+        plays.just_wait,
         variant="retry",
         start_fault=Fault(drop=True, processed=True),
-        cannot=(Cannot(Verdict.LEAK, _UNTRACKED),),
+        known_gaps=(KnownGap(CellVerdict.LEAK, _UNTRACKED),),
     ),
-    Scenario("cancelled in the dashboard, a retry left", cancel_in_dashboard, variant="retry"),
-    Scenario("unknown status", just_wait, script="pauses", ends=("success",)),
-    Scenario("API key rotated", rotate_key, variant="rotated", ends=("success",)),
+    Scenario("cancelled in the dashboard, a retry left", plays.cancel_in_dashboard, variant="retry"),
+    Scenario("unknown status", plays.just_wait, script="pauses", ends=("success",)),
+    Scenario("API key rotated", plays.rotate_key, variant="rotated", ends=("success",)),
     Scenario(
         "API key rotated, the old one revoked first",
-        revoke_key,
+        plays.revoke_key,
         variant="revoked",
-        cannot=(Cannot(Verdict.LEAK, _NO_KEY),),
+        known_gaps=(KnownGap(CellVerdict.LEAK, _NO_KEY),),
     ),
-    Scenario("cleared after its end", clear_after_the_end, ends=("success",), starts=2),
-    _on_worker("teardown recipe, its sensor killed", kill_process, variant="teardown", task=("wait", -1)),
-    _on_triggerer("triggerer killed and started again", kill_triggerer),
-    _on_triggerer("triggerer terminated and started again", terminate_triggerer),
-    _on_triggerer("triggerer killed, another takes over", take_over),
-    _on_triggerer("triggerer stalls, another takes over", stall_triggerer),
+    Scenario("cleared after its end", plays.clear_after_the_end, ends=("success",), starts=2),
+    _on_worker(
+        "teardown recipe, its sensor killed", plays.kill_process, variant="teardown", task=("wait", -1)
+    ),
+    _on_triggerer("triggerer killed and started again", plays.kill_triggerer),
+    _on_triggerer("triggerer terminated and started again", plays.terminate_triggerer),
+    _on_triggerer("triggerer killed, another takes over", plays.take_over),
+    _on_triggerer("triggerer stalls, another takes over", plays.stall_triggerer),
     _on_triggerer(
         "marked failed while no triggerer is alive",
-        mark_without_triggerer,
+        plays.mark_without_triggerer,
         ends=("failed",),
-        cannot=(Cannot(Verdict.LEAK, _NO_TRIGGERER, at_times=True),),
+        known_gaps=(KnownGap(CellVerdict.LEAK, _NO_TRIGGERER, at_times=True),),
     ),
 )

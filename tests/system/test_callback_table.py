@@ -1,21 +1,22 @@
-"""What Airflow calls when something fails: the table in ``docs/callbacks.md``, measured."""
+"""Which callbacks Airflow calls after which failure: the table in ``docs/callbacks.md``, measured."""
 
 from __future__ import annotations
 
 import re
-import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.metadata import version
 
 import pytest
 
 from tests.constants import ROOT
-from tests.system.cell import Cell
+from tests.system.matrix_cell import MatrixCell
 from tests.system.versions import DETECTION_SECONDS
+from tests.waiting import NotInTimeError
 
 AIRFLOW = re.match(r"\d+\.\d+", version("apache-airflow"))[0]
 SETTLING_SECONDS = 5
-"""How long a callback that is not documented has to show up."""
+"""How long to wait for a callback that is not documented."""
 
 
 def _let_it_fail(task):
@@ -30,11 +31,11 @@ FAILURES = {
     "only the task's process is killed": ("callbacks_calls", 120, lambda task: task.kill_process()),
     "the whole worker is killed": ("callbacks_calls", 120, lambda task: task.kill_worker()),
 }
-"""What the docs call it to the DAG, how long its task works, and what is done to it."""
+"""The docs' name of a failure: its DAG, how many seconds its task works, what is done to the task."""
 
 
 def _table():
-    """Read the table of the docs: what fails to version to the callbacks that are made."""
+    """Read the table in the docs: failure to Airflow version to the callbacks that it calls."""
     text = (ROOT / "docs/callbacks.md").read_text()
     (table,) = re.findall(r"^\| what fails .*?(?=\n\n)", text, re.MULTILINE | re.DOTALL)
     (_, *versions), _, *rows = (
@@ -50,19 +51,19 @@ def _table():
 
 
 def _called(cell):
-    """Return which callbacks have left their mark."""
-    seen = [
+    """Return the callbacks that were called, by their requests in the emulator's journal."""
+    run_ids = [
         request.run_id or ""
         for request in list(cell.emulator.journal)
         if request.project_id == cell.project_id
     ]
-    return {run_id.partition("-")[0] for run_id in seen}
+    return {run_id.partition("-")[0] for run_id in run_ids}
 
 
 def _play(failure, airflow, emulator):
-    """Let it fail, and return the callbacks that are documented and those that were made."""
+    """Play a failure, and return the documented callbacks and those that were called."""
     dag_id, seconds, fail = FAILURES[failure]
-    cell = Cell(airflow, emulator, "sync", re.sub(r"\W+", "-", failure))
+    cell = MatrixCell(airflow, emulator, "sync", re.sub(r"\W+", "-", failure))
     cell.dag_run = airflow.trigger(dag_id, {"project_id": cell.project_id, "seconds": seconds})
     task = cell.dag_run.task("work")
     if seconds:
@@ -70,28 +71,29 @@ def _play(failure, airflow, emulator):
     fail(task)
     cell.dag_run.wait_for("failed", timeout=DETECTION_SECONDS + 30)
     documented = _table()[failure][AIRFLOW]
-    airflow.wait_for(lambda: _called(cell) >= documented, what=f"the callbacks {documented}")
-    end = time.monotonic() + SETTLING_SECONDS
-    while time.monotonic() < end and _called(cell) == documented:
-        time.sleep(0.5)
+    airflow.wait_until(lambda: _called(cell) >= documented, what=f"the callbacks {documented}")
+    with suppress(NotInTimeError):
+        airflow.wait_until(
+            lambda: _called(cell) != documented, what="an undocumented callback", timeout=SETTLING_SECONDS
+        )
     return documented, _called(cell)
 
 
 @pytest.fixture(scope="module")
 def side_by_side(airflow, emulator):
-    """All failures, played at once."""
+    """The results of all failures, played at once, as futures."""
     with ThreadPoolExecutor(len(FAILURES)) as pool:
         yield {failure: pool.submit(_play, failure, airflow, emulator) for failure in FAILURES}
 
 
 @pytest.mark.parametrize("failure", FAILURES)
 def test_airflow_calls_what_the_docs_say(failure, side_by_side):
-    """After each kind of failure the documented callbacks are made, and no other."""
+    """After each kind of failure, Airflow calls the documented callbacks and no other."""
     documented, called = side_by_side[failure].result(timeout=300)
 
     assert called == documented
 
 
-def test_the_table_is_about_these_failures():
-    """The docs' rows are what is played here."""
+def test_docs_list_each_failure():
+    """The rows of the table in the docs are the failures that are tested here."""
     assert set(_table()) == set(FAILURES)

@@ -1,4 +1,4 @@
-"""StablyCancelRunNotifier in a worker, in the dag processor and in the triggerer of a real Airflow."""
+"""StablyCancelRunNotifier in a worker, in the DAG processor and in the triggerer of a real Airflow."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import pytest
 
 from airflow_provider_stably.execution.callback_budget import BUDGET_SECONDS
 from airflow_provider_stably.testing import Fault
-from tests.system.cell import Cell
+from tests.system.matrix_cell import MatrixCell
 from tests.system.versions import DETECTION_SECONDS, is_airflow
 
 STARTED = 4
-"""How many runs the DAGs start that nobody watches."""
+"""How many runs the DAGs start without waiting for them."""
 
 NEEDS_DEADLINES = pytest.mark.skipif(is_airflow("<3.1"), reason="Airflow 3.1 brought deadlines")
 
 
 READS_XCOMS = pytest.mark.skipif(
-    is_airflow("==3.0.*"), reason="The dag processor of Airflow 3.0 cannot read XComs"
+    is_airflow("==3.0.*"), reason="The DAG processor of Airflow 3.0 cannot read XComs"
 )
-"""On a test of a callback that is made there."""
+"""Marks a test whose callback is called in the DAG processor and reads XComs."""
 
 _EACH = pytest.mark.parametrize(
     "dag_id", ["callbacks_of_task", pytest.param("callbacks_of_dag", marks=READS_XCOMS)]
@@ -30,8 +30,8 @@ _EACH = pytest.mark.parametrize(
 
 @pytest.fixture
 def cell(request, airflow, emulator):
-    """A project of the emulator for this test alone."""
-    return Cell(airflow, emulator, "sync", re.sub(r"\W+", "-", request.node.name))
+    """A DAG run to be, with a project of the emulator that no other test uses."""
+    return MatrixCell(airflow, emulator, "sync", re.sub(r"\W+", "-", request.node.name))
 
 
 def _requests(cell, *calls):
@@ -43,7 +43,7 @@ def _requests(cell, *calls):
 
 
 def _durations(cell):
-    """Return how long each callback took, by the marks around it; None for those that have not ended."""
+    """Return the seconds that each callback took, by the requests before and after it; None if it goes on."""
     began, ended = (
         {
             request.run_id.removeprefix(name): request.at
@@ -55,69 +55,69 @@ def _durations(cell):
     return [ended[process] - at if process in ended else None for process, at in began.items()]
 
 
-def _begin(cell, dag_id):
+def _trigger(cell, dag_id):
     cell.dag_run = cell.airflow.trigger(dag_id, {"project_id": cell.project_id})
     return cell.dag_run
 
 
 @_EACH
-def test_what_a_failure_leaves_is_cancelled(cell, dag_id):
-    """A plain, a mapped and a grouped task's runs go when another task or the DAG run has failed."""
-    dag_run = _begin(cell, dag_id)
+def test_failure_cancels_the_runs_of_all_tasks(cell, dag_id):
+    """When a task or the DAG run fails, the runs of plain, mapped and grouped tasks are cancelled."""
+    dag_run = _trigger(cell, dag_id)
 
     assert dag_run.wait_for("failed", "success") == "failed"
-    cell.airflow.wait_for(lambda: not cell.live(), what="the runs to be cancelled")
+    cell.airflow.wait_until(lambda: not cell.live_runs(), what="the runs to be cancelled")
     assert len(cell.runs()) == STARTED
     assert len(_requests(cell, "cancel")) == STARTED
 
 
 @NEEDS_DEADLINES
-def test_a_missed_deadline_cancels(cell):
-    """The triggerer finds the runs of plain, mapped and grouped tasks, and that of a deferred one."""
-    dag_run = _begin(cell, "callbacks_of_deadline")
-    cell.airflow.wait_for(lambda: len(cell.live()) == STARTED + 1, what="all runs to go on")
+def test_missed_deadline_cancels_the_runs(cell):
+    """A missed deadline cancels the runs of plain, mapped, grouped and deferred tasks, in the triggerer."""
+    dag_run = _trigger(cell, "callbacks_of_deadline")
+    cell.airflow.wait_until(lambda: len(cell.live_runs()) == STARTED + 1, what="all runs to start")
 
     assert dag_run.wait_for("failed", "success", timeout=90) == "failed"
-    assert cell.live() == []
+    assert cell.live_runs() == []
     assert [cell.emulator.status(run.run_id) for run in cell.runs()] == ["CANCELLED"] * (STARTED + 1)
 
 
 @READS_XCOMS
-def test_a_lost_workers_run_is_cancelled_once(cell):
-    """Notifier and operator each cancel it in the dag processor; what comes second finds it over."""
-    dag_run = _begin(cell, "callbacks_of_lost_worker")
-    cell.watched()
+def test_run_of_a_lost_worker_is_cancelled_by_either(cell):
+    """After the loss of a worker, notifier and operator cancel its run; the second finds it cancelled."""
+    dag_run = _trigger(cell, "callbacks_of_lost_worker")
+    cell.wait_until_watched()
 
     dag_run.task("tests").kill_worker()
 
     assert dag_run.wait_for("failed", "success", timeout=DETECTION_SECONDS + 30) == "failed"
-    cell.airflow.wait_for(lambda: not cell.live(), what="the run to be cancelled")
-    cell.airflow.wait_for(lambda: len(_requests(cell, "cancel")) > 1, what="the other callback")
+    cell.airflow.wait_until(lambda: not cell.live_runs(), what="the run to be cancelled")
+    cell.airflow.wait_until(lambda: len(_requests(cell, "cancel")) > 1, what="the other callback")
     assert [cell.emulator.status(run.run_id) for run in cell.runs()] == ["CANCELLED"]
 
 
 @_EACH
-def test_a_dead_api_changes_no_end_and_is_given_up_on(cell, dag_id):
-    """With 500 for every request the DAG run fails as it would have, and the callback ends in its time."""
+def test_broken_api_does_not_delay_the_dag_run(cell, dag_id):
+    """When Stably answers 500 to every request, the DAG run fails as usual, and callbacks end in time."""
     for call in ("cancel", "get"):
         cell.inject(Fault(status=500), call=call, times=math.inf)
-    dag_run = _begin(cell, dag_id)
+    dag_run = _trigger(cell, dag_id)
 
     assert dag_run.wait_for("failed", "success") == "failed"
-    cell.airflow.wait_for(
+    cell.airflow.wait_until(
         lambda: _durations(cell) and None not in _durations(cell), what="the callback's end"
     )
     assert max(_durations(cell)) < BUDGET_SECONDS + 1
     assert len(_requests(cell, "cancel")) > STARTED
-    assert len(cell.live()) == STARTED
+    assert len(cell.live_runs()) == STARTED
 
 
-def test_a_silent_api_leaves_time_for_other_callbacks(cell):
-    """Airflow 3 begins to kill a task's process 20 s after its end; the next callback comes before."""
+def test_silent_api_leaves_time_for_other_callbacks(cell):
+    """When Stably never answers, the next callback runs before Airflow 3 kills the process, after 20 s."""
     cell.inject(Fault(delay=math.inf), call="cancel", times=math.inf)
-    dag_run = _begin(cell, "callbacks_of_task")
+    dag_run = _trigger(cell, "callbacks_of_task")
 
     assert dag_run.wait_for("failed", "success") == "failed"
-    # The first process is the task's; the dag processor may call as well, for want of heartbeats by then.
-    cell.airflow.wait_for(lambda: _durations(cell)[0] is not None, what="the next callback")
+    # The first process is the task's. The DAG processor may also call back, if heartbeats are missing.
+    cell.airflow.wait_until(lambda: _durations(cell)[0] is not None, what="the next callback")
     assert _durations(cell)[0] < 18

@@ -1,4 +1,4 @@
-"""The harness of the system tests does what it says."""
+"""The harness of the system tests: DAG runs, kills, triggerers and connections."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from tests.system.processes import is_gone
 from tests.system.versions import DETECTION_SECONDS
 
 
-def test_cancel_dag_cancels_and_returns_the_id(airflow, emulator):
-    """A DAG run that is started through the REST API reaches the emulator, and its XCom can be read."""
+def test_dag_run_cancels_and_returns_the_run_id(airflow, emulator):
+    """A DAG run started through the REST API cancels a run in the emulator, and its XCom can be read."""
     run_id = emulator.add_run(project_id=PROJECT)
 
     dag_run = airflow.trigger("harness_cancel", {"run_ids": [run_id]})
@@ -21,7 +21,7 @@ def test_cancel_dag_cancels_and_returns_the_id(airflow, emulator):
 
 
 def test_stored_connection_can_change(airflow, emulator):
-    """A connection can be stored, and its key rotated, through the REST API."""
+    """A connection can be stored, and its API key changed, through the REST API."""
     run_id = emulator.add_run(project_id=PROJECT)
     airflow.add_connection(
         "stably_stored", conn_type="stably", host=emulator.url, login=PROJECT, password="old"
@@ -37,7 +37,7 @@ def test_stored_connection_can_change(airflow, emulator):
 
 
 def test_task_marked_failed_ends(airflow):
-    """The process of a running task that is marked failed is gone, its worker goes on."""
+    """When a running task is marked failed, its process ends and the scheduler stays up."""
     task = airflow.trigger("harness_sleep").task("sleep")
     task.wait_for("running")
     *supervisors, process = task.processes()
@@ -51,7 +51,7 @@ def test_task_marked_failed_ends(airflow):
 
 
 def test_killed_process_fails_the_task(airflow):
-    """A task whose own process is killed fails, and its supervisor survives."""
+    """When a task's own process is killed, the task fails and its supervisor survives."""
     task = airflow.trigger("harness_sleep").task("sleep")
     task.wait_for("running")
     supervisor = task.processes()[0]
@@ -64,7 +64,7 @@ def test_killed_process_fails_the_task(airflow):
 
 
 def test_killed_worker_fails_the_task(airflow, emulator):
-    """A task whose whole worker is killed fails when its heartbeats are missed; its callback is called."""
+    """When a task's whole worker is killed, it fails for lack of heartbeats and its callback is called."""
     run_id = emulator.add_run(project_id=PROJECT)
     task = airflow.trigger("harness_sleep", {"run_id": run_id}).task("sleep")
     task.wait_for("running")
@@ -75,15 +75,15 @@ def test_killed_worker_fails_the_task(airflow, emulator):
     assert all(is_gone(process) for process in processes)
     assert task.state == "running"
     task.wait_for("failed", timeout=DETECTION_SECONDS)
-    airflow.wait_for(lambda: emulator.status(run_id) == "CANCELLED", what="the failure callback")
+    airflow.wait_until(lambda: emulator.status(run_id) == "CANCELLED", what="the failure callback")
 
 
 def test_deferred_task_survives_its_triggerer(airflow):
-    """A deferred task goes on after its triggerer was killed and started again."""
+    """A deferred task succeeds although its triggerer was killed and started again."""
     until = datetime.now(UTC) + timedelta(seconds=10)
     task = airflow.trigger("harness_defer", {"until": until.isoformat()}).task("wait")
     task.wait_for("deferred")
-    airflow.wait_for(lambda: airflow.triggerer_of(task), what="a triggerer to take the trigger")
+    airflow.wait_until(lambda: airflow.triggerer_of(task), what="a triggerer to run the trigger")
 
     airflow.triggerer.kill()
     airflow.triggerer.start()
@@ -92,22 +92,22 @@ def test_deferred_task_survives_its_triggerer(airflow):
 
 
 def test_deferred_task_moves_to_the_other_triggerer(airflow):
-    """A second triggerer takes over what a killed one had."""
+    """A second triggerer takes over the deferred task of a killed one."""
     task = airflow.trigger("harness_defer").task("wait")
     task.wait_for("deferred")
-    first = airflow.wait_for(lambda: airflow.triggerer_of(task), what="a triggerer to take the trigger")
+    first = airflow.wait_until(lambda: airflow.triggerer_of(task), what="a triggerer to run the trigger")
     second = airflow.start_triggerer("triggerer-2")
 
     first.kill()
 
-    airflow.wait_for(lambda: airflow.triggerer_of(task) is second, what="the other one to take it over")
+    airflow.wait_until(lambda: airflow.triggerer_of(task) is second, what="the second triggerer to take over")
     task.set_state("success")
     first.start()
     second.terminate()
 
 
 def test_deferred_task_can_be_cleared(airflow):
-    """A deferred task that is cleared starts over."""
+    """A deferred task that is cleared is deferred again in its next try."""
     task = airflow.trigger("harness_defer").task("wait")
     task.wait_for("deferred", try_number=1)
 

@@ -1,6 +1,6 @@
-"""No run left behind: whatever happens to a task, see ``scenarios.py`` for what does.
+"""The cancellation matrix: no scenario in ``scenarios.py`` leaves a Stably run live.
 
-With ``MUTATE`` in the environment, the cells that the mechanism of this name owns must turn red instead.
+With ``MUTATE`` in the environment, one mechanism is switched off and the cells that prove it must turn red.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ import pytest
 from airflow_provider_stably.testing import StablyEmulator
 from tests.constants import KEY, PROJECT
 from tests.system import matrix_table
-from tests.system.cell import Cell
 from tests.system.dag_runs import DAG_RUN_ID
+from tests.system.matrix_cell import MatrixCell
 from tests.system.mechanisms import MECHANISMS
-from tests.system.scenarios import SCENARIOS, Cannot, Scenario
-from tests.system.verdicts import Verdict, judge
-from tests.system.waiting import NotInTimeError
+from tests.system.scenarios import SCENARIOS, KnownGap, Scenario
+from tests.system.verdicts import CellVerdict, judge
+from tests.waiting import NotInTimeError
 
 SIDE_BY_SIDE = 7
-"""How many cells are played at once: more of them would wait for two cores, not for Airflow."""
+"""How many cells are played at once; more would only compete for two CPU cores."""
 
 OWN_CONNECTION = frozenset({"rotated", "revoked", "impatient"})
-"""Variants with an emulator of their own, and a stored connection that leads to it."""
+"""Variants that need an emulator of their own and a connection to it in Airflow's database."""
 
 _SWITCHED_OFF = MECHANISMS[os.environ["MUTATE"]] if "MUTATE" in os.environ else None
 
@@ -41,32 +41,32 @@ _CELLS = [
 
 
 @dataclass(frozen=True)
-class Played:
-    """What came of a cell.
+class CellResult:
+    """How a cell ended.
 
-    :param is_as_documented: Whether the task ended as it was to, with as many runs as there were to be.
-    :param story: For people: states, starts.
-    :param dag_run_id: Its DAG run.
+    :param is_as_documented: Whether the task ended in an expected state, with the expected number of runs.
+    :param report: States and runs, for the message of a failed test.
+    :param dag_run_id: The cell's DAG run.
     """
 
-    verdict: Verdict
+    verdict: CellVerdict
     is_as_documented: bool
-    story: str
+    report: str
     dag_run_id: str
 
-    def as_told(self, cannot: Cannot | None) -> str:
-        """Return what stands in the cell."""
-        expected = {Verdict.OK} if cannot is None else cannot.verdicts
+    def cell_text(self, known_gap: KnownGap | None) -> str:
+        """Return what the matrix shows for the cell."""
+        expected = {CellVerdict.OK} if known_gap is None else known_gap.verdicts
         if self.verdict not in expected:
             return str(self.verdict)
         if not self.is_as_documented:
             return "NOT AS DOCUMENTED"
-        return str(cannot or Verdict.OK)
+        return str(known_gap or CellVerdict.OK)
 
 
 @pytest.fixture(scope="module")
 def table(pytestconfig):
-    """What stands in each cell; shown and written at the end."""
+    """The text of each cell, by scenario and mode; printed, and written to a file, at the end."""
     results: dict[tuple[str, str], str] = {}
     yield results
     rows = matrix_table.rows(SCENARIOS, results)
@@ -81,8 +81,8 @@ def table(pytestconfig):
 
 @pytest.fixture(scope="module")
 def side_by_side(request, airflow, emulator):
-    """The cells that are played together, as futures; only those that were asked for."""
-    asked_for = [
+    """The results of the selected cells that are played side by side, as futures."""
+    selected = [
         item.callspec.params
         for item in request.session.items
         if getattr(item, "originalname", None) == "test_no_run_is_left_behind"
@@ -92,42 +92,42 @@ def side_by_side(request, airflow, emulator):
             (each["scenario"].name, each["mode"]): pool.submit(
                 play, each["scenario"], each["mode"], airflow, emulator
             )
-            for each in asked_for
+            for each in selected
             if not each["scenario"].alone and _can_be_played(**each)
         }
         pool.shutdown(cancel_futures=True)
 
 
 def _can_be_played(scenario: Scenario, mode: str) -> bool:
-    cannot = scenario.cannot_here(mode)
-    return cannot is None or cannot.verdict is not None
+    known_gap = scenario.known_gap(mode)
+    return known_gap is None or known_gap.verdict is not None
 
 
 @pytest.mark.parametrize(("scenario", "mode"), _CELLS)
 def test_no_run_is_left_behind(scenario, mode, side_by_side, table, airflow, emulator, record_property):
-    """No run is left live, none is doubled, and the task's colour is that of its run."""
-    cannot = scenario.cannot_here(mode)
+    """No run is left live, no second run is started beside one, and the task's state is that of its run."""
+    known_gap = scenario.known_gap(mode)
     if not _can_be_played(scenario, mode):
-        table[scenario.name, mode] = str(cannot)
-        pytest.skip(cannot.reason)
-    future: Future[Played] | None = side_by_side.get((scenario.name, mode))
+        table[scenario.name, mode] = str(known_gap)
+        pytest.skip(known_gap.reason)
+    future: Future[CellResult] | None = side_by_side.get((scenario.name, mode))
     table[scenario.name, mode] = "BROKEN"
-    played = play(scenario, mode, airflow, emulator) if future is None else future.result(timeout=900)
-    table[scenario.name, mode] = played.as_told(cannot)
-    record_property(DAG_RUN_ID, played.dag_run_id)
+    result = play(scenario, mode, airflow, emulator) if future is None else future.result(timeout=900)
+    table[scenario.name, mode] = result.cell_text(known_gap)
+    record_property(DAG_RUN_ID, result.dag_run_id)
 
-    assert table[scenario.name, mode] == _expected(scenario, mode), played.story
+    assert table[scenario.name, mode] == _expected(scenario, mode), result.report
 
 
 def _expected(scenario: Scenario, mode: str) -> str:
-    """Return what is to stand in a cell."""
+    """Return the text that the matrix must show for a cell."""
     if _SWITCHED_OFF is not None:
         return _SWITCHED_OFF.becomes
-    return str(scenario.cannot_here(mode) or Verdict.OK)
+    return str(scenario.known_gap(mode) or CellVerdict.OK)
 
 
-def play(scenario: Scenario, mode: str, airflow, emulator) -> Played:
-    """Play a cell and judge it."""
+def play(scenario: Scenario, mode: str, airflow, emulator) -> CellResult:
+    """Play a scenario in a mode and return how it ended."""
     project_id = re.sub(r"\W+", "-", f"{scenario.name} {mode}")
     if scenario.variant in OWN_CONNECTION:
         with StablyEmulator(api_key=KEY, run_seconds=emulator.run_seconds) as own:
@@ -140,28 +140,29 @@ def play(scenario: Scenario, mode: str, airflow, emulator) -> Played:
                 password=KEY,
                 extra=extra,
             )
-            return _play(scenario, Cell(airflow, own, mode, project_id))
-    return _play(scenario, Cell(airflow, emulator, mode, project_id))
+            return _play(scenario, MatrixCell(airflow, own, mode, project_id))
+    return _play(scenario, MatrixCell(airflow, emulator, mode, project_id))
 
 
-def _play(scenario: Scenario, cell: Cell) -> Played:
+def _play(scenario: Scenario, cell: MatrixCell) -> CellResult:
     task_id, map_index = scenario.task
     if scenario.start_fault is not None:
         cell.inject(scenario.start_fault, call="start")
-    cell.begin(scenario.variant, script=scenario.script, task_id=task_id, map_index=map_index)
-    broken_off = ""
-    for step in (scenario.play, Cell.settle):
+    cell.trigger(scenario.variant, script=scenario.script, task_id=task_id, map_index=map_index)
+    timed_out = ""
+    for step in (scenario.play, MatrixCell.wait_for_end):
         try:
             step(cell)
-        except NotInTimeError as error:  # judged all the same: a lost run is worse than a lost test
-            broken_off += f"; broken off: {error}"
+        except NotInTimeError as error:  # judge it all the same: it may have left a run live
+            timed_out += f"; timed out: {error}"
     state = cell.task.state
     runs = cell.runs()
     starts = scenario.starts_here()
-    story = (
-        f"{scenario.name}, {cell.mode}: the task ended {state}, of {scenario.ends}; "
-        f"{len(runs)} run(s) of {starts}: {[cell.emulator.status(run.run_id) for run in runs]}{broken_off}"
+    statuses = [cell.emulator.status(run.run_id) for run in runs]
+    report = (
+        f"{scenario.name}, {cell.mode}: the task ended {state}, expected {' or '.join(scenario.ends)}; "
+        f"{len(runs)} run(s), expected {starts}: {statuses}{timed_out}"
     )
-    is_as_documented = not broken_off and state in scenario.ends and len(runs) == starts
+    is_as_documented = not timed_out and state in scenario.ends and len(runs) == starts
     verdict = judge(runs, state, marked_by_user=scenario.marked_by_user)
-    return Played(verdict, is_as_documented, story, cell.dag_run.run_id)
+    return CellResult(verdict, is_as_documented, report, cell.dag_run.run_id)

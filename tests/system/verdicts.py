@@ -1,4 +1,4 @@
-"""What became of a cell of the matrix, judged by the emulator's runs and the task's state alone."""
+"""The verdict on a cell of the matrix, from the emulator's runs and the task's state alone."""
 
 from __future__ import annotations
 
@@ -10,36 +10,40 @@ from itertools import pairwise
 from airflow_provider_stably.testing.emulated_run import EmulatedRun
 
 
-class Verdict(StrEnum):
-    """A cell's verdict; the worst one that applies."""
+class CellVerdict(StrEnum):
+    """How a cell ended, worst first: if several apply, the first counts.
 
-    OK = "ok"
+    DUP: a second run was started while one was live. LEAK: a run is still live. FALSE_GREEN: the task
+    succeeded although its last run has not passed. FALSE_RED: it failed although its last run has passed.
+    """
+
     DUP = "DUP"
     LEAK = "LEAK"
     FALSE_GREEN = "FALSE GREEN"
     FALSE_RED = "FALSE RED"
+    OK = "ok"
 
 
-def judge(runs: Sequence[EmulatedRun], state: str, *, marked_by_user: bool = False) -> Verdict:
-    """Judge what a task has left.
+def judge(runs: Sequence[EmulatedRun], state: str, *, marked_by_user: bool = False) -> CellVerdict:
+    """Return the verdict on a task that has ended.
 
-    :param runs: All that the task started, oldest first.
-    :param state: The state it ended in.
-    :param marked_by_user: Whether that state is a user's word, not the task's.
+    :param runs: All runs that the task started, oldest first.
+    :param state: The state that the task ended in.
+    :param marked_by_user: Whether a user set that state, so that it need not match the run's status.
     """
     now = datetime.now(UTC)
     if any(run.is_live(now) or later.created_at < ended_at(run) for run, later in pairwise(runs)):
-        return Verdict.DUP
+        return CellVerdict.DUP
     if any(run.is_live(now) for run in runs):
-        return Verdict.LEAK
+        return CellVerdict.LEAK
     has_passed = bool(runs) and runs[-1].status(now) == "PASSED"
     if state == "success" and not has_passed and not marked_by_user:
-        return Verdict.FALSE_GREEN
+        return CellVerdict.FALSE_GREEN
     if state != "success" and has_passed and not marked_by_user:
-        return Verdict.FALSE_RED
-    return Verdict.OK
+        return CellVerdict.FALSE_RED
+    return CellVerdict.OK
 
 
 def ended_at(run: EmulatedRun) -> datetime:
-    """Return when a run that is over ended."""
+    """Return when a run ended that is no longer live."""
     return run.cancelled_at or run.created_at + timedelta(seconds=run.run_seconds)

@@ -1,6 +1,6 @@
-"""What differs between Airflow's versions, as seen by its administrator and by a client of its REST API.
+"""The differences between Airflow's versions, for its administrator and for a client of its REST API.
 
-Everything else in this folder is the same for all of them.
+The rest of this folder is the same for all versions.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ _ADMIN = "admin"
 _SIMPLE_AUTH_MANAGER = "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
 
 TASK_HEARTBEAT_TIMEOUT_SECONDS = 10
-"""A task whose worker has been silent for so long is given up by the scheduler."""
+"""The scheduler fails a task whose worker has sent no heartbeat for so long."""
 
 TRIGGERER_TIMEOUT_SECONDS = 6
-"""A triggerer that has been silent for so long loses its triggers to another one."""
+"""A triggerer that has sent no heartbeat for so long loses its triggers to another one."""
 
 CELERY_WORKERS = ("worker-1", "worker-2")
 
 DETECTION_SECONDS = TASK_HEARTBEAT_TIMEOUT_SECONDS + 10
-"""A lost task is given up within this time, on a busy machine too."""
+"""The scheduler fails a lost task within this time, even on a busy machine."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """Where one Airflow lives.
+    """The folders, database and addresses of one Airflow.
 
-    :param home: Its ``AIRFLOW_HOME``.
-    :param database: User, host, port and name of its PostgreSQL database, as in a URL.
-    :param port: Port of its REST API.
-    :param key: A Fernet key; also what its components sign requests to each other with.
-    :param broker: Address of the Redis server that hands tasks to Celery workers; None: there are none, and
-        the LocalExecutor runs tasks below the scheduler.
+    :param home: The ``AIRFLOW_HOME``.
+    :param dags: The folder with the DAGs.
+    :param database: User, host, port and name of the PostgreSQL database, as in a URL.
+    :param port: The port of the REST API.
+    :param key: A Fernet key; its components also sign requests to each other with it.
+    :param broker: The URL of the Redis server that is the Celery broker; None means the LocalExecutor.
     """
 
     home: Path
@@ -53,18 +53,18 @@ class Site:
 
     @property
     def url(self) -> str:
-        """The address of its REST API."""
+        """The URL of the REST API's server."""
         return f"http://127.0.0.1:{self.port}"
 
 
 class Airflow3:
-    """Airflow from 3.0 on."""
+    """Airflow 3."""
 
     api = "/api/v2"
     health = "/monitor/health"
 
     def commands(self, site: Site) -> dict[str, list[str]]:
-        """Return what to run, name to arguments of ``airflow``."""
+        """Return the programs to run: name to arguments of the ``airflow`` command."""
         return {
             "api-server": ["api-server", "--host=127.0.0.1", f"--port={site.port}"],
             "scheduler": ["scheduler", "--skip-serve-logs"],
@@ -73,7 +73,7 @@ class Airflow3:
         } | ({name: _celery_worker(site, name) for name in CELERY_WORKERS} if site.broker else {})
 
     def settings(self, site: Site) -> dict[str, str]:
-        """Return the configuration, ``section.key`` to value."""
+        """Return the configuration: ``section.key`` to value."""
         return _common_settings(site) | {
             "core.auth_manager": _SIMPLE_AUTH_MANAGER,
             "core.simple_auth_manager_users": f"{_ADMIN}:admin",
@@ -83,7 +83,7 @@ class Airflow3:
             "api.base_url": site.url,
             "api.secret_key": site.key,
             "api.workers": "1",
-            "api_auth.jwt_secret": site.key * 2,  # shorter ones make it warn
+            "api_auth.jwt_secret": site.key * 2,  # a shorter secret makes Airflow warn
             "dag_processor.refresh_interval": "3600",
             "dag_processor.min_file_process_interval": "15",
             "logging.namespace_levels": "http.access=WARNING uvicorn.access=WARNING",
@@ -94,43 +94,43 @@ class Airflow3:
         }
 
     def prepare(self, site: Site) -> None:
-        """Write the files that this Airflow wants to find in its home."""
+        """Write the files that Airflow reads from its home."""
         (site.home / "passwords.json").write_text(json.dumps({_ADMIN: site.key}))
 
     def log_in(self, session: requests.Session, site: Site) -> None:
-        """Give a session what it needs to be an administrator's."""
+        """Add an administrator's credentials to a session."""
         credentials = {"username": _ADMIN, "password": site.key}
         answer = session.post(f"{site.url}/auth/token", json=credentials, timeout=30)
         answer.raise_for_status()
         session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
 
     def warm_up(self, site: Site) -> None:
-        """Let the API do what takes it seconds at the first request of a task, with all else standing still.
+        """Send the execution API its first request, which blocks it for seconds, before a task does.
 
-        :raises requests.RequestException: If it is not there yet.
+        :raises requests.RequestException: If it is not up yet.
         """
         requests.get(f"{site.url}/execution/health", timeout=60).raise_for_status()
 
     def dag_run_body(self, run_id: str, conf: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what to post to start a DAG run."""
+        """Return the request body that starts a DAG run."""
         return {"dag_run_id": run_id, "conf": dict(conf), "logical_date": None}
 
     def state_body(self, state: str) -> dict[str, Any]:
-        """Return how to patch a task instance's state."""
+        """Return the request body that sets a task instance's state."""
         return {"new_state": state}
 
     def clear_body(self, run_id: str, task_ids: list[str | tuple[str, int]] | None) -> dict[str, Any]:
-        """Return what to post to clear tasks of a DAG run, all of them or those named.
+        """Return the request body that clears tasks of a DAG run.
 
-        :param task_ids: A mapped task instance is named by its task id and its map index.
+        :param task_ids: Task ids; for a mapped task instance, its task id and map index. None: all tasks.
         """
-        named = {} if task_ids is None else {"task_ids": task_ids}
-        return {"dry_run": False, "only_failed": False, "reset_dag_runs": True, "dag_run_id": run_id, **named}
+        tasks = {} if task_ids is None else {"task_ids": task_ids}
+        return {"dry_run": False, "only_failed": False, "reset_dag_runs": True, "dag_run_id": run_id, **tasks}
 
     def triggerer_name(self, task_instance: Mapping[str, Any], rest: RestClient) -> str | None:
-        """Return which triggerer has a task instance's trigger; None if none has.
+        """Return the name of the triggerer that runs a task instance's trigger; None if none does.
 
-        Not ``triggerer_job``: on Airflow 3 that is the job of the scheduler that queued the task.
+        Not from ``triggerer_job``: on Airflow 3 that is the job of the scheduler that queued the task.
         """
         job_id = (task_instance["trigger"] or {}).get("triggerer_id")
         jobs = rest.get("/jobs", job_type="TriggererJob")["jobs"]
@@ -150,7 +150,7 @@ class Airflow2(Airflow3):
 
     def settings(self, site: Site) -> dict[str, str]:
         return _common_settings(site) | {
-            "core.parallelism": "32",  # killed workers stay missing; 0 ends the scheduler's connections
+            "core.parallelism": "32",  # killed workers are not replaced; 0 ends the scheduler's connections
             "api.auth_backends": "airflow.providers.fab.auth_manager.api.auth.backend.basic_auth",
             "api.enable_xcom_deserialize_support": "True",
             "scheduler.standalone_dag_processor": "True",
@@ -172,7 +172,7 @@ class Airflow2(Airflow3):
         """Do nothing: everybody is an administrator."""
 
     def warm_up(self, site: Site) -> None:
-        """Do nothing: tasks talk to the database."""
+        """Do nothing: tasks use the database, not an API."""
 
     def dag_run_body(self, run_id: str, conf: Mapping[str, Any]) -> dict[str, Any]:
         return {"dag_run_id": run_id, "conf": dict(conf)}
@@ -181,7 +181,7 @@ class Airflow2(Airflow3):
         return {"new_state": state, "dry_run": False}
 
     def clear_body(self, run_id: str, task_ids: list[str | tuple[str, int]] | None) -> dict[str, Any]:
-        """Return what to post to clear tasks; a mapped task only as a whole."""
+        """Return the request body that clears tasks; a mapped task can only be cleared as a whole."""
         if task_ids is not None:
             task_ids = [name if isinstance(name, str) else name[0] for name in task_ids]
         return super().clear_body(run_id, task_ids)
@@ -189,22 +189,22 @@ class Airflow2(Airflow3):
     def triggerer_name(
         self,
         task_instance: Mapping[str, Any],
-        rest: RestClient,  # noqa: ARG002 - only Airflow 3 has to ask
+        rest: RestClient,  # noqa: ARG002 - only Airflow 3 needs it
     ) -> str | None:
-        """Return which triggerer has a task instance's trigger; None if none has."""
+        """Return the name of the triggerer that runs a task instance's trigger; None if none does."""
         return (task_instance["triggerer_job"] or {}).get("hostname")
 
 
 def is_airflow(versions: str) -> bool:
-    """Tell whether the Airflow that the tests' Python has is one of some.
+    """Whether the installed Airflow is one of some versions.
 
-    :param versions: As pip writes them, such as ``>=3,<3.3``; empty: any.
+    :param versions: A pip specifier, such as ``>=3,<3.3``; empty means all versions.
     """
     return SpecifierSet(versions).contains(version("apache-airflow"), prereleases=True)
 
 
 def airflow_of_this_python() -> Airflow3:
-    """Return the ways of the Airflow that the tests' Python has."""
+    """Return the differences of the installed Airflow."""
     return Airflow2() if is_airflow("<3") else Airflow3()
 
 
@@ -230,7 +230,7 @@ def _common_settings(site: Site) -> dict[str, str]:
 
 
 def celery_settings(broker: str) -> dict[str, str]:
-    """Return what configures Celery, whatever Airflow's version.
+    """Return the configuration for Celery, the same for all versions.
 
     :param broker: As in :class:`Site`.
     """
@@ -239,7 +239,7 @@ def celery_settings(broker: str) -> dict[str, str]:
         "celery.broker_url": f"{broker}/0",
         "celery.result_backend": f"{broker}/1",
         "celery.worker_concurrency": "8",
-        # Dozens of tasks that start one after the other keep two cores busy, and heartbeats waiting.
+        # Starting dozens of tasks keeps two CPU cores busy, and delays heartbeats.
         "scheduler.task_instance_heartbeat_timeout": "20",
     }
 

@@ -15,6 +15,7 @@ import requests
 
 from airflow_provider_stably.testing import Fault, StablyEmulator, server
 from tests.constants import KEY, PROJECT
+from tests.waiting import wait_until
 
 RUNS_PATH = f"/v1/projects/{PROJECT}/runs"
 SOON = 5
@@ -48,14 +49,6 @@ def connect(emulator):
     connection = http.client.HTTPConnection("127.0.0.1", emulator.port, timeout=SOON)
     connection.request("GET", f"{RUNS_PATH}/run-1", headers={"Authorization": f"Bearer {KEY}"})
     return connection
-
-
-def wait_until(condition):
-    """Wait until a condition holds, or fail."""
-    deadline = time.monotonic() + SOON
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to pass"
-        time.sleep(0.001)
 
 
 def test_rules_are_served(emulator):

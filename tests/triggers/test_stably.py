@@ -14,6 +14,7 @@ from airflow_provider_stably.testing import Fault
 from airflow_provider_stably.triggers import stably
 from airflow_provider_stably.triggers.stably import StablyRunTrigger
 from tests.constants import PROJECT
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -48,8 +49,7 @@ async def _run_until_cancelled(emulator, trigger):
         return [event async for event in trigger.run()]
 
     task = asyncio.create_task(run())
-    while not emulator.requests("get"):  # noqa: ASYNC110 - the emulator serves in another thread
-        await asyncio.sleep(0)
+    await asyncio.to_thread(wait_until, lambda: emulator.requests("get"))
     task.cancel("ended")
     return task
 

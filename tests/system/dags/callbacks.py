@@ -1,4 +1,4 @@
-"""DAGs in which something fails while Stably runs go on that nobody watches."""
+"""DAGs that fail while Stably runs are live that no task waits for."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ STARTED = ["start", "mapped", "group"]
 
 
 def mark(name):
-    """Make a callback that leaves its name and process in the emulator's journal."""
+    """Make a callback that requests a run named after it and its process, for the emulator's journal."""
 
-    def look(context):
+    def request(context):
         with suppress(StablyError):
             call = get_run(context["params"]["project_id"], f"{name}-{os.getpid()}")
             StablyHook().client.send_once(call)
 
-    return look
+    return request
 
 
 @task(on_failure_callback=mark("task"))
 def work(params=None):
-    """Fail at once, or when it is killed or has waited for two minutes."""
+    """Fail after some seconds, unless killed before."""
     end = time.monotonic() + params["seconds"]
     while time.monotonic() < end:
         time.sleep(0.1)
@@ -42,14 +42,14 @@ def work(params=None):
 
 @task(on_failure_callback=mark("downstream"))
 def after():
-    """Never run."""
+    """Do nothing: the task never runs, since the one before it fails."""
 
 
 CALLBACKS = [mark("began"), StablyCancelRunNotifier(task_ids=STARTED), mark("ended")]
 
 
 def start_runs():
-    """Start four runs: of a plain task, of a mapped one, and of one in a task group."""
+    """Start four runs: one in a plain task, two in a mapped task, one in a task of a group."""
     start = StablyRunTestsOperator(task_id="start", wait_for_completion=False, **RUN)
     mapped = StablyRunTestsOperator.partial(task_id="mapped", wait_for_completion=False, **RUN).expand(
         environment=["staging", "preview"]

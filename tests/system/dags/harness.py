@@ -1,4 +1,4 @@
-"""DAGs that try the harness itself: a run to cancel, a task to kill, a task that is deferred."""
+"""DAGs for the tests of the harness: a task that cancels a run, one to kill, one that is deferred."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ with DAG("harness_cancel_by_stored_connection", schedule=None, params={"run_ids"
 
 
 def cancel_run_of_conf(context):
-    """Show where the emulator sees it that the callback was called."""
+    """Cancel a run in the emulator, as proof that the callback was called."""
     if run_id := context["dag_run"].conf.get("run_id"):
         StablyHook().cancel_run(run_id)
 
@@ -31,7 +31,7 @@ with DAG("harness_sleep", schedule=None, params={"seconds": Param(120, type="num
 
     @task(on_failure_callback=cancel_run_of_conf)
     def sleep(params=None):
-        """Sleep in the small pieces that let a signal through."""
+        """Sleep in short pieces, so that a signal is handled soon."""
         end = time.monotonic() + params["seconds"]
         while time.monotonic() < end:
             time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""DAGs of the matrix: one task that runs Stably tests, in each mode and with whatever a scenario needs."""
+"""DAGs of the matrix: a task that runs Stably tests, in each mode and in the variants of the scenarios."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from airflow_provider_stably.sensors.stably import StablyRunSensor
 
 
 def show(context):
-    """Let the emulator see that callbacks are called; it knows no such run."""
+    """Request a run that does not exist, as proof in the emulator's journal that the callback was called."""
     project_id = context["dag_run"].conf["project_id"]
     StablyHook().get_run(f"callback-of-{project_id}", project_id=project_id)
 
 
-RETRY = {"retries": 1, "retry_delay": timedelta(seconds=10)}  # time for the callbacks before 3.3
+RETRY = {"retries": 1, "retry_delay": timedelta(seconds=10)}  # before Airflow 3.3, callbacks need this time
 RETRY_SOON = {"retries": 1, "retry_delay": timedelta(seconds=1)}
 LATE_RETRY = {"retries": 1, "retry_delay": timedelta(hours=1)}
 RUN = {
@@ -51,7 +51,7 @@ for mode, deferrable in MODES.items():
     for variant, options in {"crash": {}, "crash_retry": LATE_RETRY}.items():
         with dag_of(mode, variant):
             crashing = StablyRunTestsOperator(task_id="tests", deferrable=deferrable, **RUN, **options)
-            crashing.poll_interval = "not a number"  # past the check; whoever waits stumbles over it
+            crashing.poll_interval = "not a number"  # not validated here, so waiting fails
 
     for variant in ("rotated", "revoked", "impatient"):
         with dag_of(mode, variant):
@@ -80,7 +80,7 @@ for mode, deferrable in MODES.items():
         stop = StablyCancelRunOperator(task_id="stop", task_ids="start").as_teardown(setups=start)
         start >> wait >> stop
 
-with dag_of("deferrable", "many", max_active_tasks=6):  # so many start at once, and any number waits deferred
+with dag_of("deferrable", "many", max_active_tasks=6):  # at once; deferred ones do not count
     StablyRunTestsOperator.partial(task_id="tests", deferrable=True, **RUN).expand(
         environment=[f"staging-{number}" for number in range(50)]
     )

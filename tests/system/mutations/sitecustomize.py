@@ -1,4 +1,4 @@
-"""Switch one mechanism of the package off in a test Airflow: Python imports this module at its start."""
+"""Switch off one mechanism of the package in a test Airflow; Python imports this module when it starts."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tests.system.mechanisms import MECHANISMS
 
 
 class _Mutating(MetaPathFinder):
-    """Find one module as usual, and have something in it replaced once it is loaded."""
+    """Find one module as usual, and replace one of its attributes once it is loaded."""
 
     def __init__(self, mechanism):
         self._mechanism = mechanism
         self._module = f"airflow_provider_stably.{mechanism.place[0]}"
 
     def find_spec(self, name, path=None, target=None):
-        """Find the module, nothing else."""
+        """Find the mechanism's module; leave others to the next finder."""
         if name != self._module:
             return None
         spec = PathFinder.find_spec(name, path, target)

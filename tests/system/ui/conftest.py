@@ -1,4 +1,4 @@
-"""A browser before a real Airflow that has the example DAGs."""
+"""Fixtures of the UI tests: a browser, and a real Airflow with the example DAGs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.constants import KEY, PROJECT, ROOT
+from tests.system.dag_runs import PATIENCE_SECONDS
 from tests.system.ui.pages import AirflowUi, ui_of_this_python
-from tests.system.waiting import PATIENCE_SECONDS
 
 _ARTEFACTS = ROOT / "build" / "screenshots" / f"airflow-{version('apache-airflow')}"
 _CHROMIUM = "chromium"
@@ -22,7 +22,7 @@ _SIZE = {"width": 1280, "height": 960}
 
 @pytest.fixture(scope="session")
 def dags(home) -> Path:
-    """A folder with the example DAGs that are run here; others need a newer Airflow than some have."""
+    """A folder with the example DAGs of these tests, which all Airflow versions can load."""
     folder = home / "example_dags"
     folder.mkdir()
     for name in ("example_stably_cancel_run.py", "example_stably_gate_deployment.py"):
@@ -32,7 +32,7 @@ def dags(home) -> Path:
 
 @pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
-    """What Airflow's processes get besides the harness's configuration; no connection: it is made."""
+    """Environment variables of Airflow's processes; without a connection, which the tests make."""
     return {"AIRFLOW__CORE__TEST_CONNECTION": "Enabled"}
 
 
@@ -48,12 +48,12 @@ def connection(airflow, emulator) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium; Playwright brings none."""
+    """A browser: Chromium from Debian, not a download of Playwright's."""
     if (path := shutil.which(_CHROMIUM)) is None:
         pytest.exit("No chromium on PATH: install Debian's package 'chromium'", pytest.ExitCode.TESTS_FAILED)
     expect.set_options(timeout=PATIENCE_SECONDS * 1000)
     with sync_playwright() as playwright:
-        # Chromium's own sandbox refuses to be run by root, as tests in containers are.
+        # Chromium's sandbox does not start as root, which tests in containers are.
         browser = playwright.chromium.launch(executable_path=path, chromium_sandbox=os.geteuid() != 0)
         yield browser
         browser.close()
@@ -61,7 +61,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def logged_in(browser, airflow) -> Iterator[BrowserContext]:
-    """A browser in which somebody has logged in."""
+    """A browser context that is logged in to Airflow."""
     with browser.new_context(viewport=_SIZE, locale="en", timezone_id="UTC") as context:
         context.set_default_timeout(PATIENCE_SECONDS * 1000)
         with context.new_page() as page:
@@ -71,24 +71,24 @@ def logged_in(browser, airflow) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def page(logged_in) -> Iterator[Page]:
-    """An empty page."""
+    """An empty page of the logged-in browser."""
     with logged_in.new_page() as page:
         yield page
 
 
 @pytest.fixture
 def ui(page, airflow) -> AirflowUi:
-    """Airflow in the browser."""
+    """Airflow's user interface in the page."""
     return ui_of_this_python(page, airflow.site)
 
 
 @pytest.fixture
 def picture(page) -> Callable[[str], None]:
-    """Give a function that takes a picture of the page, for STABLY_SCREENSHOTS or build/screenshots."""
+    """A function that saves a screenshot of the page to STABLY_SCREENSHOTS or build/screenshots."""
     folder = ROOT / os.environ.get("STABLY_SCREENSHOTS", _ARTEFACTS)
 
     def take(name: str) -> None:
-        expect(page.locator("[data-scope=toast][data-part=root]")).to_have_count(0)  # they cover a corner
+        expect(page.locator("[data-scope=toast][data-part=root]")).to_have_count(0)  # it covers a corner
         page.screenshot(path=folder / f"{name}.png", animations="disabled")
 
     return take
@@ -96,7 +96,7 @@ def picture(page) -> Callable[[str], None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Take a picture of what a failed test saw last."""
+    """Save a screenshot of the page when a test fails."""
     report = yield
     if report.failed and call.when != "teardown" and "page" in item.funcargs:
         path = _ARTEFACTS / f"FAILED-{item.name}.png"

@@ -1,4 +1,4 @@
-"""Airflow's user interface as a person uses it: what to click, and where to look."""
+"""Page objects of Airflow's user interface."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from tests.system.versions import Airflow2, Site, airflow_of_this_python
 
 
 class ConnectionForm:
-    """The form of a new connection in Airflow 3.
+    """The form for a new connection in Airflow 3.
 
-    :param page: The page with the list of connections.
+    :param page: A page that shows the list of connections.
     """
 
     def __init__(self, page: Page) -> None:
@@ -25,24 +25,24 @@ class ConnectionForm:
         self.page.get_by_role("option", name=conn_type, exact=True).click()
 
     def field(self, label: str) -> Locator:
-        """Return a field with its label and its help text."""
+        """Return the group of a field's label, input and help text."""
         return self.root.get_by_role("group").filter(has=self.page.get_by_text(label, exact=True))
 
     def input(self, label: str) -> Locator:
-        """Return where to type."""
+        """Return a field's input element."""
         return self.field(label).locator("input").first
 
     def show_extra_fields(self) -> None:
-        """Unfold the fields that only this connection type has."""
+        """Expand the fields that only this connection type has."""
         self.root.get_by_role("button", name="Extra Fields", exact=True).click()
 
     def save(self) -> None:
-        """Press the button that saves."""
+        """Save the connection, and wait until the form is closed."""
         self.root.get_by_role("button", name="Save").click()
         expect(self.root).to_be_hidden()
 
     def save_and_test(self, conn_id: str) -> str:
-        """Save, then press the button that tests the connection, and return what it says."""
+        """Save the connection, test it, and return the message of the test."""
         self.save()
         row = self.page.get_by_role("row").filter(has_text=conn_id)
         with self.page.expect_response("**/connections/test") as answered:
@@ -51,7 +51,7 @@ class ConnectionForm:
 
 
 class ConnectionForm2(ConnectionForm):
-    """The form of a new connection in Airflow 2."""
+    """The form for a new connection in Airflow 2."""
 
     def __init__(self, page: Page) -> None:
         super().__init__(page)
@@ -72,19 +72,19 @@ class ConnectionForm2(ConnectionForm):
         self.root.get_by_role("button", name="Save").click()
         expect(self.page.get_by_text("Added Row")).to_be_visible()
 
-    def save_and_test(self, conn_id: str) -> str:  # noqa: ARG002 - here it is the form that is tested
+    def save_and_test(self, conn_id: str) -> str:  # noqa: ARG002 - Airflow 2 tests it in the form
         self.root.get_by_role("button", name="Test").click()
-        verdict = self.page.locator(".alert").filter(has_text="Stably")
-        expect(verdict).to_be_visible()
-        said = verdict.inner_text()
+        message = self.page.locator(".alert").filter(has_text="Stably")
+        expect(message).to_be_visible()
+        text = message.inner_text()
         self.save()
-        return said
+        return text
 
 
 class AirflowUi:
     """Airflow 3 in a browser.
 
-    :param site: Where it lives.
+    :param site: The Airflow's addresses and keys.
     """
 
     def __init__(self, page: Page, site: Site) -> None:
@@ -100,14 +100,14 @@ class AirflowUi:
         expect(self.page.get_by_text("Welcome")).to_be_visible()
 
     def new_connection(self, conn_id: str, conn_type: str) -> ConnectionForm:
-        """Open the form of a new connection, with its type chosen."""
+        """Open the form for a new connection, and choose its id and type."""
         self.page.goto(f"{self.site.url}/connections")
         form = ConnectionForm(self.page)
         form.choose(conn_id, conn_type)
         return form
 
     def trigger(self, dag_id: str, **params: str) -> None:
-        """Start a DAG run with parameters; its page is open afterwards."""
+        """Start a DAG run with params, and stay on its page."""
         self.page.goto(f"{self.site.url}/dags/{dag_id}")
         self.page.get_by_role("button", name="Trigger").click()
         dialog = self.page.get_by_role("dialog")
@@ -117,21 +117,21 @@ class AirflowUi:
         self.page.wait_for_url("**/runs/*")
 
     def open_task(self, task_id: str) -> None:
-        """Open a task of the DAG run whose page is open."""
+        """Open a task of the DAG run on the current page."""
         self.page.get_by_role("table").get_by_role("link", name=task_id, exact=True).click()
         expect(self.page.get_by_role("link", name="Logs", exact=True)).to_be_visible()
 
     def open_tab(self, *titles: str) -> None:
-        """Open a tab of the task's page, or a tab within a tab."""
+        """Open a tab of the task's page, then a tab within it, if given."""
         for title in titles:
             self.page.get_by_role("link", name=title, exact=True).click()
 
-    def see_state(self, state: str) -> None:
-        """Wait until the task whose page is open is in a state."""
+    def wait_for_state(self, state: str) -> None:
+        """Wait until the task on the current page is in a state."""
         expect(self.page.get_by_test_id("state-badge").filter(has_text=state)).to_be_visible()
 
     def xcom(self, key: str) -> Locator:
-        """Open the XComs of the task whose page is open, unfold them, and return the value of one."""
+        """Open and expand the XComs of the task on the current page, and return the value of one."""
         self.open_tab("Storage", "XCom")
         self.page.get_by_role("button", name="Expand all extra JSON").click()
         row = self.page.get_by_role("row").filter(has=self.page.get_by_role("cell", name=key, exact=True))
@@ -139,7 +139,7 @@ class AirflowUi:
 
 
 class AirflowUi2(AirflowUi):
-    """Airflow 2 in a browser: only its form of a connection."""
+    """Airflow 2 in a browser: only its form for a connection."""
 
     def log_in(self) -> None:
         """Do nothing: everybody is an administrator."""
@@ -152,6 +152,6 @@ class AirflowUi2(AirflowUi):
 
 
 def ui_of_this_python(page: Page, site: Site) -> AirflowUi:
-    """Return the user interface of the Airflow that the tests' Python has."""
+    """Return the user interface of the installed Airflow."""
     is_2 = isinstance(airflow_of_this_python(), Airflow2)
     return AirflowUi2(page, site) if is_2 else AirflowUi(page, site)

@@ -1,4 +1,4 @@
-"""``make ui``: everything up with one command, and gone with Ctrl-C."""
+"""``make ui`` starts Airflow and the emulator with one command, and Ctrl-C stops and removes everything."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ START_SECONDS = 240
 STOP_SECONDS = 60
 
 pytestmark = pytest.mark.skipif(
-    isinstance(airflow_of_this_python(), Airflow2), reason="the script is for the Airflow of .venv, not 2.11"
+    isinstance(airflow_of_this_python(), Airflow2), reason="make ui starts an Airflow 3 only"
 )
 
 
 @pytest.fixture
 def script():
-    """The program; it is told to stop if it outlasts the test, or its time to start."""
+    """The running script; terminated after the test, or when it takes too long to start."""
     script = subprocess.Popen(
         [sys.executable, ROOT / "scripts" / "ui.py"],
         stdout=subprocess.PIPE,
@@ -44,17 +44,17 @@ def script():
 
 
 def read_until(script, last):
-    """Return what a program prints up to a line that has some words."""
+    """Return the script's output up to the first line that contains some text."""
     printed = ""
     for line in script.stdout:
         printed += line
         if last in line:
             return printed
-    raise AssertionError(f"it ended:\n{printed}")
+    raise AssertionError(f"The script ended:\n{printed}")
 
 
 def processes_of(home):
-    """Return the processes of the Airflow that has a home, those that were left alone included."""
+    """Return all processes with this ``AIRFLOW_HOME``, orphans included."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
@@ -63,8 +63,8 @@ def processes_of(home):
     return found
 
 
-def test_all_is_up_and_then_gone(script):
-    """What is printed is so: Airflow, its log-in, DAGs and connection, the emulator; Ctrl-C ends it all."""
+def test_script_starts_and_removes_everything(script):
+    """The printed Airflow, log-in and emulator work, and Ctrl-C ends all processes and removes all files."""
     printed = read_until(script, "Ctrl-C stops")
     url, user, password = re.search(r"Airflow +(\S+) +user (\w+), password (\S+)", printed).groups()
     emulator = re.search(r"Emulator +(\S+)", printed)[1]

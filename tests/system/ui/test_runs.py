@@ -1,4 +1,4 @@
-"""Runs in Airflow's user interface: the button to them, and what they leave in XCom."""
+"""Stably runs in Airflow's user interface: the button that opens one, and its XComs."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ from tests.system.versions import Airflow2, airflow_of_this_python
 pytestmark = [
     pytest.mark.usefixtures("connection"),
     pytest.mark.skipif(
-        isinstance(airflow_of_this_python(), Airflow2), reason="of Airflow 2.11 only the form is looked at"
+        isinstance(airflow_of_this_python(), Airflow2),
+        reason="of Airflow 2.11, only the form is tested",
     ),
 ]
 
 
 @pytest.fixture
 def started_run(ui, airflow, emulator):
-    """A run that goes on until it is cancelled, of a DAG run whose page is open; over after the test."""
+    """A run that hangs until cancelled, with the page of its DAG run open; cancelled after the test."""
     before = set(emulator.runs)
     ui.trigger("example_stably_gate_deployment", suite="hangs")
-    (run_id,) = airflow.wait_for(lambda: set(emulator.runs) - before, what="the run to be started")
+    (run_id,) = airflow.wait_until(lambda: set(emulator.runs) - before, what="the run to be started")
     yield emulator.runs[run_id]
     emulator.runs[run_id].cancelled_at = datetime.now(UTC)
 
 
-def test_the_emulator_shows_a_run_turn_cancelled(page, airflow, emulator, picture):
-    """When a waiting task is marked failed, the emulator's page shows its run turn CANCELLED, by itself."""
+def test_emulator_page_shows_the_cancelled_run(page, airflow, emulator, picture):
+    """When a waiting task is marked failed, the emulator's open page shows its run as CANCELLED."""
     task = airflow.trigger("example_stably_gate_deployment", {"suite": "hangs"}).task("run_tests")
-    run_id = airflow.wait_for(lambda: task.xcom("run_id"), what="the run to be started")
-    airflow.wait_for(lambda: emulator.requests("get", run_id=run_id), what="the run to be looked at")
+    run_id = airflow.wait_until(lambda: task.xcom("run_id"), what="the run to be started")
+    airflow.wait_until(lambda: emulator.requests("get", run_id=run_id), what="the run to be watched")
     row = page.get_by_role("row").filter(has_text=run_id)
     page.goto(emulator.url)
     expect(row).to_contain_text("RUNNING")
@@ -45,8 +46,8 @@ def test_the_emulator_shows_a_run_turn_cancelled(page, airflow, emulator, pictur
     picture("emulator")
 
 
-def test_a_running_task_leads_to_its_run(ui, started_run, picture):
-    """While a task waits for its run, a button leads to the run's page in Stably."""
+def test_running_task_links_to_its_run(ui, started_run, picture):
+    """While a task waits for its run, a button opens the run's page in Stably."""
     ui.open_task("run_tests")
     ui.open_tab("Details")
 
@@ -56,25 +57,25 @@ def test_a_running_task_leads_to_its_run(ui, started_run, picture):
     picture("open-in-stably")
 
 
-def test_the_summary_is_in_xcom(ui, started_run):
-    """When the run has passed, its summary is the task's return value in the XCom tab."""
+def test_summary_is_in_xcom(ui, started_run):
+    """After a run has passed, the XCom tab shows its summary as the task's return value."""
     ui.open_task("run_tests")
 
     started_run.run_seconds, started_run.script = 0, "passes"
-    ui.see_state("Success")
+    ui.wait_for_state("Success")
     summary = ui.xcom("return_value")
 
     expect(summary).to_contain_text('"status": "PASSED"')
     expect(summary).to_contain_text(started_run.run_id)
 
 
-def test_the_cancelled_ids_are_in_xcom(ui, emulator, picture):
-    """The ids that the kill switch cancelled are its return value in the XCom tab."""
+def test_cancelled_ids_are_in_xcom(ui, emulator, picture):
+    """The XCom tab shows the ids of cancelled runs as the cancel operator's return value."""
     run_id = emulator.add_run(project_id=PROJECT)
 
     ui.trigger("example_stably_cancel_run", run_ids=run_id)
     ui.open_task("cancel")
-    ui.see_state("Success")
+    ui.wait_for_state("Success")
 
     expect(ui.xcom("return_value")).to_contain_text(run_id)
     assert emulator.status(run_id) == "CANCELLED"
