@@ -58,11 +58,14 @@ class StablyUnreachableError(StablyError):
     """No whole answer came: refused, dropped, timed out.
 
     :param request_sent: False only if the request provably never left, e.g. the connection was refused.
+    :param is_local: Whether this machine is at fault: it does not trust the API's certificate, or its HTTP
+        library cannot read the answer.
     """
 
-    def __init__(self, message: str, *, request_sent: bool) -> None:
+    def __init__(self, message: str, *, request_sent: bool, is_local: bool = False) -> None:
         super().__init__(message)
         self.request_sent = request_sent
+        self.is_local = is_local
 
 
 class StablyHTTPError(StablyError):
@@ -159,4 +162,4 @@ class StablyRunTimeoutError(StablyRunError):
 
 
 class StablyRunLostError(StablyRunError):
-    """The run could not be watched any longer: the key was refused, or the run is not found."""
+    """The run could not be watched any longer: for minutes the key was refused, or the run not found."""

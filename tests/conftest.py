@@ -56,13 +56,21 @@ def hook(emulator):
 def _impatient(monkeypatch):
     """Let replays and second attempts follow at once; the waits themselves are tested as values."""
     from airflow_provider_stably.api import retries
-    from airflow_provider_stably.execution import start
-    from airflow_provider_stably.runs import cancel, watch
+    from airflow_provider_stably.execution import callback_budget
+    from airflow_provider_stably.runs import belief, cancel, watch
+    from airflow_provider_stably.triggers import stably as trigger
 
     monkeypatch.setattr(retries, "FIRST_DELAY_SECONDS", 0.001)
     monkeypatch.setattr(watch, "SHORTEST_DELAY_SECONDS", 0.05)
-    monkeypatch.setattr(start, "SECOND_POLL_SECONDS", 0.001)
+    monkeypatch.setattr(watch, "CANCEL_PATIENCE_SECONDS", 0.2)
     monkeypatch.setattr(cancel, "SECONDS_BETWEEN_ATTEMPTS", 0.001)
+    monkeypatch.setattr(belief, "MISSING_SECONDS", 0.2)
+    monkeypatch.setattr(belief, "REFUSED_SECONDS", 0.4)
+    monkeypatch.setattr(belief, "NEVER_ACCEPTED_SECONDS", 0.2)
+    monkeypatch.setattr(belief, "REMINDER_SECONDS", 0.05)
+    monkeypatch.setattr(trigger, "FIRST_EVENT_SECONDS", 0.0)
+    monkeypatch.setattr(trigger, "HAND_BACK_SECONDS", 0.3)
+    callback_budget._budgets.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -73,23 +73,24 @@ def read_answer(call: Call[T], answer: Answer, endpoint: Endpoint, *, now: datet
 
 
 def unreachable(
-    call: Call[Any], error: Exception, endpoint: Endpoint, *, request_sent: bool
+    call: Call[Any], error: Exception, endpoint: Endpoint, *, request_sent: bool, is_local: bool = False
 ) -> StablyUnreachableError:
     """Describe a call that got no whole answer.
 
     Only the type of the root error is shown: an error's text may hold a proxy's password.
 
     :param request_sent: Whether the request may have reached the server.
+    :param is_local: Whether this machine's trust or HTTP library is at fault.
     """
     kind = type(_root(error)).__name__
     message = f"{call} got no whole answer from {endpoint.base_url} ({endpoint.label}): {kind}"
-    return StablyUnreachableError(message, request_sent=request_sent)
+    return StablyUnreachableError(message, request_sent=request_sent, is_local=is_local)
 
 
 def unusable_bundle(bundle: str, error: OSError) -> StablyUnreachableError:
     """Describe a call that was not sent because the CA bundle cannot be used."""
     message = f"CA bundle {bundle!r} cannot be used: {type(error).__name__}"
-    return StablyUnreachableError(message, request_sent=False)
+    return StablyUnreachableError(message, request_sent=False, is_local=True)
 
 
 def is_unwritable(error: Exception) -> bool:

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 import aiohttp
 import tenacity
+from aiohttp.http_exceptions import ContentEncodingError
 
 from airflow_provider_stably.api import answers
 from airflow_provider_stably.api.calls import Call
@@ -84,7 +85,13 @@ class AsyncStablyClient:
             ) as response:
                 answer = await self._receive(response)
         except (aiohttp.ClientError, OSError, ValueError, ArithmeticError) as error:
-            failure = answers.unreachable(call, error, self._endpoint, request_sent=_was_sent(error))
+            failure = answers.unreachable(
+                call,
+                error,
+                self._endpoint,
+                request_sent=_was_sent(error),
+                is_local=_is_local(error),
+            )
         else:
             return answers.read_answer(call, answer, self._endpoint)
         raise failure  # not from the library's error: that holds the request's headers, and so the key
@@ -169,3 +176,10 @@ async def _tls(endpoint: Endpoint) -> ssl.SSLContext | bool:
 def _was_sent(error: Exception) -> bool:
     """Whether the request may have reached the server; when in doubt, yes."""
     return not (isinstance(error, _NOT_SENT) or answers.is_unwritable(error))
+
+
+def _is_local(error: Exception) -> bool:
+    """Whether another machine, or another HTTP library, may reach the API where this one fails."""
+    is_unreadable = isinstance(error, aiohttp.ClientResponseError)  # its headers
+    is_undecodable = isinstance(error.__cause__, ContentEncodingError)
+    return is_unreadable or is_undecodable or isinstance(error, aiohttp.ClientConnectorCertificateError)

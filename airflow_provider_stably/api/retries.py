@@ -33,8 +33,11 @@ FIRST_DELAY_SECONDS = 0.5
 MAX_DELAY_SECONDS = 8.0
 MAX_RETRY_AFTER_SECONDS = 60.0
 
-REPLAYABLE_STATUSES = frozenset({429, 500, 502, 503, 504})
-"""Statuses that may be gone a moment later."""
+RETRY_AFTER_JITTER = 0.25
+"""How much longer than asked a call waits at most, as a share: or all that were asked come back together."""
+
+_NOT_ACCEPTED = frozenset({401, 403, 404, 409, 423, 425, 429})
+"""Refusals that may be gone later. Outages send 401, 403 and 404, too."""
 
 
 def replay_policy(call: Call[Any]) -> dict[str, Any]:
@@ -62,22 +65,47 @@ def may_replay(call: Call[Any], error: BaseException) -> bool:
     if not isinstance(error, StablyHTTPError):
         return False
     if call.replayable:
-        return error.status in REPLAYABLE_STATUSES
+        return is_passing_status(error.status)
     return _asked_to_come_later(error)
+
+
+def is_passing_status(status: int) -> bool:
+    """Whether an answer may be another one a moment later: "try again", or the service's own trouble.
+
+    That is 408, 425, 429 and every 5xx, front ends' 520 to 530 included, but for 501 and 505.
+    """
+    return status in {408, 425, 429} or (500 <= status <= 599 and status not in {501, 505})
+
+
+def may_start_later(error: StablyError) -> bool:
+    """Whether a later try of the task may start the run, after its start failed with this error.
+
+    It may if the start provably was not accepted and waiting can change the answer.
+    """
+    if isinstance(error, StablyHTTPError):
+        return error.status in _NOT_ACCEPTED or is_passing_status(error.status)
+    return isinstance(error, StablyUnreachableError)
 
 
 def delay_before_replay(error: BaseException | None, attempt: int) -> float:
     """Return the seconds to wait after this attempt failed with this error.
 
-    What the API asks for, at most a minute; else exponential, with up to half taken off at random so that
-    many tasks that failed together do not come back together.
+    Exponential, with up to half taken off at random so that many tasks that failed together do not come back
+    together; longer if the API asks for it.
 
     :param attempt: 1 for the first.
     """
+    own = min(FIRST_DELAY_SECONDS * 2.0 ** (attempt - 1), MAX_DELAY_SECONDS) * random.uniform(0.5, 1)  # noqa: S311 - jitter, not a secret
+    return max(own, asked_delay(error))
+
+
+def asked_delay(error: BaseException | None) -> float:
+    """Return the seconds that the API asks to wait: at most a minute, and jittered upwards; 0 if it does not.
+
+    :param error: The failure, whose Retry-After counts.
+    """
     asked = error.retry_after if isinstance(error, StablyHTTPError) else None
-    if asked is not None:
-        return min(asked, MAX_RETRY_AFTER_SECONDS)
-    return min(FIRST_DELAY_SECONDS * 2.0 ** (attempt - 1), MAX_DELAY_SECONDS) * random.uniform(0.5, 1)  # noqa: S311 - jitter, not a secret
+    return min(asked or 0.0, MAX_RETRY_AFTER_SECONDS) * random.uniform(1, 1 + RETRY_AFTER_JITTER)  # noqa: S311 - jitter, not a secret
 
 
 def as_ambiguous_start(call: Call[Any], error: StablyError) -> StablyError:

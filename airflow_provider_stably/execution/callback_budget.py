@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Coroutine, Iterable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from threading import Thread
 from typing import Any
 
@@ -28,60 +30,94 @@ tasks, too) and SIGKILL 5 s later, whatever other callbacks wait. A dag processo
 REQUEST_SECONDS = 6.0
 """To connect, and again to read: an answer that never comes leaves time for another attempt."""
 
+SHARE_FOR_PATIENCE = 0.7
+"""Of the budget: what is not settled then is reported as it was last seen."""
+
+FORGET_SECONDS = 20.0
+"""How long after its end a budget is remembered: an owner's callbacks follow one another at once."""
+
 SECONDS_TO_END = 1.0
 """For the loop to log what was not settled and to close its connections, after the budget."""
 
 _Work = list[tuple[AsyncStablyClient, list[RunReference]]]
 
 
+@dataclass(slots=True)
+class _Budget:
+    """What the callbacks of one owner may take, until ``end`` on the monotonic clock, and have asked for."""
+
+    end: float
+    asked: set[RunReference] = field(default_factory=set)
+
+
+_budgets: dict[object, _Budget] = {}
+
+
 def cancel_within_budget(
-    runs: Iterable[RunReference], *, stably_conn_id: str = StablyHook.default_conn_name
+    runs: Iterable[RunReference], *, owner: object, stably_conn_id: str = StablyHook.default_conn_name
 ) -> None:
     """Cancel runs, each with the connection that it was started with, and log what became of each.
 
+    :param owner: Whose callback this is. Callbacks of one owner share one budget, as Airflow waits for all of
+        them together, and the second leaves alone what the first has asked for.
     :param stably_conn_id: For the runs whose connection is not known.
     """
+    budget = _budget_of(owner)
+    left = max(0.0, budget.end - time.monotonic())
+    fresh = [run for run in runs if run not in budget.asked]
+    budget.asked.update(fresh)
     work: _Work = []
-    for conn_id, its_runs in by_connection(runs, stably_conn_id).items():
+    for conn_id, its_runs in by_connection(fresh, stably_conn_id).items():
         with best_effort(f"{_names(its_runs)}: not cancelled"):
             work.append((StablyHook(conn_id, timeout=REQUEST_SECONDS).make_async_client(), its_runs))
-    _leave_after_budget(_cancel_all(work))
+    if work:
+        _leave_after_budget(_cancel_all(work, left), left)
 
 
 async def acancel_within_budget(runs: Iterable[RunReference], *, stably_conn_id: str) -> None:
-    """Do the same on this event loop."""
+    """Do the same on this event loop, with a budget of its own."""
     work: _Work = []
     for conn_id, its_runs in by_connection(runs, stably_conn_id).items():
         with best_effort(f"{_names(its_runs)}: not cancelled"):
             work.append((await StablyHook(conn_id, timeout=REQUEST_SECONDS).get_async_client(), its_runs))
-    await _cancel_all(work)
+    await _cancel_all(work, BUDGET_SECONDS)
 
 
-def _leave_after_budget(work: Coroutine[Any, Any, None]) -> None:
+def _budget_of(owner: object) -> _Budget:
+    now = time.monotonic()
+    for key in [key for key, budget in _budgets.items() if budget.end + FORGET_SECONDS < now]:
+        del _budgets[key]
+    return _budgets.setdefault(owner, _Budget(now + BUDGET_SECONDS))
+
+
+def _leave_after_budget(work: Coroutine[Any, Any, None], seconds: float) -> None:
     """Do work in a thread of its own, and leave it behind if it does not end in time.
 
     A name look-up that stalls cannot be interrupted, and in a notebook this thread has an event loop already.
     """
     thread = Thread(target=asyncio.run, args=(work,), name="stably-callback", daemon=True)
     thread.start()
-    thread.join(BUDGET_SECONDS + SECONDS_TO_END)
+    thread.join(seconds + SECONDS_TO_END)
 
 
-async def _cancel_all(work: _Work) -> None:
+async def _cancel_all(work: _Work, seconds: float) -> None:
     slots = asyncio.Semaphore(CONCURRENCY)
     with suppress(TimeoutError):  # each run that is not settled then is logged
-        async with asyncio.timeout(BUDGET_SECONDS):
-            await asyncio.gather(*(_cancel(run, client, slots) for client, runs in work for run in runs))
+        async with asyncio.timeout(seconds):
+            await asyncio.gather(
+                *(_cancel(run, client, slots, seconds) for client, runs in work for run in runs)
+            )
 
 
-async def _cancel(run: RunReference, client: AsyncStablyClient, slots: asyncio.Semaphore) -> None:
+async def _cancel(
+    run: RunReference, client: AsyncStablyClient, slots: asyncio.Semaphore, seconds: float
+) -> None:
     with best_effort(f"Run {run.run_id}: not cancelled; see {run.run_url}"):
         try:
             async with slots, client:
-                result = await cancel(run, AsyncDriver(client))
+                result = await cancel(run, AsyncDriver(client), patience=SHARE_FOR_PATIENCE * seconds)
         except asyncio.CancelledError:
-            detail = f"not settled within {BUDGET_SECONDS:g} s"
-            _report(run, CancelResult(CancelOutcome.UNKNOWN, detail=detail))
+            _report(run, CancelResult(CancelOutcome.UNKNOWN, detail="not settled within the callback's time"))
             raise
         _report(run, result)
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from threading import Event
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
@@ -43,12 +42,12 @@ log = logging.getLogger(__name__)
 _NEXT_STEPS = {
     CancelOutcome.STILL_LIVE: "cancel it in the dashboard, or clear this task",
     CancelOutcome.NOT_FOUND: "check project_id; ignore_missing=True accepts runs that do not exist",
-    CancelOutcome.DENIED: "check the connection's API key, then clear this task",
+    CancelOutcome.DENIED: "it may still be running; check the API key and its access to the project",
     CancelOutcome.UNKNOWN: "it may still be running; clear this task once the API answers",
     CancelOutcome.NOT_ATTEMPTED: "it may still be running",
     CancelOutcome.MALFORMED: "not a run id, so nothing was sent for it",
 }
-_WORTH_ANOTHER_POLL = frozenset({CancelOutcome.STILL_LIVE, CancelOutcome.UNKNOWN, CancelOutcome.NOT_FOUND})
+_WORTH_ANOTHER_POLL = MAY_CHANGE | {CancelOutcome.NOT_FOUND}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,19 +124,19 @@ class CancelRuns:
     def _cancel(self, runs: Sequence[RunReference]) -> Results:
         """Cancel the runs of each connection with that connection's key; then wait, if that is wanted."""
         results: Results = {}
-        asked: list[tuple[StablyClient, list[RunReference]]] = []
+        clients: dict[RunReference, StablyClient] = {}
         for conn_id, its_runs in by_connection(runs, self._hook.stably_conn_id).items():
             hook = self._hook if conn_id == self._hook.stably_conn_id else StablyHook(conn_id)
             client = _ask(hook, lambda hook: hook.client)
             if isinstance(client, CancelResult):
                 results |= dict.fromkeys(its_runs, client)
-                continue
-            results |= cancel_all(its_runs, client)
-            asked.append((client, its_runs))
-        for client, its_runs in asked if self._options.wait_for_termination else []:
+            else:
+                clients |= dict.fromkeys(its_runs, client)
+        results |= cancel_all(clients)
+        if self._options.wait_for_termination:
             results |= wait_until_over(
-                {run: results[run] for run in its_runs},
-                client,
+                {run: results[run] for run in clients},
+                clients,
                 timeout=self._options.timeout,
                 poll_interval=self._options.poll_interval,
             )
@@ -167,7 +166,7 @@ class CancelRuns:
         heading = f"{len(bad)} of {of} Stably runs cannot be shown to be over (connection {conn_id!r}):"
         error = StablyCancelError("\n".join([heading, *(f"- {line}" for line in bad)]), outcomes=outcomes)
         kinds = set(bad.values())
-        if kinds & MAY_CHANGE and CancelOutcome.DENIED not in kinds:
+        if kinds & MAY_CHANGE:
             raise error
         raise AirflowFailException(str(error)) from error
 
@@ -176,41 +175,53 @@ class CancelRuns:
             self._context["ti"].xcom_push(key=key, value=value)
 
 
-def cancel_all(runs: Iterable[RunReference], client: StablyClient) -> Results:
-    """Cancel runs side by side, each with its own result; a refused key stops those not begun yet."""
-    denied = Event()
+def cancel_all(clients: Mapping[RunReference, StablyClient]) -> Results:
+    """Cancel runs side by side, each with its own result.
+
+    A refusal is a word about its project, not about all runs of a connection: it stops those of the project
+    that are not begun yet.
+
+    :param clients: Each run and the client that reaches it.
+    """
+    refused: set[tuple[str, str | None]] = set()
 
     def cancel_one(run: RunReference) -> CancelResult:
-        if denied.is_set():
-            return CancelResult(CancelOutcome.NOT_ATTEMPTED, detail="the API key had been refused")
-        result = run_blocking(cancel(run, BlockingDriver(client)))
+        project = (run.project_id, run.stably_conn_id)
+        if project in refused:
+            detail = f"the API key had been refused for project {run.project_id}"
+            return CancelResult(CancelOutcome.NOT_ATTEMPTED, detail=detail)
+        result = run_blocking(cancel(run, BlockingDriver(clients[run])))
         if result.outcome is CancelOutcome.DENIED:
-            denied.set()
+            refused.add(project)
         log.info("Run %s: %s", run.run_id, replace(result, detail=""))
         return result
 
-    return _side_by_side(cancel_one, runs)
+    return _side_by_side(cancel_one, clients)
 
 
 def wait_until_over(
     results: Mapping[RunReference, CancelResult],
-    client: StablyClient,
+    clients: Mapping[RunReference, StablyClient],
     *,
     timeout: float,
     poll_interval: float,
 ) -> Results:
     """Wait until the runs whose cancellation was accepted are over, and return all results.
 
+    :param clients: Each run and the client that reaches it.
     :param timeout: Seconds for all of them together; those still live then are ``still_live``.
     :param poll_interval: Seconds between two polls.
     """
     deadline = time.monotonic() + timeout
     settled = dict(results)
-    driver = BlockingDriver(client)
     waiting = [run for run, result in results.items() if result.outcome is CancelOutcome.CANCELLED]
+
+    def poll(run: RunReference) -> CancelResult:
+        return run_blocking(read_status(run, BlockingDriver(clients[run]), once=True))
+
     while waiting:
-        seen = _side_by_side(lambda run: run_blocking(read_status(run, driver, once=True)), waiting)
-        settled.update({run: _after_acceptance(result, timeout) for run, result in seen.items()})
+        polled = _side_by_side(poll, waiting)
+        settled.update({run: _after_acceptance(result, timeout) for run, result in polled.items()})
         waiting = [run for run in waiting if settled[run].outcome in _WORTH_ANOTHER_POLL]
         left = deadline - time.monotonic()
         if left <= 0:

@@ -10,11 +10,11 @@ from airflow_provider_stably.api.calls import check_id
 from airflow_provider_stably.arguments import is_missing, read_run_ids
 from airflow_provider_stably.execution.callback_budget import acancel_within_budget, cancel_within_budget
 from airflow_provider_stably.execution.options import NotifyOptions
-from airflow_provider_stably.execution.own_callback import run_has_ended
+from airflow_provider_stably.execution.own_callback import budget_owner, run_has_ended
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.tasks.best_effort import best_effort
-from airflow_provider_stably.tasks.triggerer import ask, runs_started_by
+from airflow_provider_stably.tasks.triggerer import ask, started_by
 from airflow_provider_stably.tasks.version_compat import with_readable_xcoms
 from airflow_provider_stably.tasks.xcom import own_run_of_this_try, runs_of_tasks
 
@@ -53,13 +53,17 @@ class Notify:
                 self._context = with_readable_xcoms(self._context)
             runs = self._named_runs() if self._options.run_ids is not None else self._pushed_runs()
             if self._are_any(runs):
-                cancel_within_budget(runs, stably_conn_id=self._options.stably_conn_id)
+                cancel_within_budget(
+                    runs,
+                    owner=budget_owner(self._context),
+                    stably_conn_id=self._options.stably_conn_id,
+                )
 
     async def async_notify(self) -> None:
         """Do the same on the event loop of a triggerer."""
         with best_effort(_FAILURE):
             by_id = self._options.run_ids is not None
-            runs = await ask(self._named_runs) if by_id else await self._runs_of_deadline()
+            runs = await ask(self._named_runs if by_id else self._runs_without_ti)
             if self._are_any(runs):
                 await acancel_within_budget(runs, stably_conn_id=self._options.stably_conn_id)
 
@@ -95,27 +99,37 @@ class Notify:
         return rendered
 
     def _pushed_runs(self) -> list[RunReference]:
+        task_ids = self._options.task_ids
         if "ti" not in self._context:
-            raise ValueError("name run_ids: Airflow gave this callback no task instance to read XComs with")
-        if self._options.task_ids is None:
+            return self._runs_without_ti()
+        if task_ids is None:
             return self._own_run()
-        started = runs_of_tasks(self._context, self._options.task_ids, of_all_indexes=self._is_dag_level)
+        started = runs_of_tasks(self._context, task_ids, of_all_indexes=self._is_dag_level)
         for problem in started.wrong:
             log.warning("%s", problem)
         return list(started.runs)
+
+    def _runs_without_ti(self) -> list[RunReference]:
+        """Return the runs by DAG id and run id: Airflow 3.2 and later may give no ``ti``."""
+        if self._options.task_ids is None:
+            raise ValueError("name task_ids or run_ids: this callback belongs to no task")
+        dag_id, dag_run_id = self._dag_run
+        runs: list[RunReference] = []
+        for name in self._options.task_ids:
+            with best_effort(_failure(name)):
+                runs += started_by(dag_id, dag_run_id, name)
+        return runs
+
+    @property
+    def _dag_run(self) -> tuple[str, str]:
+        """DAG id and run id; a deadline's context has them as plain values."""
+        context: Any = self._context
+        if "dag" in context:
+            return context["dag"].dag_id, context["run_id"]
+        return context["dag_run"]["dag_id"], context["dag_run"]["dag_run_id"]
 
     def _own_run(self) -> list[RunReference]:
         if self._is_dag_level:
             raise ValueError("name task_ids or run_ids: a DAG's callback belongs to no task")
         own = None if run_has_ended(self._context) else own_run_of_this_try(self._context["ti"])
         return [] if own is None else [own.run]
-
-    async def _runs_of_deadline(self) -> list[RunReference]:
-        if self._options.task_ids is None:
-            raise ValueError("name task_ids or run_ids: a deadline's callback belongs to no task")
-        dag_run: Any = self._context["dag_run"]
-        runs: list[RunReference] = []
-        for name in self._options.task_ids:
-            with best_effort(_failure(name)):
-                runs += await runs_started_by(dag_run["dag_id"], dag_run["dag_run_id"], name)
-        return runs

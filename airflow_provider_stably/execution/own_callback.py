@@ -22,7 +22,15 @@ def cancel_own_run(context: Mapping[str, Any]) -> None:
             return
         own = own_run_of_this_try(context["ti"])
         if own is not None and own.cancel_on_kill:
-            cancel_within_budget([own.run])
+            cancel_within_budget([own.run], owner=budget_owner(context))
+
+
+def budget_owner(context: Mapping[str, Any]) -> object:
+    """Return whose callback a context is for: a try of a task, or a DAG run."""
+    ti = context.get("ti")
+    names = ("dag_id", "run_id", "task_id", "map_index", "try_number")
+    is_dag_level = ti is None or "reason" in context
+    return context.get("run_id") if is_dag_level else tuple(getattr(ti, name, None) for name in names)
 
 
 def run_has_ended(context: Mapping[str, Any]) -> bool:

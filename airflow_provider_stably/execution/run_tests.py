@@ -14,12 +14,14 @@ from airflow_provider_stably.exceptions import StablyConfigError, StablyError
 from airflow_provider_stably.execution.options import RunTestsOptions
 from airflow_provider_stably.execution.start import KILL_PAUSE_SECONDS, Ownership, Starter
 from airflow_provider_stably.hooks.stably import StablyHook
-from airflow_provider_stably.runs.cancel import CancelOutcome, cancel
+from airflow_provider_stably.runs import watch
+from airflow_provider_stably.runs.belief import Belief
+from airflow_provider_stably.runs.cancel import cancel
 from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.runs.summary import RunSummary
-from airflow_provider_stably.runs.watch import watch_or_cancel
-from airflow_provider_stably.runs.watch_result import NOT_RETRYABLE, WatchResult
+from airflow_provider_stably.runs.watch import settle, watch_or_cancel
+from airflow_provider_stably.runs.watch_result import WatchEnd, WatchResult
 from airflow_provider_stably.tasks.best_effort import best_effort
 from airflow_provider_stably.tasks.deadline import deferred_deadline
 from airflow_provider_stably.tasks.start_record import StartRecords
@@ -58,15 +60,16 @@ class RunTests:
         self._log = log
         self._records = StartRecords(context)
         self._ownership = Ownership()
+        self._is_killing = False
 
     def execute(self) -> dict[str, Any]:
         """Start the run and, unless told otherwise, wait for its end; see the operator."""
         try:
-            run, started_at = self._resume_or_start()
+            run = self._resume_or_start()
             self._ownership.stop_if_killed()
             if self._options.wait_for_completion and self._options.deferrable:
-                self._defer(run, started_at)
-            result = self._watch(run, started_at) if self._options.wait_for_completion else None
+                self._defer(run)
+            result = self._watch(run) if self._options.wait_for_completion else None
         except TaskDeferred:
             raise  # the trigger watches from here; on_kill still can, until it does
         except BaseException:
@@ -89,21 +92,58 @@ class RunTests:
         return False
 
     def complete(self, event: object) -> dict[str, Any]:
-        """End the task with the trigger's event; see the operator."""
+        """End the task with the trigger's event; see the operator.
+
+        Where the triggerer could not watch or cancel the run, this worker does, with its own connection.
+        """
         try:
             result = WatchResult.from_json(event)
         except (ValueError, TypeError) as error:
             self.cancel_pushed_run()
             raise AirflowFailException(f"The trigger's event cannot be read: {error}") from error
+        try:
+            if result.end is WatchEnd.HANDED_BACK:
+                result = self._go_on_watching(result)
+            elif not result.is_over and self._options.cancel_on_kill:
+                result = self._settle(result)
+        except BaseException:
+            self.cancel_owned_run()
+            raise
+        self._ownership.run_to_cancel = None
         return self._end(result)
+
+    def _go_on_watching(self, result: WatchResult) -> WatchResult:
+        self._log.warning("The triggerer could not watch run %s: %s", result.run.run_id, result.detail)
+        self._connect_or_fail()
+        return self._watch(self._own(self._run_of(result)))
+
+    def _settle(self, result: WatchResult) -> WatchResult:
+        with best_effort(f"Run {result.run.run_id} could not be cancelled"):
+            self._connect()
+            return run_blocking(settle(self._own(self._run_of(result)), self._driver(), result))
+        self._ownership.stop_if_killed()
+        return result
+
+    def _own(self, run: RunReference) -> RunReference:
+        """Answer for a run from now on; the clients are made, so on_kill can cancel it."""
+        self._ownership.run_to_cancel = run if self._options.cancel_on_kill else None
+        return run
+
+    def _run_of(self, result: WatchResult) -> RunReference:
+        """Return the run of a trigger's event; its XCom also tells when it was started."""
+        run = RunReference(result.run.run_id, result.run.project_id, self._options.stably_conn_id)
+        with best_effort("The XCom of this task could not be read"):
+            own = own_run(self._context["ti"])
+            return own.run if own is not None and own.run == run else run
+        return run
 
     def cancel_pushed_run(self) -> None:
         """Cancel the run that this task's XCom names: the process that started it is gone."""
         with best_effort("The run of this task could not be cancelled"):
             own = own_run_of_this_try(self._context["ti"])
             if own is not None and own.cancel_on_kill:
-                self._ownership.run_to_cancel = own.run
                 self._connect()
+                self._own(own.run)
                 self.cancel_owned_run()
 
     def kill(self) -> None:
@@ -111,24 +151,33 @@ class RunTests:
 
         Called in a signal handler: what it interrupts could hold a lock of ours, so none is taken.
         """
-        self._ownership.is_killed = True
         run = self._ownership.run_to_cancel
-        if run is None:
-            return  # none yet: execute sees the flag as soon as it knows the run
+        if self._is_killing:
+            return  # a second signal
+        if run is not None:
+            self._is_killing = True
+            self._cancel_at_once(run)
+            self._is_killing = False
+        # Only now: execute, which may go on meanwhile, heeds it as soon as it knows its run.
+        self._ownership.is_killed = True
+
+    def _cancel_at_once(self, run: RunReference) -> None:
+        self._log.info("Run %s: the task was killed, so it is cancelled now", run.run_id)
         call = calls.cancel_run(run.project_id, run.run_id)
         began = time.monotonic()
         while True:
             try:
                 if run.run_id in self._kill_client.send_once(call):
                     self._ownership.run_to_cancel = None
-                    self._log.info("Run %s: cancelled, as the task was killed", run.run_id)
-                    return
+                    self._log.info("Run %s: cancelled", run.run_id)
+                    break
                 failure, may_help = "the API does not list it as cancelled", True
             except StablyError as error:
                 failure, may_help = str(error), may_replay(call, error)
             if not may_help or time.monotonic() - began > KILL_REPEAT_SECONDS:
-                self._log.warning("Run %s could not be cancelled: %s", run.run_id, failure)
-                return
+                # Not a warning: a 400 may mean that the run is over. The task, when it goes on, settles it.
+                self._log.info("Run %s: not cancelled yet: %s", run.run_id, failure)
+                break
             time.sleep(KILL_PAUSE_SECONDS)  # an Event would take a lock
 
     def _connect(self) -> StablyHook:
@@ -144,11 +193,14 @@ class RunTests:
             self._connect()
         return self._client
 
-    def _resume_or_start(self) -> tuple[RunReference, float]:
+    def _connect_or_fail(self) -> StablyHook:
         try:
-            hook = self._connect()
+            return self._connect()
         except StablyConfigError as error:
             raise AirflowFailException(str(error)) from error
+
+    def _resume_or_start(self) -> RunReference:
+        hook = self._connect_or_fail()
         return Starter(
             self._options,
             self._context,
@@ -159,15 +211,14 @@ class RunTests:
             client=self._client,
         ).resume_or_start()
 
-    def _defer(self, run: RunReference, started_at: float) -> None:
+    def _defer(self, run: RunReference) -> None:
         self._log.info("Waiting for run %s in the triggerer", run.run_id)
         wait_in_triggerer(
             run,
             stably_conn_id=self._options.stably_conn_id,
-            started_at=started_at,
             deadline=deferred_deadline(
                 self._context,
-                from_time=started_at,
+                from_time=_started_at(run),
                 timeout=self._options.timeout,
                 execution_timeout=self._options.execution_timeout,
             ),
@@ -175,32 +226,45 @@ class RunTests:
             cancel_on_kill=self._options.cancel_on_kill,
         )
 
-    def _watch(self, run: RunReference, started_at: float) -> WatchResult:
-        driver = BlockingDriver(
+    def _driver(self) -> BlockingDriver:
+        return BlockingDriver(
             self._client, sleep=self._ownership.sleep_unless_killed, reconnect=self._reconnect
         )
+
+    def _watch(self, run: RunReference) -> WatchResult:
         return run_blocking(
             watch_or_cancel(
                 run,
-                driver,
-                started_at=started_at,
-                deadline=started_at + self._options.timeout,
+                self._driver(),
+                Belief(key_has_worked=True),
+                started_at=_started_at(run),
+                deadline=_started_at(run) + self._options.timeout,
                 poll_interval=self._options.poll_interval,
                 cancel_unfinished=self._options.cancel_on_kill,
             )
         )
 
     def _end(self, result: WatchResult) -> dict[str, Any]:
-        if result.is_over:
-            self._records.delete()
         error = result.error()
+        may_retry = self._ownership.is_killed or result.may_retry(
+            next_try_knows_run=self._records.survive_retries, is_resumed=self._is_resumed()
+        )
+        if result.is_over or not may_retry:
+            self._records.delete()
         if error is None:
             self._log.info("%s", result.run.report)
             return result.run.return_value()
         self._log.error("%s", result.run.report)
-        if isinstance(error, NOT_RETRYABLE) and not self._ownership.is_killed:
-            raise AirflowFailException(str(error)) from error
-        raise error
+        if may_retry:
+            raise error
+        raise AirflowFailException(str(error)) from error
+
+    def _is_resumed(self) -> bool:
+        """Whether an earlier try has started the run."""
+        with best_effort("The record of this task's start could not be read"):
+            record = self._records.read()
+            return record is not None and record.try_number not in {None, self._context["ti"].try_number}
+        return False
 
     def cancel_owned_run(self) -> None:
         """Cancel the run that this process watches, unless on_kill has already, and record what is known."""
@@ -208,10 +272,15 @@ class RunTests:
         if run is None:
             return
         with best_effort(f"Run {run.run_id} could not be cancelled"):
-            result = run_blocking(cancel(run, BlockingDriver(self._kill_client)))
+            driver = BlockingDriver(self._kill_client)
+            result = run_blocking(cancel(run, driver, patience=watch.CANCEL_PATIENCE_SECONDS))
             self._log.info("Run %s: no longer watched, so it was cancelled: %s", run.run_id, result.outcome)
-            if result.is_over or result.outcome is CancelOutcome.NOT_FOUND:
+            if result.is_over:
                 self._ownership.run_to_cancel = None
                 self._records.delete()
             elif (recorded := self._records.read()) is None or recorded.run != run:
-                self._records.write(run, time.time())
+                self._records.write(run)
+
+
+def _started_at(run: RunReference) -> float:
+    return time.time() if run.started_at is None else run.started_at

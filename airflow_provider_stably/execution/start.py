@@ -11,31 +11,26 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 from airflow_provider_stably.api import calls
 from airflow_provider_stably.api.client import StablyClient
-from airflow_provider_stably.api.retries import REPLAYABLE_STATUSES
+from airflow_provider_stably.api.retries import may_start_later
 from airflow_provider_stably.arguments import env_overrides_as_text, text_or_none
 from airflow_provider_stably.exceptions import (
     StablyAmbiguousStartError,
     StablyCancelError,
-    StablyConfigError,
     StablyError,
-    StablyHTTPError,
-    StablyInvalidIdError,
-    StablyNotFoundError,
 )
 from airflow_provider_stably.execution.options import RunTestsOptions
 from airflow_provider_stably.execution.uninterrupted import finish_despite_interrupt
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import RUN_URL_KEY, StablyRunLink
+from airflow_provider_stably.runs import belief
 from airflow_provider_stably.runs.cancel import CancelOutcome, cancel
 from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
 from airflow_provider_stably.runs.reference import RunReference
-from airflow_provider_stably.tasks.start_record import StartRecord, StartRecords
+from airflow_provider_stably.tasks.start_record import StartRecords
 from airflow_provider_stably.tasks.xcom import STABLY_RUN_KEY, PushedRun
 
 KILL_PAUSE_SECONDS = 0.2
 """How often a wait checks whether the task was killed."""
-
-SECOND_POLL_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -103,16 +98,16 @@ class Starter:
         self._client = client
         self._started: RunReference | _Start = _Start.NOT_SENT
 
-    def resume_or_start(self) -> tuple[RunReference, float]:
-        """Return the run of an earlier try that goes on, else a new one, and when it was started."""
+    def resume_or_start(self) -> RunReference:
+        """Return the run of an earlier try that goes on, else a new one."""
         try:
             return self._resume_or_cancel_earlier_run() or self._start()
         except StablyError as error:
-            if is_final(error):
-                raise AirflowFailException(str(error)) from error
-            raise
+            if may_retry_start(error):
+                raise
+            raise AirflowFailException(str(error)) from error
 
-    def _resume_or_cancel_earlier_run(self) -> tuple[RunReference, float] | None:
+    def _resume_or_cancel_earlier_run(self) -> RunReference | None:
         """Return the run of an earlier try if it is to go on; one that is not is cancelled here."""
         record = self._records.read()
         if record is None:
@@ -134,33 +129,27 @@ class Starter:
         if not goes_on:
             self._cancel_before_another(run)
         elif not self._is_over(run):
-            return self._resume(run, record)
+            self._log.info("Run %s of an earlier try goes on; see %s", run.run_id, run.run_url)
+            self._push(run)
+            return run
         self._ownership.run_to_cancel = None
         return None
 
-    def _resume(self, run: RunReference, record: StartRecord) -> tuple[RunReference, float]:
-        self._log.info("Run %s of an earlier try goes on; see %s", run.run_id, run.run_url)
-        self._push(run)
-        return run, record.started_at
-
     def _is_over(self, run: RunReference) -> bool:
-        """Whether a run is known to be over; one that cannot be read is watched, as it may be live."""
-        call = calls.get_run(run.project_id, run.run_id)
+        """Whether a run is known to be over; one that cannot be read is watched, as it may be live.
+
+        Nor is a 404 believed here: no second run is started on it.
+        """
         try:
-            try:
-                return self._client.send(call).is_finished
-            except StablyNotFoundError:  # confirm a 404 before starting a second run
-                self._ownership.sleep_unless_killed(SECOND_POLL_SECONDS)
-                return self._client.send(call).is_finished
-        except StablyNotFoundError:
-            return True
+            return self._client.send(calls.get_run(run.project_id, run.run_id)).is_finished
         except StablyError as error:
             self._log.warning("Run %s of an earlier try cannot be read now: %s", run.run_id, error)
             return False
 
     def _cancel_before_another(self, run: RunReference) -> None:
         client = StablyHook(run.stably_conn_id or self._options.stably_conn_id).client
-        result = run_blocking(cancel(run, BlockingDriver(client)))
+        driver = BlockingDriver(client, sleep=self._ownership.sleep_unless_killed)
+        result = run_blocking(cancel(run, driver, patience=belief.MISSING_SECONDS))
         self._log.info("Run %s of an earlier try: %s", run.run_id, result.outcome)
         if not result.is_over and result.outcome is not CancelOutcome.NOT_FOUND:
             raise StablyCancelError(
@@ -169,22 +158,21 @@ class Starter:
                 outcomes={run.run_id: result.to_json()},
             )
 
-    def _start(self) -> tuple[RunReference, float]:
+    def _start(self) -> RunReference:
         call = self._call()
-        started_at = time.time()
         self._ownership.stop_if_killed()
-        self._records.write(None, started_at)
+        self._records.write(None)
         try:
             run = finish_despite_interrupt(lambda: self._send(call), when_interrupted=self._send_no_more)
         except BaseException as error:
             if self._started is _Start.NOT_SENT or isinstance(error, StablyError | AirflowException):
                 self._records.delete()
             elif isinstance(self._started, RunReference):
-                self._records.write(self._started, started_at)
+                self._records.write(self._started)
             raise
-        self._records.write(run, started_at)
+        self._records.write(run)
         self._push(run)
-        return run, started_at
+        return run
 
     def _call(self) -> calls.Call[str]:
         options = self._options
@@ -202,6 +190,7 @@ class Starter:
     def _send(self, call: calls.Call[str]) -> RunReference:
         """Send the start, and keep in ``_started`` what is known of it: an interruption does not tell."""
         self._started = _Start.SENT
+        started_at = time.time()
         try:
             run_id = self._client.send(call)
         except StablyAmbiguousStartError as error:
@@ -210,7 +199,7 @@ class Starter:
         except (StablyError, AirflowException):
             self._started = _Start.NOT_SENT
             raise
-        run = RunReference(run_id, call.project_id, self._options.stably_conn_id)
+        run = RunReference(run_id, call.project_id, self._options.stably_conn_id, started_at)
         self._started = run
         self._ownership.run_to_cancel = run if self._options.cancel_on_kill else None
         self._log.info("Run %s started in project %s; see %s", run.run_id, run.project_id, run.run_url)
@@ -232,8 +221,6 @@ class Starter:
         ti.xcom_push(key=STABLY_RUN_KEY, value=pushed.to_xcom())
 
 
-def is_final(error: StablyError) -> bool:
-    """Whether no retry of the task can help after a start that failed with this error."""
-    if isinstance(error, StablyHTTPError):
-        return error.status not in REPLAYABLE_STATUSES
-    return isinstance(error, StablyConfigError | StablyInvalidIdError | StablyAmbiguousStartError)
+def may_retry_start(error: StablyError) -> bool:
+    """Whether another try of the task may help after this error, and starts no second run."""
+    return isinstance(error, StablyCancelError) or may_start_later(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, PokeReturnValue
 
@@ -15,10 +15,11 @@ from airflow_provider_stably.exceptions import StablyConfigError, StablyRunTimeo
 from airflow_provider_stably.execution.options import WatchRunOptions
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import RUN_URL_KEY, StablyRunLink
+from airflow_provider_stably.runs.belief import Belief
 from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
 from airflow_provider_stably.runs.reference import RunReference
-from airflow_provider_stably.runs.watch import SHORTEST_DELAY_SECONDS, poll_once
-from airflow_provider_stably.runs.watch_result import WatchResult
+from airflow_provider_stably.runs.watch import poll_once
+from airflow_provider_stably.runs.watch_result import WatchEnd, WatchResult
 from airflow_provider_stably.tasks.best_effort import best_effort
 from airflow_provider_stably.tasks.deadline import deferred_deadline
 from airflow_provider_stably.triggers.stably import wait_in_triggerer
@@ -28,17 +29,20 @@ if TYPE_CHECKING:
 
 
 class WatchRun:
-    """What the sensor does with its run. Keeps the connection between two pokes.
+    """What the sensor does with its run. Keeps the connection, and what was refused, between two pokes.
+
+    In reschedule mode each poke is a process of its own: there a refusal counts as "not over yet".
 
     :param stably_conn_id: The sensor's connection.
     :param log: The sensor's logger.
-    :param sleep: Waits the given seconds.
+    :param now: Returns the present, in seconds since the epoch.
     """
 
-    def __init__(self, stably_conn_id: str, log: Any, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, stably_conn_id: str, log: Any, *, now: Callable[[], float] = time.time) -> None:
         self._hook = StablyHook(stably_conn_id)
         self._log = log
-        self._sleep = sleep
+        self._now = now
+        self._belief = Belief(key_has_worked=False)
 
     def push_url(self, options: WatchRunOptions, context: Context) -> None:
         """Make the run's page known before anything else can fail.
@@ -49,38 +53,52 @@ class WatchRun:
         for key in (RUN_URL_KEY, StablyRunLink.xcom_key):
             context["ti"].xcom_push(key=key, value=run.run_url)
 
-    def defer(self, options: WatchRunOptions, context: Context) -> None:
-        """Leave the wait to the triggerer."""
-        now = time.time()
-        wait_in_triggerer(
-            self._named_run(options),
-            stably_conn_id=options.stably_conn_id,
-            started_at=now,
-            deadline=deferred_deadline(
-                context, from_time=now, timeout=options.timeout, execution_timeout=options.execution_timeout
-            ),
-            poll_interval=options.poke_interval,
-            cancel_on_kill=False,
-        )
+    def defer(self, options: WatchRunOptions, context: Context) -> dict[str, Any]:
+        """Poll the run once; leave the wait to the triggerer if it goes on.
+
+        :returns: The summary of a run that is over.
+        """
+        polled = self.poll(options)
+        if not polled.is_done:
+            wait_in_triggerer(
+                self._named_run(options),
+                stably_conn_id=options.stably_conn_id,
+                deadline=deferred_deadline(
+                    context,
+                    from_time=self._now(),
+                    timeout=options.timeout,
+                    execution_timeout=options.execution_timeout,
+                ),
+                poll_interval=options.poke_interval,
+                cancel_on_kill=False,
+                key_has_worked=self._belief.key_has_worked,
+            )
+        return cast("dict[str, Any]", polled.xcom_value)
 
     def poll(self, options: WatchRunOptions) -> PokeReturnValue:
         """Poll the run once; see the sensor."""
         run = self._named_run(options)
         try:
-            driver = BlockingDriver(self._hook.client, sleep=self._sleep, reconnect=self._reconnect)
-            result = run_blocking(poll_once(run, driver, pause=_pause_between_polls(options)))
+            driver = BlockingDriver(self._hook.client, reconnect=self._reconnect, now=self._now)
+            result = run_blocking(poll_once(run, driver, self._belief))
         except StablyConfigError as error:
             raise AirflowFailException(str(error)) from error
         if result is None:
             return PokeReturnValue(is_done=False)
         return PokeReturnValue(is_done=True, xcom_value=self._end(result))
 
-    def complete(self, event: object) -> dict[str, Any]:
-        """End the sensor with the trigger's event; see the sensor."""
+    def complete(self, event: object) -> dict[str, Any] | None:
+        """End the sensor with the trigger's event; see the sensor.
+
+        :returns: The run's summary; None if the triggerer could not watch the run, so the worker has to.
+        """
         try:
             result = WatchResult.from_json(event)
         except (ValueError, TypeError) as error:
             raise AirflowFailException(f"The trigger's event cannot be read: {error}") from error
+        if result.end is WatchEnd.HANDED_BACK:
+            self._log.warning("The triggerer could not watch run %s: %s", result.run.run_id, result.detail)
+            return None
         return self._end(result)
 
     def _named_run(self, options: WatchRunOptions) -> RunReference:
@@ -108,12 +126,3 @@ class WatchRun:
         if isinstance(error, StablyRunTimeoutError):
             raise AirflowSensorTimeout(str(error)) from error
         raise AirflowFailException(str(error)) from error
-
-
-def _pause_between_polls(options: WatchRunOptions) -> float:
-    """Return the seconds until a refusal is confirmed, within the same poke.
-
-    That is when the next poke would be. In reschedule mode the next poke knows nothing of this one, and the
-    worker must not be held up: then it is the shortest pause that any watching makes.
-    """
-    return SHORTEST_DELAY_SECONDS if options.reschedule else float(options.poke_interval)

@@ -9,15 +9,17 @@ from enum import StrEnum
 from airflow_provider_stably.api import calls
 from airflow_provider_stably.api.models import RunStatus
 from airflow_provider_stably.exceptions import StablyAuthError, StablyError, StablyNotFoundError
+from airflow_provider_stably.runs import belief
 from airflow_provider_stably.runs.driver import Driver
 from airflow_provider_stably.runs.reference import RunReference
 
 log = logging.getLogger(__name__)
 
 MAX_CANCEL_ATTEMPTS = 3
-"""How often a cancel is sent for a run that stays live."""
+"""How often a cancel is sent, without patience, for a run that stays live."""
 
 SECONDS_BETWEEN_ATTEMPTS = 1.0
+LONGEST_SECONDS_BETWEEN_ATTEMPTS = 15.0
 
 CONCURRENCY = 8
 """How many runs are cancelled at once."""
@@ -39,7 +41,7 @@ class CancelOutcome(StrEnum):
 OVER = frozenset({CancelOutcome.CANCELLED, CancelOutcome.ALREADY_FINISHED})
 """Nothing is left running."""
 
-MAY_CHANGE = frozenset({CancelOutcome.STILL_LIVE, CancelOutcome.UNKNOWN})
+MAY_CHANGE = frozenset({CancelOutcome.STILL_LIVE, CancelOutcome.UNKNOWN, CancelOutcome.DENIED})
 """A retry of the task may end otherwise."""
 
 
@@ -70,28 +72,49 @@ class CancelResult:
         return {"outcome": str(self.outcome), "status": None if self.status is None else str(self.status)}
 
 
-async def cancel(run: RunReference, stably: Driver) -> CancelResult:
+async def cancel(run: RunReference, stably: Driver, *, patience: float = 0.0) -> CancelResult:
     """Cancel a run; where the answer does not settle it, read the run's status.
 
-    A 400 says nothing by itself (its text is unpublished), a lost answer neither: one status read decides.
+    A run that stays live is cancelled again, a few times. One that is not found is too, as long as it is
+    young: some services do not find a new run for its first seconds.
+
+    :param patience: Seconds to go on while nothing is settled: refused, not found, not readable, live.
     """
-    result = CancelResult(CancelOutcome.UNKNOWN)
-    for attempt in range(MAX_CANCEL_ATTEMPTS):
-        if attempt:
-            await stably.sleep(SECONDS_BETWEEN_ATTEMPTS)
-        try:
-            cancelled = await stably.send(calls.cancel_run(run.project_id, run.run_id))
-        except StablyAuthError as error:
-            return CancelResult(CancelOutcome.DENIED, detail=str(error))
-        except StablyError as error:
-            log.info("Run %s: %s; reading its status", run.run_id, error)
-        else:
-            if run.run_id in cancelled:
-                return CancelResult(CancelOutcome.CANCELLED, RunStatus.CANCELLED)
-        result = await read_status(run, stably)
-        if result.outcome is not CancelOutcome.STILL_LIVE:
+    began = stably.now()
+    found_at = began if run.started_at is None else min(run.started_at, began) + belief.MISSING_SECONDS
+    attempt = 0
+    while True:
+        result = await _cancel_once(run, stably)
+        attempt += 1
+        if result.is_over:
             return result
-    return replace(result, detail=f"the API did not cancel it in {MAX_CANCEL_ATTEMPTS} attempts")
+        is_worth_it = (
+            (result.outcome is CancelOutcome.STILL_LIVE and attempt < MAX_CANCEL_ATTEMPTS)
+            or (result.outcome is CancelOutcome.NOT_FOUND and stably.now() < found_at)
+            or stably.now() < began + patience
+        )
+        if not is_worth_it:
+            break
+        await stably.sleep(min(SECONDS_BETWEEN_ATTEMPTS * attempt, LONGEST_SECONDS_BETWEEN_ATTEMPTS))
+        if result.outcome is CancelOutcome.DENIED:
+            await stably.reconnect()
+    if result.outcome is CancelOutcome.STILL_LIVE:
+        return replace(result, detail=f"the API did not cancel it in {attempt} attempts")
+    return result
+
+
+async def _cancel_once(run: RunReference, stably: Driver) -> CancelResult:
+    """Send a cancel; a 400 says nothing (its text is unpublished), a lost answer neither: a GET decides."""
+    try:
+        cancelled = await stably.send(calls.cancel_run(run.project_id, run.run_id))
+    except StablyAuthError as error:
+        return CancelResult(CancelOutcome.DENIED, detail=str(error))
+    except StablyError as error:
+        log.info("Run %s: %s; reading its status", run.run_id, error)
+    else:
+        if run.run_id in cancelled:
+            return CancelResult(CancelOutcome.CANCELLED, RunStatus.CANCELLED)
+    return await read_status(run, stably)
 
 
 async def read_status(run: RunReference, stably: Driver, *, once: bool = False) -> CancelResult:

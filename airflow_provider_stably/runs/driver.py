@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from airflow_provider_stably.api.calls import Call
@@ -79,17 +79,10 @@ class AsyncDriver:
     """Awaits on the running event loop.
 
     :param client: Sends the calls; entered by the caller.
-    :param reconnect: Returns the client to use from then on; None keeps the one there is.
     """
 
-    def __init__(
-        self,
-        client: AsyncStablyClient,
-        *,
-        reconnect: Callable[[], Awaitable[AsyncStablyClient]] | None = None,
-    ) -> None:
+    def __init__(self, client: AsyncStablyClient) -> None:
         self._client = client
-        self._reconnect = reconnect
         self.now = time.time
 
     async def send(self, call: Call[T]) -> T:
@@ -105,9 +98,7 @@ class AsyncDriver:
         await asyncio.sleep(seconds)
 
     async def reconnect(self) -> None:
-        """Take the client that ``reconnect`` returns."""
-        if self._reconnect is not None:
-            self._client = await self._reconnect()
+        """Keep the client: there is no other."""
 
 
 def run_blocking(rule: Coroutine[Any, Any, T]) -> T:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from airflow_provider_stably.api.calls import check_id, run_url
 
@@ -13,11 +13,13 @@ class RunReference:
     """A Stably run, its project, and the connection that reaches it.
 
     :param stably_conn_id: The connection it was started with; None if not known.
+    :param started_at: When it was started, in seconds since the epoch; None if not known.
     """
 
     run_id: str
     project_id: str
     stably_conn_id: str | None = None
+    started_at: float | None = field(default=None, compare=False)
 
     @property
     def run_url(self) -> str:
@@ -32,11 +34,12 @@ class RunReference:
         """
         if not isinstance(value, Mapping):
             raise ValueError(f"expected an object, got {type(value).__name__}")
-        stably_conn_id = value.get("stably_conn_id")
+        stably_conn_id, started_at = value.get("stably_conn_id"), value.get("started_at")
         return cls(
             run_id=check_id("run", value.get("run_id")),
             project_id=check_id("project", value.get("project_id")),
             stably_conn_id=stably_conn_id if isinstance(stably_conn_id, str) else None,
+            started_at=float(started_at) if isinstance(started_at, int | float) else None,
         )
 
 

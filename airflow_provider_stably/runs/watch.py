@@ -1,4 +1,4 @@
-"""Watch a run to its end: when to poll, what a failed poll means, when to stop."""
+"""Watch a run to its end: when to poll, and when to stop."""
 
 from __future__ import annotations
 
@@ -8,13 +8,9 @@ from dataclasses import replace
 
 from airflow_provider_stably.api import calls
 from airflow_provider_stably.api.models import Run, RunStatus
-from airflow_provider_stably.api.retries import MAX_RETRY_AFTER_SECONDS
-from airflow_provider_stably.exceptions import (
-    StablyAuthError,
-    StablyError,
-    StablyHTTPError,
-    StablyNotFoundError,
-)
+from airflow_provider_stably.api.retries import asked_delay
+from airflow_provider_stably.exceptions import StablyError
+from airflow_provider_stably.runs.belief import REMINDER_SECONDS, Belief, Doubt
 from airflow_provider_stably.runs.cancel import CancelOutcome, cancel
 from airflow_provider_stably.runs.driver import Driver
 from airflow_provider_stably.runs.reference import RunReference
@@ -30,6 +26,15 @@ SHARE_OF_AGE = 0.1
 """Pause between two polls, as a share of the run's age."""
 
 JITTER = 0.1
+
+CANCEL_PATIENCE_SECONDS = 120.0
+"""How long to go on cancelling a run whose watching ended before it did, while the API does not settle it."""
+
+_ENDS = {
+    Doubt.REFUSED: WatchEnd.DENIED,
+    Doubt.MISSING: WatchEnd.NOT_FOUND,
+    Doubt.LOCAL: WatchEnd.HANDED_BACK,
+}
 
 
 def next_delay(age: float, poll_interval: float) -> float:
@@ -50,22 +55,32 @@ def next_delay(age: float, poll_interval: float) -> float:
 async def watch_or_cancel(
     run: RunReference,
     stably: Driver,
+    belief: Belief,
     *,
     started_at: float,
     deadline: float,
     poll_interval: float,
     cancel_unfinished: bool,
 ) -> WatchResult:
-    """Watch a run to its end; where watching ends first, cancel it.
-
-    A run that turns out to be over when it is to be cancelled counts as watched to its end.
+    """Watch a run to its end; where watching ends first, cancel it. Arguments as of :func:`watch`.
 
     :param cancel_unfinished: Whether to cancel the run if watching ends first.
     """
-    result = await watch(run, stably, started_at=started_at, deadline=deadline, poll_interval=poll_interval)
-    if result.end is WatchEnd.FINISHED or not cancel_unfinished:
+    result = await watch(
+        run, stably, belief, started_at=started_at, deadline=deadline, poll_interval=poll_interval
+    )
+    may_cancel = cancel_unfinished and result.end is not WatchEnd.HANDED_BACK
+    return await settle(run, stably, result) if may_cancel else result
+
+
+async def settle(run: RunReference, stably: Driver, result: WatchResult) -> WatchResult:
+    """Cancel the run of a watch that ended before it did; return the result with what became of it.
+
+    A run that turns out to be over by itself counts as watched to its end.
+    """
+    if result.is_over:
         return result
-    cancelled = await cancel(run, stably)
+    cancelled = await cancel(run, stably, patience=CANCEL_PATIENCE_SECONDS)
     log.info("Run %s: %s, so it was cancelled: %s", run.run_id, result.end, cancelled.outcome)
     if cancelled.outcome is not CancelOutcome.ALREADY_FINISHED:
         return replace(result, cancellation=str(cancelled.outcome))
@@ -80,6 +95,7 @@ async def watch_or_cancel(
 async def watch(
     run: RunReference,
     stably: Driver,
+    belief: Belief,
     *,
     started_at: float,
     deadline: float,
@@ -87,9 +103,7 @@ async def watch(
 ) -> WatchResult:
     """Poll a run until it is over or the deadline has passed, with one last poll then.
 
-    A poll that fails is logged and repeated at the next turn. Only two failures end the watching, each
-    confirmed by a second poll: a key that is refused again after reconnecting (it may have been rotated), and
-    a run that is not found.
+    A poll that fails is repeated at the next turn, until ``belief`` says that it has lasted for too long.
 
     :param started_at: When the run was started, in seconds since the epoch.
     :param deadline: When to stop, in seconds since the epoch.
@@ -97,77 +111,59 @@ async def watch(
     """
     call = calls.get_run(run.project_id, run.run_id)
     last: Run | None = None
-    failure: StablyError | None = None
     while True:
         is_last_poll = stably.now() >= deadline
-        asked_delay = 0.0
+        delay, detail = next_delay(stably.now() - started_at, poll_interval), ""
         try:
             polled = await stably.send_once(call)
         except StablyError as error:
-            fatal = fatal_end(error, failure)
-            if fatal is not None:
-                return WatchResult(fatal, RunSummary.of(run, last), str(error))
-            log.warning("Run %s: %s; polling again later", run.run_id, error)
-            failure = error
-            asked_delay = _asked_delay(error)
+            detail = str(error)
+            doubt = belief.failed(error, stably.now())
+            if doubt is not None:
+                return WatchResult(_ENDS[doubt], RunSummary.of(run, last), detail)
+            # A doubt is believed once many polls have said it, also where the poll interval is an hour.
+            delay = max(min(delay, REMINDER_SECONDS), asked_delay(error))
+            needs_connection = _warn(run, belief, error, stably.now())
         else:
+            belief.answered()
+            needs_connection = False
             _log_poll(polled, last)
-            last, failure = polled, None
+            last = polled
             if polled.is_finished:
                 return WatchResult(WatchEnd.FINISHED, RunSummary.of(run, polled))
         if is_last_poll:
-            detail = "" if failure is None else str(failure)
             return WatchResult(WatchEnd.TIMED_OUT, RunSummary.of(run, last), detail)
-        delay = max(next_delay(stably.now() - started_at, poll_interval), asked_delay)
         await stably.sleep(max(0.0, min(delay, deadline - stably.now())))
-        if may_be_rotated_key(failure):
+        if needs_connection:
             await stably.reconnect()
 
 
-async def poll_once(
-    run: RunReference, stably: Driver, *, pause: float, refusal: StablyError | None = None
-) -> WatchResult | None:
-    """Poll a run once; if that is refused, once more after a pause, and only that is believed.
+async def poll_once(run: RunReference, stably: Driver, belief: Belief) -> WatchResult | None:
+    """Poll a run once.
 
-    :param pause: Seconds between the two polls.
-    :param refusal: What the first poll came to, if this is the second.
-    :returns: None if the run is not over yet, and if the poll failed in passing.
+    :param belief: Kept from poll to poll.
+    :returns: None if the run is not over yet, or if the poll failed and that is not believed yet.
     """
     try:
         polled = await stably.send(calls.get_run(run.project_id, run.run_id))
     except StablyError as error:
-        fatal = fatal_end(error, refusal)
-        if fatal is not None:
-            return WatchResult(fatal, RunSummary.of(run, None), str(error))
-        log.warning("Run %s: %s; polling again later", run.run_id, error)
-        if refusal is not None or not isinstance(error, StablyAuthError | StablyNotFoundError):
-            return None
-        refusal = error
-    else:
-        return WatchResult(WatchEnd.FINISHED, RunSummary.of(run, polled)) if polled.is_finished else None
-    await stably.sleep(pause)
-    if may_be_rotated_key(refusal):
-        await stably.reconnect()
-    return await poll_once(run, stably, pause=pause, refusal=refusal)
+        doubt = belief.failed(error, stably.now())
+        if doubt is not None:
+            return WatchResult(_ENDS[doubt], RunSummary.of(run, None), str(error))
+        if _warn(run, belief, error, stably.now()):
+            await stably.reconnect()
+        return None
+    belief.answered()
+    return WatchResult(WatchEnd.FINISHED, RunSummary.of(run, polled)) if polled.is_finished else None
 
 
-def may_be_rotated_key(failure: StablyError | None) -> bool:
-    """Whether to look the connection up anew after this failure."""
-    return isinstance(failure, StablyAuthError)
-
-
-def fatal_end(error: StablyError, before: StablyError | None) -> WatchEnd | None:
-    """Return how a failed poll ends the watching; None if it is not confirmed by the poll before."""
-    if isinstance(error, StablyAuthError) and isinstance(before, StablyAuthError):
-        return WatchEnd.DENIED
-    if isinstance(error, StablyNotFoundError) and isinstance(before, StablyNotFoundError):
-        return WatchEnd.NOT_FOUND
-    return None
-
-
-def _asked_delay(error: StablyError) -> float:
-    asked = error.retry_after if isinstance(error, StablyHTTPError) else None
-    return min(asked or 0.0, MAX_RETRY_AFTER_SECONDS)
+def _warn(run: RunReference, belief: Belief, error: StablyError, now: float) -> bool:
+    """Warn of a failed poll, once a minute; return whether to look the connection up anew."""
+    if not belief.is_reminder_due(now):
+        log.debug("Run %s: %s", run.run_id, error)
+        return False
+    log.warning("Run %s: %s; %s", run.run_id, error, belief)
+    return belief.is_refused
 
 
 def _log_poll(polled: Run, last: Run | None) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from airflow_provider_stably.api.models import RunStatus
 from airflow_provider_stably.exceptions import (
-    StablyRunCancelledError,
     StablyRunError,
     StablyRunLostError,
     StablyRunTimeoutError,
@@ -24,10 +24,8 @@ class WatchEnd(StrEnum):
     TIMED_OUT = "timed_out"
     DENIED = "denied"
     NOT_FOUND = "not_found"
-
-
-NOT_RETRYABLE = (StablyRunCancelledError, StablyRunLostError)
-"""A retry cannot help: somebody stopped the run on purpose, or key or run are gone."""
+    HANDED_BACK = "handed_back"
+    """Only in a trigger: its machine cannot reach the API, so the worker goes on watching."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +73,20 @@ class WatchResult:
         """Whether the run is known to have ended."""
         return self.end is WatchEnd.FINISHED or self.cancellation in OVER
 
+    def may_retry(self, *, next_try_knows_run: bool, is_resumed: bool) -> bool:
+        """Whether another try of the task may help, and leaves no run behind.
+
+        Not after a run that somebody cancelled on purpose, nor after one that is not found. Nor while a run
+        may be live that the next try would not know of: it would start another one beside it.
+
+        :param next_try_knows_run: Whether the next try can find an unfinished run of this one.
+        :param is_resumed: Whether an earlier try started the run: that try's late ``on_kill`` may have
+            cancelled it, so a cancelled one tells nothing about somebody's purpose.
+        """
+        if self.end is WatchEnd.FINISHED:
+            return self.run.status != RunStatus.CANCELLED or is_resumed
+        return self.end is not WatchEnd.NOT_FOUND and (self.is_over or next_try_knows_run)
+
     def error(self) -> StablyRunError | None:
         """Return the error that the task is to end with; None if the run passed."""
         if self.end is WatchEnd.FINISHED:
@@ -97,6 +109,7 @@ class WatchResult:
 
 _WHY = {
     WatchEnd.TIMED_OUT: "was not over in time",
-    WatchEnd.DENIED: "cannot be watched: the API key is refused",
-    WatchEnd.NOT_FOUND: "cannot be watched: it is not found",
+    WatchEnd.DENIED: "cannot be watched: the API key is refused for good",
+    WatchEnd.NOT_FOUND: "cannot be watched: it is not found for good",
+    WatchEnd.HANDED_BACK: "cannot be watched in the triggerer",
 }

@@ -67,21 +67,22 @@ class StablyRunSensor(BaseSensorOperator):
         """
         try:
             self._execution.push_url(self._options, context)
+            if self.deferrable:
+                return self._execution.defer(self._options, context)
         except AirflowFailException as error:
             if self.soft_fail or self.never_fail:  # as the base class does with what poke raises
                 raise AirflowSkipException(str(error)) from error
             raise
-        if self.deferrable:
-            self._execution.defer(self._options, context)
         return super().execute(context)
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
-        """End the sensor with the trigger's event.
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        """End the sensor with the trigger's event, or go on watching where the triggerer could not.
 
         :returns: The run's summary.
         :raises: as :meth:`execute`.
         """
-        return self._execution.complete(event)
+        summary = self._execution.complete(event)
+        return super().execute(context) if summary is None else summary
 
     def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
         """Poll the run once; a poll that fails in passing counts as not over yet."""

@@ -21,13 +21,13 @@ class StartRecord:
     """A start that an earlier try recorded.
 
     :param run: The run; None if the answer to the start was never recorded.
-    :param started_at: When it was started, in seconds since the epoch.
     :param is_retried: Whether this try is Airflow's own retry of that one, not a user's clear.
+    :param try_number: The try that made it; None if not recorded.
     """
 
     run: RunReference | None
-    started_at: float
     is_retried: bool
+    try_number: int | None = None
 
 
 class StartRecords:
@@ -41,6 +41,12 @@ class StartRecords:
     def __init__(self, context: Any) -> None:
         self._store = context.get("task_state_store")
         self._counters = {} if self._store is None else _clear_counters(context)
+        self._try_number: int | None = None if self._store is None else context["ti"].try_number
+
+    @property
+    def survive_retries(self) -> bool:
+        """Whether the next try can read what this one writes."""
+        return self._store is not None
 
     def read(self) -> StartRecord | None:
         """Return what an earlier try recorded; None if nothing."""
@@ -49,15 +55,15 @@ class StartRecords:
             return None
         return StartRecord(
             run=None if recorded.get("run_id") is None else RunReference.from_json(recorded),
-            started_at=float(recorded.get("started_at") or 0),
             is_retried=all(recorded.get(name) == value for name, value in self._counters.items()),
+            try_number=recorded.get("try_number"),
         )
 
-    def write(self, run: RunReference | None, started_at: float) -> None:
-        """Record a start that was made, or one that is about to be made (``run`` is None)."""
+    def write(self, run: RunReference | None) -> None:
+        """Record a run that was started, or that one is about to be started (None)."""
         if self._store is not None:
             names = {} if run is None else asdict(run)
-            self._store.set(START_RECORD_KEY, {**names, "started_at": started_at, **self._counters})
+            self._store.set(START_RECORD_KEY, {**names, "try_number": self._try_number, **self._counters})
 
     def delete(self) -> None:
         """Delete the record: the run is over, or there is none. One that stays does little harm."""

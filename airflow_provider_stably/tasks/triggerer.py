@@ -1,4 +1,4 @@
-"""What a triggerer asks Airflow, where there is no task instance to ask: in a thread, so nothing blocks."""
+"""What is asked of Airflow where there is no task instance to ask: in a triggerer, and in some callbacks."""
 
 from __future__ import annotations
 
@@ -30,23 +30,14 @@ async def is_still_deferred(ti: Any, run_id: str) -> bool:
     return await ask(_is_still_deferred, ti, run_id)
 
 
-async def runs_started_by(dag_id: str, dag_run_id: str, name: str) -> list[RunReference]:
+def started_by(dag_id: str, dag_run_id: str, name: str) -> list[RunReference]:
     """Return the runs that a task or task group has started, mapped ones included (Airflow 3.1 and later).
+
+    Needs no task instance, only DAG id and run id; blocks.
 
     :param name: The task or task group, with its task groups' prefix.
     :raises ValueError: if an XCom of that key is not ours.
     """
-    return await ask(_runs, dag_id, dag_run_id, name)
-
-
-def _is_still_deferred(ti: Any, run_id: str) -> bool:
-    if state_of_task(ti) != TaskInstanceState.DEFERRED:
-        return False
-    pushed = XCom.get_value(ti_key=ti.key, key=STABLY_RUN_KEY)
-    return bool(pushed) and pushed.get("run_id") == run_id
-
-
-def _runs(dag_id: str, dag_run_id: str, name: str) -> list[RunReference]:
     runs = []
     for task_id, map_index in _instances(dag_id, dag_run_id, name):
         pushed = XCom.get_one(
@@ -55,6 +46,13 @@ def _runs(dag_id: str, dag_run_id: str, name: str) -> list[RunReference]:
         if pushed is not None:
             runs.append(RunReference.from_json(pushed))
     return runs
+
+
+def _is_still_deferred(ti: Any, run_id: str) -> bool:
+    if state_of_task(ti) != TaskInstanceState.DEFERRED:
+        return False
+    pushed = XCom.get_value(ti_key=ti.key, key=STABLY_RUN_KEY)
+    return bool(pushed) and pushed.get("run_id") == run_id
 
 
 def _instances(dag_id: str, dag_run_id: str, name: str) -> list[tuple[str, int]]:

@@ -34,7 +34,7 @@ class PushedRun:
     try_number: int | None
     cancel_on_kill: bool = True
 
-    def to_xcom(self) -> dict[str, str | int | bool | None]:
+    def to_xcom(self) -> dict[str, str | float | None]:
         """Write the XCom ``stably_run``; keys are only ever added."""
         return {
             "run_id": self.run.run_id,
@@ -42,6 +42,7 @@ class PushedRun:
             "run_url": self.run.run_url,
             "try_number": self.try_number,
             "stably_conn_id": self.run.stably_conn_id,
+            "started_at": self.run.started_at,
             "cancel_on_kill": self.cancel_on_kill,
         }
 

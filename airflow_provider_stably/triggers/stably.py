@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack
-from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_stably.exceptions import StablyConfigError
+from airflow_provider_stably.api.calls import Call
+from airflow_provider_stably.exceptions import StablyConfigError, StablyError
 from airflow_provider_stably.hooks.stably import StablyHook
+from airflow_provider_stably.runs.belief import Belief
 from airflow_provider_stably.runs.cancel import cancel
 from airflow_provider_stably.runs.driver import AsyncDriver
 from airflow_provider_stably.runs.reference import RunReference
-from airflow_provider_stably.runs.watch import next_delay, watch_or_cancel
+from airflow_provider_stably.runs.watch import watch_or_cancel
 from airflow_provider_stably.runs.watch_result import WatchResult
 from airflow_provider_stably.tasks.best_effort import best_effort
 from airflow_provider_stably.tasks.deadline import deferral_timeout
@@ -32,6 +32,20 @@ T = TypeVar("T")
 KILL_SECONDS = 25.0
 """For on_kill: Airflow gives a trigger 30 s."""
 
+HAND_BACK_SECONDS = 300.0
+"""How long this machine's own trouble may last before the worker goes on watching.
+
+That is no connection, no trust in the API's certificate, or an answer that its HTTP library cannot read. An
+API that is down hands nothing back: thousands of triggers would storm the workers.
+"""
+
+FIRST_EVENT_SECONDS = 10.0
+"""How long after the deferral a trigger fires at the earliest.
+
+Airflow 3.3 fails a task whose trigger is faster than the exit of the worker that deferred it ("state
+mismatch"), and uploading its logs takes a worker seconds.
+"""
+
 _shielded: set[asyncio.Future[Any]] = set()
 """Strong references: asyncio keeps only weak ones to tasks."""
 
@@ -40,7 +54,7 @@ class StablyRunTrigger(BaseTrigger):
     """Watch a run until it is over or the deadline has passed, then fire one event.
 
     The event is a ``WatchResult`` of ``runs.watch_result`` as JSON: ``end`` (``finished``, ``timed_out``,
-    ``denied``, ``not_found``), ``run`` (the run's summary), ``detail`` and ``cancellation``.
+    ``denied``, ``not_found``, ``handed_back``), ``run`` (the run's summary), ``detail`` and ``cancellation``.
 
     :param run_id: The run.
     :param project_id: Its project.
@@ -50,6 +64,8 @@ class StablyRunTrigger(BaseTrigger):
         ``execution_timeout`` while it is deferred, so it is enforced here.
     :param poll_interval: Longest pause between two polls, in seconds.
     :param cancel_on_kill: Whether to cancel the run when watching ends before the run does.
+    :param deferred_at: When the task deferred, in seconds since the epoch; None if it is long ago.
+    :param key_has_worked: Whether the API has accepted the key in this wait already.
     """
 
     def __init__(
@@ -62,6 +78,8 @@ class StablyRunTrigger(BaseTrigger):
         deadline: float,
         poll_interval: float,
         cancel_on_kill: bool,
+        deferred_at: float | None = None,
+        key_has_worked: bool = True,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # Airflow's is untyped
         self.run_id = run_id
@@ -71,9 +89,11 @@ class StablyRunTrigger(BaseTrigger):
         self.deadline = deadline
         self.poll_interval = poll_interval
         self.cancel_on_kill = cancel_on_kill
+        self.deferred_at = deferred_at
+        self.key_has_worked = key_has_worked
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return class path and arguments: ids, numbers and a boolean; no secret."""
+        """Return class path and arguments: ids, numbers and booleans; no secret."""
         return (
             "airflow_provider_stably.triggers.stably.StablyRunTrigger",
             {
@@ -84,6 +104,8 @@ class StablyRunTrigger(BaseTrigger):
                 "deadline": self.deadline,
                 "poll_interval": self.poll_interval,
                 "cancel_on_kill": self.cancel_on_kill,
+                "deferred_at": self.deferred_at,
+                "key_has_worked": self.key_has_worked,
             },
         )
 
@@ -91,10 +113,21 @@ class StablyRunTrigger(BaseTrigger):
         """Watch the run and fire one event."""
         try:
             result = await self._watch()
+            await self._wait_for_worker()
         except asyncio.CancelledError:
-            if not HAS_TRIGGER_ON_KILL:
+            if (
+                self.task_instance is None
+            ):  # inline, in dag.test(): somebody interrupts it, and nobody goes on
+                await _shield(self._cancel())
+            elif not HAS_TRIGGER_ON_KILL:
                 # A shutdown looks the same; only the task itself tells which it is.
                 await _shield(self.cancel_if_abandoned(in_doubt=False))
+            raise
+        except Exception:
+            await _shield(
+                self._cancel()
+            )  # the task may not get to it: Airflow may fail it without resuming it
+            await self._wait_for_worker()
             raise
         yield TriggerEvent(result.to_json())  # type: ignore[no-untyped-call] # so is this
 
@@ -103,55 +136,100 @@ class StablyRunTrigger(BaseTrigger):
         await _shield(self.cancel_if_abandoned(in_doubt=True))
 
     async def _watch(self) -> WatchResult:
-        async with AsyncExitStack() as clients:
-            connect = partial(self._connect, clients)
+        belief = Belief(key_has_worked=self.key_has_worked, local_seconds=HAND_BACK_SECONDS)
+        async with _TriggerDriver(self.stably_conn_id) as driver:
             return await watch_or_cancel(
-                RunReference(self.run_id, self.project_id),
-                AsyncDriver(await connect(), reconnect=connect),
+                self._run,
+                driver,
+                belief,
                 started_at=self.started_at,
                 deadline=self.deadline,
                 poll_interval=self.poll_interval,
                 cancel_unfinished=self.cancel_on_kill,
             )
 
+    @property
+    def _run(self) -> RunReference:
+        return RunReference(self.run_id, self.project_id, self.stably_conn_id, self.started_at)
+
+    async def _wait_for_worker(self) -> None:
+        """Wait until the worker that deferred the task has exited, as far as one can tell."""
+        if self.deferred_at is not None and self.task_instance is not None:
+            await asyncio.sleep(max(0.0, self.deferred_at + FIRST_EVENT_SECONDS - time.time()))
+
     async def cancel_if_abandoned(self, *, in_doubt: bool) -> None:
         """Cancel the run if its task no longer waits for it.
 
-        That is looked up, because Airflow also ends a trigger that another triggerer has taken over.
+        That is asked, because Airflow also ends a trigger that another triggerer has taken over.
 
         :param in_doubt: Whether to cancel if Airflow cannot tell.
         """
-        if not self.cancel_on_kill:
-            return
         is_abandoned = in_doubt
         with best_effort(f"Cannot tell whether run {self.run_id} is still waited for"):
             is_abandoned = not await is_still_deferred(self.task_instance, self.run_id)
-        if not is_abandoned:
+        if is_abandoned:
+            await self._cancel()
+
+    async def _cancel(self) -> None:
+        if not self.cancel_on_kill:
             return
-        run = RunReference(self.run_id, self.project_id)
         with best_effort(f"Run {self.run_id} could not be cancelled"):
             async with (
                 asyncio.timeout(KILL_SECONDS),
                 await StablyHook(self.stably_conn_id).get_async_client() as client,
             ):
-                result = await cancel(run, AsyncDriver(client))
-            self.log.info("Run %s: its deferred task was killed: %s", self.run_id, result.outcome)
+                result = await cancel(self._run, AsyncDriver(client), patience=KILL_SECONDS)
+            self.log.info("Run %s: nobody waits for it any more: %s", self.run_id, result)
 
-    async def _connect(self, clients: AsyncExitStack) -> AsyncStablyClient:
-        """Look the connection up and enter a client, again until the deadline if Airflow cannot tell now."""
-        while True:
-            try:
-                client = await _shield(StablyHook(self.stably_conn_id).get_async_client())
-            except Exception as error:
-                # A secrets backend raises whatever it likes, and one that fails for a while must not end the
-                # watching. Airflow even says "not defined" of a connection whose backend failed just now.
-                is_unusable = isinstance(error, StablyConfigError) and error.field != "conn_id"
-                if is_unusable or time.time() >= self.deadline:
-                    raise
-                self.log.warning("Connection %s cannot be read now", self.stably_conn_id, exc_info=True)
-                await asyncio.sleep(next_delay(time.time() - self.started_at, self.poll_interval))
-            else:
-                return await clients.enter_async_context(client)
+
+class _TriggerDriver(AsyncDriver):
+    """Looks the connection up in the triggerer: at the first call, and at each one until that works.
+
+    :param stably_conn_id: The connection.
+    """
+
+    def __init__(self, stably_conn_id: str) -> None:
+        self._stably_conn_id = stably_conn_id
+        self._entered: AsyncStablyClient | None = None
+        self.now = time.time
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._entered is not None:
+            await self._entered.__aexit__(None, None, None)
+
+    async def send(self, call: Call[T]) -> T:
+        """Send a call, again where the retry policy allows it."""
+        return await (await self._connected()).send(call)
+
+    async def send_once(self, call: Call[T]) -> T:
+        """Send a call a single time."""
+        return await (await self._connected()).send_once(call)
+
+    async def reconnect(self) -> None:
+        """Look the connection up anew; keep the old one if that fails."""
+        before = self._entered
+        with best_effort("The connection cannot be read now, so the old one is kept"):
+            self._entered = await self._look_up()
+            if before is not None:
+                await before.__aexit__(None, None, None)
+
+    async def _connected(self) -> AsyncStablyClient:
+        if self._entered is None:
+            self._entered = await self._look_up()
+        return self._entered
+
+    async def _look_up(self) -> AsyncStablyClient:
+        try:
+            client = await _shield(StablyHook(self._stably_conn_id).get_async_client())
+        except StablyError:
+            raise
+        except Exception as error:  # secrets backends raise whatever they like
+            problem = f"cannot be read now: {type(error).__name__}"
+            raise StablyConfigError(problem, conn_id=self._stably_conn_id, field="conn_id") from error
+        return await client.__aenter__()
 
 
 async def _shield(work: Coroutine[Any, Any, T]) -> T:
@@ -170,22 +248,25 @@ def wait_in_triggerer(
     run: RunReference,
     *,
     stably_conn_id: str,
-    started_at: float,
     deadline: float,
     poll_interval: float,
     cancel_on_kill: bool,
+    key_has_worked: bool = True,
 ) -> NoReturn:
     """Defer the task until its run is over; it resumes in ``execute_complete``. Arguments as of the trigger.
 
     :raises TaskDeferred: always.
     """
+    now = time.time()
     trigger = StablyRunTrigger(
         run_id=run.run_id,
         project_id=run.project_id,
         stably_conn_id=stably_conn_id,
-        started_at=started_at,
+        started_at=now if run.started_at is None else run.started_at,
         deadline=deadline,
         poll_interval=poll_interval,
         cancel_on_kill=cancel_on_kill,
+        deferred_at=now,
+        key_has_worked=key_has_worked,
     )
     raise TaskDeferred(trigger=trigger, method_name="execute_complete", timeout=deferral_timeout(deadline))

@@ -120,14 +120,15 @@ async def test_replays_are_bounded_in_time(emulator, send, monkeypatch):
 
 
 async def test_the_apis_wish_to_wait_is_honoured(emulator, send):
-    """Retry-After decides how long is waited before the next attempt."""
+    """Retry-After lengthens the wait before the next attempt, up to a minute, and is jittered upwards."""
     run_id = emulator.add_run(project_id=PROJECT)
     emulator.inject(Fault(status=429, headers={"Retry-After": "7"}))
     emulator.inject(Fault(status=503, headers={"Retry-After": "9999"}))
 
     await send(calls.get_run(PROJECT, run_id))
 
-    assert send.sleeps == [7, 60]
+    assert 7 <= send.sleeps[0] <= 7 * 1.25
+    assert 60 <= send.sleeps[1] <= 60 * 1.25
 
 
 @pytest.mark.parametrize(

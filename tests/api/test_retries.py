@@ -6,6 +6,7 @@ from airflow_provider_stably.api import calls, retries
 from airflow_provider_stably.exceptions import (
     StablyAmbiguousStartError,
     StablyHTTPError,
+    StablyInvalidIdError,
     StablyResponseError,
     StablyUnreachableError,
 )
@@ -33,12 +34,19 @@ def _http(status, retry_after=None):
         pytest.param(_http(500), True, False, True, id="500"),
         pytest.param(_http(502), True, False, True, id="502"),
         pytest.param(_http(504), True, False, True, id="504"),
+        *[
+            pytest.param(_http(status), True, False, True, id=str(status))
+            for status in (506, 507, 520, 521, 522, 523, 524, 525, 526, 527, 529, 530, 599)
+        ],
+        pytest.param(_http(425), True, False, False, id="425"),
+        pytest.param(_http(423), False, False, False, id="423"),
+        pytest.param(_http(505), False, False, True, id="505"),
         pytest.param(_http(501), False, False, True, id="501"),
         pytest.param(_http(302), False, False, True, id="302"),
         pytest.param(_http(400), False, False, False, id="400"),
         pytest.param(_http(401), False, False, False, id="401"),
         pytest.param(_http(404), False, False, False, id="404"),
-        pytest.param(_http(408), False, False, True, id="408"),
+        pytest.param(_http(408), True, False, True, id="408"),
         pytest.param(_http(409), False, False, False, id="409"),
         pytest.param(_http(422), False, False, False, id="422"),
         pytest.param(
@@ -84,7 +92,34 @@ def test_delays_grow_are_jittered_and_bounded(monkeypatch):
         assert max(drawn) - min(drawn) > longest / 4
 
 
-@pytest.mark.parametrize(("asked", "waited"), [(0.0, 0.0), (7.0, 7.0), (3600.0, 60.0)])
-def test_the_apis_wish_is_honoured_up_to_a_minute(asked, waited):
-    """Retry-After decides the delay, capped."""
-    assert retries.delay_before_replay(_http(503, asked), 1) == waited
+@pytest.mark.parametrize(
+    ("asked", "least", "most"),
+    [
+        pytest.param(0.0, 4.0, 8.0, id="a date that has passed: our own delay"),
+        pytest.param(7.0, 7.0, 8.75, id="seconds"),
+        pytest.param(3600.0, 60.0, 75.0, id="an hour"),
+    ],
+)
+def test_retry_after_lengthens_the_delay(asked, least, most, monkeypatch):
+    """What the API asks for never shortens a delay, has a limit, and is jittered upwards."""
+    monkeypatch.setattr(retries, "FIRST_DELAY_SECONDS", 0.5)
+
+    delays = [retries.delay_before_replay(_http(503, asked), 9) for _ in range(200)]
+
+    assert least <= min(delays) <= max(delays) <= most
+    assert len(set(delays)) > 100
+
+
+@pytest.mark.parametrize(
+    ("error", "may"),
+    [
+        *[(_http(status), True) for status in (401, 403, 404, 409, 423, 425, 429, 500, 503, 522)],
+        *[(_http(status), False) for status in (302, 400, 402, 405, 413, 422, 501, 505)],
+        (REFUSED, True),
+        (StablyInvalidIdError("bad", kind="project", value="/"), False),
+    ],
+    ids=str,
+)
+def test_a_refused_start_may_be_retried(error, may):
+    """A task's retry may help where the run was not accepted and waiting can change that."""
+    assert retries.may_start_later(error) is may

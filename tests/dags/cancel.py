@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from airflow.providers.common.compat.sdk import DAG, AirflowSkipException, Param, task
 
 from airflow_provider_stably.operators.stably import StablyCancelRunOperator
@@ -44,4 +46,6 @@ with DAG("cancel_runs_named", schedule=None, params={"run_ids": Param([], type="
     StablyCancelRunOperator.partial(task_id="cancel_mapped").expand(run_ids=chosen)
 
 with DAG("cancel_fails", schedule=None, params={"run_ids": Param([], type="array")}) as fails:
-    StablyCancelRunOperator(task_id="cancel", run_ids="{{ params.run_ids }}", retries=2)
+    StablyCancelRunOperator(
+        task_id="cancel", run_ids="{{ params.run_ids }}", retries=2, retry_delay=timedelta(0)
+    )

@@ -5,7 +5,11 @@ import math
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
-from airflow_provider_stably.exceptions import StablyCancelError, StablyRunTimeoutError
+from airflow_provider_stably.exceptions import (
+    StablyCancelError,
+    StablyRunCancelledError,
+    StablyRunTimeoutError,
+)
 from airflow_provider_stably.tasks.start_record import START_RECORD_KEY
 from airflow_provider_stably.testing import Fault, StablyEmulator
 from tests.constants import KEY, PROJECT
@@ -151,22 +155,41 @@ def test_clearing_a_task_that_did_not_wait_cancels_its_run_first(emulator, conte
     assert len(emulator.live_runs()) == 1
 
 
-def test_a_run_that_is_gone_does_not_block_the_task(emulator, context, store):
-    """A run that its project no longer has is not waited for."""
+def test_a_run_that_is_gone_does_not_block_a_clear(emulator, context, store):
+    """When a user clears the task, a run that stays not found is taken for gone."""
     emulator.run_seconds = 0.05
-    for changed in ({}, {"max_tries": 7}):
-        del emulator.runs[_noted(emulator, store, **changed)]
+    del emulator.runs[_noted(emulator, store, max_tries=7)]
 
-        assert run_operator(playwright_project_name="passes").execute(context)["status"] == "PASSED"
+    assert run_operator(playwright_project_name="passes").execute(context)["status"] == "PASSED"
 
 
-def test_a_single_404_does_not_start_a_second_run(emulator, context, store):
-    """A run that an earlier try left is looked for twice before another is started."""
+def test_a_retry_starts_no_run_on_a_404(emulator, context, store):
+    """A retry watches the run of the try before, and ends when that stays not found."""
+    del emulator.runs[_noted(emulator, store, started_at=4e9)]
+
+    with pytest.raises(AirflowFailException, match="not found"):
+        run_operator().execute(context)
+
+    assert emulator.requests("start") == []
+    assert store == {}
+
+
+def test_a_late_404_does_not_start_a_second_run(emulator, context, store):
+    """A run that an earlier try left may be not found for a while."""
     run_id = _noted(emulator, store, run={"statuses": ["RUNNING", "PASSED"]}, started_at=4e9)
-    emulator.inject(Fault(status=404), run_id=run_id)
+    emulator.inject(Fault(status=404), run_id=run_id, times=3)
 
     assert run_operator().execute(context)["run_id"] == run_id
     assert emulator.requests("start") == []
+
+
+def test_a_cancelled_run_of_an_earlier_try_is_retried(emulator, context, store):
+    """A late on_kill of the try before may have cancelled it, so nobody meant to."""
+    _noted(emulator, store, run={"statuses": ["RUNNING", "CANCELLED"]}, started_at=4e9, try_number=1)
+    context["ti"].try_number = 2
+
+    with pytest.raises(StablyRunCancelledError):
+        run_operator().execute(context)
 
 
 def test_a_run_of_another_connection_is_cancelled_there(emulator, context, store, monkeypatch):

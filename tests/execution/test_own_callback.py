@@ -1,6 +1,7 @@
 """The callback that the run operator attaches to itself: what it does, and that it is there."""
 
 import math
+import time
 from types import SimpleNamespace
 from typing import Literal
 
@@ -9,11 +10,14 @@ from airflow.providers.common.compat.sdk import DAG, AirflowFailException
 from pydantic import TypeAdapter, create_model
 
 from airflow_provider_stably.exceptions import StablyRunCancelledError, StablyRunFailedError
+from airflow_provider_stably.execution import callback_budget
+from airflow_provider_stably.notifications.stably import StablyCancelRunNotifier
 from airflow_provider_stably.operators.stably import (
     OWN_CALLBACKS,
     StablyRunTestsOperator,
     cancel_run_on_failure,
 )
+from airflow_provider_stably.runs import cancel
 from airflow_provider_stably.tasks.version_compat import HAS_TRIGGER_ON_KILL
 from airflow_provider_stably.testing import Fault
 from tests.constants import PROJECT
@@ -40,7 +44,7 @@ def test_the_failure_callback_cancels_once(emulator, context):
     cancel_run_on_failure(context)
 
     assert emulator.live_runs() == []
-    assert len(emulator.requests("cancel")) == 2
+    assert len(emulator.requests("cancel")) == 1
 
 
 def test_a_supervisor_that_does_not_know_xcoms_is_not_asked(emulator, context, monkeypatch):
@@ -105,14 +109,32 @@ def test_the_callback_without_a_task_instance_does_not_raise(emulator, caplog):
     assert "could not be cancelled" in caplog.text
 
 
-def test_the_callback_gives_up_on_a_dead_api(emulator, context):
+def test_the_callback_gives_up_on_a_dead_api(emulator, context, monkeypatch):
     """An API that answers 500 to everything does not keep a callback from returning."""
+    monkeypatch.setattr(callback_budget, "BUDGET_SECONDS", 1.0)
+    monkeypatch.setattr(cancel, "SECONDS_BETWEEN_ATTEMPTS", 0.5)
     _started(emulator, context)
     emulator.inject(Fault(status=500), times=math.inf)
+    began = time.monotonic()
 
     cancel_run_on_failure(context)
 
-    assert len(emulator.requests()) <= 10
+    assert time.monotonic() - began < 5
+    assert len(emulator.requests()) <= 30
+
+
+def test_two_callbacks_of_a_task_share_a_budget(emulator, context, monkeypatch):
+    """The second leaves alone what the first has asked for: Airflow waits 20 s for both."""
+    monkeypatch.setattr(callback_budget, "BUDGET_SECONDS", 1.0)
+    _started(emulator, context)
+    emulator.inject(Fault(delay=math.inf), times=math.inf)
+    began = time.monotonic()
+
+    StablyCancelRunNotifier()(context)
+    cancel_run_on_failure(context)
+
+    assert time.monotonic() - began < 1.0 + callback_budget.SECONDS_TO_END + 1.5
+    assert len(emulator.requests("cancel")) == 1
 
 
 def test_the_callback_leaves_alone_what_is_to_be_left_alone(emulator, context):

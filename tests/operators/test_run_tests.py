@@ -10,12 +10,16 @@ from contextlib import contextmanager
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
+from airflow_provider_stably.exceptions import StablyRunCancelledError
 from airflow_provider_stably.operators.stably import TRIGGER_FAILED
 from airflow_provider_stably.testing import Fault
 from tests.constants import PROJECT
 from tests.interruption import Interrupted, interrupt_when
 from tests.operators.run_operator import run_operator
 from tests.waiting import wait_until
+
+ENDS_KILLED = (AirflowException, StablyRunCancelledError)
+"""A killed task ends at once or, if it polls first, with the run that on_kill has cancelled."""
 
 
 @contextmanager
@@ -34,7 +38,7 @@ def test_a_kill_while_waiting_cancels_with_one_request(emulator, context):
     with _executing(operator, context) as result:
         wait_until(lambda: emulator.requests("get"))
         operator.on_kill()
-        with pytest.raises(AirflowException, match="killed"):
+        with pytest.raises(ENDS_KILLED):
             result.result()
 
     assert emulator.live_runs() == []
@@ -52,7 +56,7 @@ def test_a_kill_that_cannot_cancel_does_not_raise_and_gives_up_in_time(emulator,
         operator.on_kill()
         took = time.monotonic() - began
         emulator.heal()
-        with pytest.raises(AirflowException, match="killed"):
+        with pytest.raises(ENDS_KILLED):
             result.result()
 
     assert took < 4
@@ -76,7 +80,7 @@ def test_a_kill_outlasts_a_passing_failure(emulator, context, fault):
         wait_until(lambda: emulator.requests("get"))
         operator.on_kill()
         live = emulator.live_runs()
-        with pytest.raises(AirflowException, match="killed"):
+        with pytest.raises(ENDS_KILLED):
             result.result()
 
     assert live == []
@@ -102,7 +106,7 @@ def test_a_second_kill_sends_nothing(emulator, context):
         wait_until(lambda: emulator.requests("get"))
         operator.on_kill()
         operator.on_kill()
-        with pytest.raises(AirflowException, match="killed"):
+        with pytest.raises(ENDS_KILLED):
             result.result()
 
     assert len(emulator.requests("cancel")) == 1
@@ -120,7 +124,7 @@ def test_a_kill_after_a_rotated_key_uses_the_new_one(emulator, context, monkeypa
         wait_until(lambda: emulator.requests()[-1].headers["authorization"] == "Bearer sk-rotated")
         operator.on_kill()
         live = emulator.live_runs()
-        with pytest.raises(AirflowException, match="killed"):
+        with pytest.raises(ENDS_KILLED):
             result.result()
 
     assert live == []
@@ -135,7 +139,7 @@ def test_no_start_follows_a_kill(emulator, context, retry_after):
     with _executing(operator, context) as result:
         wait_until(lambda: emulator.requests("start"))
         operator.on_kill()
-        with pytest.raises(AirflowException, match="killed"):
+        with pytest.raises(ENDS_KILLED):
             result.result(timeout=5)
 
     assert (len(emulator.requests("start")), len(emulator.runs)) == (1, 0)
@@ -168,7 +172,7 @@ def test_a_kill_during_the_start_cancels_as_soon_as_the_id_is_known(emulator, co
     with _executing(operator, context) as result:
         wait_until(lambda: emulator.requests("start"))
         operator.on_kill()
-        with pytest.raises(AirflowException, match="killed"):
+        with pytest.raises(ENDS_KILLED):
             result.result()
 
     assert len(emulator.runs) == 1

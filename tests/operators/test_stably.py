@@ -95,18 +95,27 @@ def test_an_unknown_run_can_be_accepted(emulator, context, run_id):
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_refused_key_stops_early_and_fails_for_good(emulator, context, status, monkeypatch):
-    """One key for all: what has not begun is not attempted."""
+def test_a_refusal_stops_its_project_only(emulator, context, status, monkeypatch):
+    """A refusal is no word about other projects; and the task may be retried, as outages refuse keys, too."""
     monkeypatch.setattr(cancel_runs, "CONCURRENCY", 1)
-    run_ids = [emulator.add_run(project_id=PROJECT) for _ in range(5)]
-    emulator.inject(Fault(status=status), run_id=run_ids[1])
+    refused = [emulator.add_run(project_id="project-2") for _ in range(3)]
+    others = [emulator.add_run(project_id=PROJECT) for _ in range(2)]
+    started = [{"run_id": run_id, "project_id": "project-2"} for run_id in refused]
+    started += [{"run_id": run_id, "project_id": PROJECT} for run_id in others]
+    context["xcom"]["start_many", "stably_run"] = started
+    emulator.inject(Fault(status=status), project_id="project-2", times=math.inf)
 
-    with pytest.raises(AirflowFailException, match=r"denied.*API key"):
-        _cancel(context, run_ids)
+    with pytest.raises(StablyCancelError, match="denied"):
+        StablyCancelRunOperator(task_id="cancel", task_ids="start_many").execute(context)
 
-    assert list(_outcomes(context).values()) == ["cancelled", "denied"] + ["not_attempted"] * 3
-    assert context["xcom"]["return_value"] == run_ids[:1]
-    assert len(emulator.requests()) == 2
+    assert list(_outcomes(context).values()) == [
+        "denied",
+        "not_attempted",
+        "not_attempted",
+        *["cancelled"] * 2,
+    ]
+    assert context["xcom"]["return_value"] == others
+    assert len(emulator.requests()) == 3
 
 
 def test_many_runs_are_cancelled_eight_at_a_time_each_once(emulator, context, monkeypatch):

@@ -1,5 +1,8 @@
 """The rule that cancels a run: decisions only, no I/O."""
 
+import asyncio
+from dataclasses import replace
+
 import pytest
 
 from airflow_provider_stably.api.models import Run
@@ -101,8 +104,51 @@ def test_a_run_that_stays_live_is_cancelled_again():
     result = driver.run(cancel(RUN, driver))
 
     pause = cancel_module.SECONDS_BETWEEN_ATTEMPTS
-    assert driver.steps == ["cancel", "r1", pause, "cancel", "r1", pause, "cancel", "r1"]
+    assert driver.steps == ["cancel", "r1", pause, "cancel", "r1", 2 * pause, "cancel", "r1"]
     assert "3 attempts" in result.detail
+
+
+def test_a_young_run_that_is_not_found_is_tried_again():
+    """Some services do not find a new run for its first seconds; an old one is believed missing at once."""
+    young = ScriptedDriver([GONE, GONE, GONE, GONE, YES], now=1000.0)
+    old = ScriptedDriver([GONE, GONE], now=1000.0)
+
+    of_young = young.run(cancel(replace(RUN, started_at=995.0), young))
+    of_old = old.run(cancel(replace(RUN, started_at=0.0), old))
+
+    assert (of_young.outcome, of_old.outcome) == (CancelOutcome.CANCELLED, CancelOutcome.NOT_FOUND)
+
+
+def test_a_young_run_is_not_tried_for_ever():
+    """After two minutes a run that is not found is not found."""
+    driver = ScriptedDriver([GONE] * 500, now=1000.0)
+
+    result = asyncio.run(cancel(replace(RUN, started_at=1000.0), driver))
+
+    assert result.outcome is CancelOutcome.NOT_FOUND
+    assert 120 <= driver.time - 1000.0 <= 140
+
+
+@pytest.mark.parametrize("failure", [REFUSED, LOST, GONE, NONE], ids=["refused", "lost", "404", "not listed"])
+def test_with_patience_nothing_is_given_up_early(failure):
+    """Whoever has time goes on until the run is settled; a refused key is looked up anew."""
+    replies = {REFUSED: [REFUSED], NONE: [NONE, _run("RUNNING")]}.get(failure, [failure, failure])
+    driver = ScriptedDriver([*replies * 5, YES])
+
+    result = driver.run(cancel(RUN, driver, patience=120.0))
+
+    assert result.outcome is CancelOutcome.CANCELLED
+    assert ("reconnect" in driver.steps) == (failure is REFUSED)
+
+
+def test_patience_has_an_end():
+    """When the time is over the last result stands."""
+    driver = ScriptedDriver([REFUSED] * 500, now=1000.0)
+
+    result = asyncio.run(cancel(RUN, driver, patience=120.0))
+
+    assert result.outcome is CancelOutcome.DENIED
+    assert 120 <= driver.time - 1000.0 <= 140
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from airflow_provider_stably.exceptions import (
 )
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.runs.summary import RunSummary
-from airflow_provider_stably.runs.watch_result import NOT_RETRYABLE, WatchEnd, WatchResult
+from airflow_provider_stably.runs.watch_result import WatchEnd, WatchResult
 
 REFERENCE = RunReference("r1", "p1")
 
@@ -70,10 +70,16 @@ def test_only_passed_is_green_whatever_the_results(status, results):
             id="not cancelled",
         ),
         pytest.param(
-            _result(WatchEnd.DENIED, None, "401"), StablyRunLostError, "API key is refused (401)", id="denied"
+            _result(WatchEnd.DENIED, None, "401"),
+            StablyRunLostError,
+            "refused for good (401)",
+            id="denied",
         ),
         pytest.param(
-            _result(WatchEnd.NOT_FOUND, None, "404"), StablyRunLostError, "not found (404)", id="not found"
+            _result(WatchEnd.NOT_FOUND, None, "404"),
+            StablyRunLostError,
+            "found for good (404)",
+            id="not found",
         ),
     ],
 )
@@ -87,11 +93,23 @@ def test_watching_that_ended_early_says_what_became_of_the_run(result, kind, tol
     assert "see https://app.stably.ai/project/p1/playwright/history/r1" in str(error)
 
 
-def test_what_no_retry_can_cure_is_told_apart():
-    """Cancelled and lost runs are not retried, failed and late ones are."""
-    kinds = [StablyRunFailedError, StablyRunTimeoutError, StablyRunCancelledError, StablyRunLostError]
-
-    assert [issubclass(kind, NOT_RETRYABLE) for kind in kinds] == [False, False, True, True]
+@pytest.mark.parametrize(
+    ("result", "knows_run", "is_resumed", "may_retry"),
+    [
+        pytest.param(_result(WatchEnd.FINISHED, _run("FAILED")), False, False, True, id="failed"),
+        pytest.param(_result(WatchEnd.FINISHED, _run("CANCELLED")), True, False, False, id="cancelled"),
+        pytest.param(_result(WatchEnd.FINISHED, _run("CANCELLED")), True, True, True, id="resumed"),
+        pytest.param(_result(WatchEnd.NOT_FOUND, None), True, False, False, id="not found"),
+        pytest.param(_result(WatchEnd.TIMED_OUT, None, "", "cancelled"), False, False, True, id="late"),
+        pytest.param(_result(WatchEnd.TIMED_OUT, None, "", "unknown"), False, False, False, id="live"),
+        pytest.param(_result(WatchEnd.TIMED_OUT, None, "", "unknown"), True, False, True, id="live, known"),
+        pytest.param(_result(WatchEnd.DENIED, None, "", "denied"), False, False, False, id="refused"),
+        pytest.param(_result(WatchEnd.DENIED, None, "", "denied"), True, False, True, id="refused, known"),
+    ],
+)
+def test_a_retry_leaves_no_run_behind(result, knows_run, is_resumed, may_retry):
+    """A task is retried where that may help and the next try would not start a run beside a live one."""
+    assert result.may_retry(next_try_knows_run=knows_run, is_resumed=is_resumed) is may_retry
 
 
 def test_a_result_crosses_a_database():

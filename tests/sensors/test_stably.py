@@ -5,7 +5,6 @@ import math
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_stably.execution import watch_run
 from airflow_provider_stably.execution.watch_run import WatchRun
 from airflow_provider_stably.sensors.stably import StablyRunSensor
 from airflow_provider_stably.testing import Fault
@@ -39,59 +38,72 @@ def test_a_look_that_fails_in_passing_is_not_over_yet(emulator, sensor, context,
 
 
 @pytest.mark.parametrize("status", [401, 404])
-def test_a_refusal_is_believed_when_seen_twice(emulator, sensor, context, status):
-    """One 401 or 404 may pass: the key was rotated, or the API is just waking up."""
-    emulator.inject(Fault(status=status))
-    passed = sensor.poke(context)
+def test_a_refusal_is_believed_when_it_lasts(emulator, sensor, context, status):
+    """A 401 or 404 may pass: the key was rotated, or the service has a bad day."""
+    clock = [1000.0]
+    sensor._execution = WatchRun("stably_default", sensor.log, now=lambda: clock[0])
     emulator.inject(Fault(status=status), times=math.inf)
 
+    first = sensor.poke(context)
+    clock[0] += 1000
+
+    assert not first
     with pytest.raises(AirflowFailException, match=str(status)):
         sensor.poke(context)
 
-    assert passed
 
-
-@pytest.mark.parametrize(("mode", "pause"), [("poke", 45.0), ("reschedule", 2.0)])
-def test_a_refusal_that_passes_in_a_moment_is_not_believed(emulator, context, monkeypatch, mode, pause):
-    """The second look comes when the next poke would; rescheduled, that would not know of this one."""
-    monkeypatch.setattr(watch_run, "SHORTEST_DELAY_SECONDS", 2.0)
+@pytest.mark.parametrize("status", [401, 404])
+def test_a_rescheduled_sensor_believes_no_refusal(emulator, context, status):
+    """Each poke is a process of its own there, and knows nothing of the one before."""
     run_id = emulator.add_run(project_id=PROJECT)
-    sensor = StablyRunSensor(task_id="wait", run_id=run_id, mode=mode, poke_interval=45)
-    emulator.inject(Fault(status=404), times=math.inf)
-    pauses = []
+    emulator.inject(Fault(status=status), times=math.inf)
 
-    def pass_by(seconds):
-        pauses.append(seconds)
-        emulator.heal()
+    pokes = [
+        StablyRunSensor(task_id="wait", run_id=run_id, mode="reschedule").poke(context) for _ in range(3)
+    ]
 
-    sensor._execution = WatchRun("stably_default", sensor.log, sleep=pass_by)
-
-    assert not sensor.poke(context)
-    assert pauses == [pause]
+    assert not any(pokes)
 
 
-def test_a_key_that_is_rotated_between_two_looks_is_taken_up(emulator, sensor, context, monkeypatch):
+def test_a_run_that_is_over_is_not_deferred(emulator, context):
+    """The sensor polls before it leaves the wait to the triggerer."""
+    run_id = emulator.add_run(project_id=PROJECT, statuses=["PASSED"])
+    sensor = StablyRunSensor(task_id="wait", run_id=run_id, deferrable=True)
+
+    assert sensor.execute(context)["status"] == "PASSED"
+
+
+def test_a_run_that_is_handed_back_is_watched_here(emulator, context):
+    """Where the triggerer cannot reach the API, the worker goes on."""
+    run_id = emulator.add_run(project_id=PROJECT, statuses=["RUNNING", "PASSED"])
+    sensor = StablyRunSensor(task_id="wait", run_id=run_id, deferrable=True, poke_interval=0.01)
+    event = {"end": "handed_back", "run": {"run_id": run_id, "project_id": PROJECT}, "detail": "no trust"}
+
+    assert sensor.execute_complete(context, event)["status"] == "PASSED"
+
+
+def test_a_rotated_key_is_used_at_the_next_poke(emulator, sensor, context, monkeypatch):
     """After a 401 the connection is looked up anew."""
     monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", emulator.connection(login=PROJECT, password="old"))
-    rotated = emulator.connection(login=PROJECT)
+    before = sensor._execution._hook.client
+    monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", emulator.connection(login=PROJECT))
 
-    def rotate(_):
-        monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", rotated)
+    first = sensor.poke(context)
 
-    sensor._execution = WatchRun("stably_default", sensor.log, sleep=rotate)
-
+    assert not first
+    assert sensor._execution._hook.client is not before
     assert sensor.poke(context)
 
 
 def test_a_connection_that_cannot_be_read_again_is_kept(emulator, sensor, context, monkeypatch):
     """A secrets backend that fails for a moment does not make a passing 401 final."""
     emulator.inject(Fault(status=401))
+    assert sensor._execution._hook.client
+    monkeypatch.delenv("AIRFLOW_CONN_STABLY_DEFAULT")
 
-    def lose_connection(_):
-        monkeypatch.delenv("AIRFLOW_CONN_STABLY_DEFAULT")
+    first = sensor.poke(context)
 
-    sensor._execution = WatchRun("stably_default", sensor.log, sleep=lose_connection)
-
+    assert not first
     assert sensor.poke(context)
 
 

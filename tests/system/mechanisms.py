@@ -66,6 +66,11 @@ def _never(_: object) -> Callable[..., float]:
     return lambda *_, from_time, **__: from_time + 1e6
 
 
+def _believes_at_once(failed: Callable[..., Any]) -> Callable[..., Any]:
+    """Let the first failed poll of any kind be believed."""
+    return lambda *_: failed.__globals__["Doubt"].REFUSED
+
+
 _ACTED_ON = (
     "marked failed",
     "marked success",
@@ -173,24 +178,24 @@ MECHANISMS = {
     ),
     "no_retry": Mechanism(
         "that a start whose answer was lost is not retried by the task",
-        ("execution.start", "is_final"),
-        _returns(False),
+        ("execution.start", "may_retry_start"),
+        _returns(True),
         becomes="DUP",
         sync=_START_LOST,
         deferrable=_START_LOST,
     ),
     "tolerance": Mechanism(
         "that failed status calls are tolerated",
-        ("runs.watch", "fatal_end"),
-        _returns("denied"),
+        ("runs.belief", "Belief.failed"),
+        _believes_at_once,
         becomes="NOT AS DOCUMENTED",
         sync=_NO_STATUS,
         deferrable=_NO_STATUS,
     ),
     "reconnect": Mechanism(
         "that the connection is looked up anew after a refusal",
-        ("runs.watch", "may_be_rotated_key"),
-        _returns(False),
+        ("runs.belief", "Belief.is_refused"),
+        _is(property(lambda _: False)),
         becomes="FALSE RED",
         sync=("API key rotated",),
         deferrable=("API key rotated",),
@@ -205,8 +210,8 @@ MECHANISMS = {
     ),
     "cancelled_final": Mechanism(
         "that no retry starts a run again that somebody cancelled",
-        ("runs.watch_result", "NOT_RETRYABLE"),
-        _is(()),
+        ("runs.watch_result", "WatchResult.may_retry"),
+        _returns(True),
         becomes="LEAK",
         sync=("cancelled in the dashboard, a retry left",),
         deferrable=("cancelled in the dashboard, a retry left",),

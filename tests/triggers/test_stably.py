@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from types import SimpleNamespace
 from unittest.mock import create_autospec
 
 import pytest
@@ -20,7 +21,7 @@ from tests.waiting import wait_until
 @pytest.fixture
 def trigger(emulator):
     """A trigger on a run that never ends by itself."""
-    return StablyRunTrigger(
+    trigger = StablyRunTrigger(
         run_id=emulator.add_run(project_id=PROJECT),
         project_id=PROJECT,
         stably_conn_id="stably_default",
@@ -29,6 +30,8 @@ def trigger(emulator):
         poll_interval=0.01,
         cancel_on_kill=True,
     )
+    trigger._task_instance = SimpleNamespace(key="its key")  # as in a triggerer
+    return trigger
 
 
 @pytest.fixture
@@ -208,17 +211,52 @@ async def test_a_connection_that_cannot_be_read_for_a_while_is_waited_for(emulat
     assert event.payload["run"]["status"] == "PASSED"
 
 
-async def test_a_connection_that_stays_away_ends_the_trigger_at_the_deadline(trigger, monkeypatch):
-    """Then Airflow resumes the task, which cancels the run from the worker."""
+async def test_a_connection_that_stays_away_hands_the_run_back(emulator, trigger, monkeypatch):
+    """What only the triggerer lacks, the worker may have; the run goes on."""
 
     async def never(hook):
-        raise RuntimeError("database is away")
+        raise RuntimeError("secrets backend is away")
 
     monkeypatch.setattr(StablyHook, "get_async_client", never)
-    trigger.deadline = time.time() + 0.05
 
-    with pytest.raises(RuntimeError, match="database is away"):
+    [event] = [event async for event in trigger.run()]
+
+    assert event.payload["end"] == "handed_back"
+    assert "RuntimeError" in event.payload["detail"]
+    assert len(emulator.live_runs()) == 1
+
+
+async def test_a_trigger_that_crashes_cancels_its_run(emulator, trigger, monkeypatch):
+    """Airflow may fail the task without resuming it."""
+    monkeypatch.setattr(
+        stably, "watch_or_cancel", create_autospec(stably.watch_or_cancel, side_effect=ZeroDivisionError)
+    )
+
+    with pytest.raises(ZeroDivisionError):
         [event async for event in trigger.run()]
+
+    assert emulator.live_runs() == []
+
+
+async def test_an_interrupted_inline_trigger_cancels_its_run(emulator, trigger):
+    """In dag.test() there is no triggerer, so nobody goes on after Ctrl-C."""
+    trigger._task_instance = None
+
+    await _run_and_end(emulator, trigger)
+
+    assert emulator.live_runs() == []
+
+
+async def test_a_trigger_fires_no_sooner_than_it_must(emulator, trigger, monkeypatch):
+    """Airflow 3.3 fails a task whose trigger is faster than the worker's exit."""
+    monkeypatch.setattr(stably, "FIRST_EVENT_SECONDS", 0.5)
+    emulator.runs[trigger.run_id].statuses = ["PASSED"]
+    trigger.deferred_at = time.time()
+
+    [event] = [event async for event in trigger.run()]
+
+    assert event.payload["run"]["status"] == "PASSED"
+    assert time.time() - trigger.deferred_at >= 0.5
 
 
 async def test_a_rotated_key_is_picked_up(emulator, trigger, monkeypatch):
@@ -248,4 +286,4 @@ def test_a_trigger_is_rebuilt_from_what_it_serializes(trigger):
 
     assert path == f"{StablyRunTrigger.__module__}.{StablyRunTrigger.__qualname__}"
     assert again.serialize() == (path, kwargs)
-    assert {type(value) for value in kwargs.values()} <= {str, float, int, bool}
+    assert {type(value) for value in kwargs.values()} <= {str, float, int, bool, type(None)}

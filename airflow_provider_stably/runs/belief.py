@@ -1,0 +1,106 @@
+"""What is believed of a failed poll, and when: a service has bad days, and no run may be lost to one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import Enum
+
+from airflow_provider_stably.exceptions import (
+    StablyAuthError,
+    StablyConfigError,
+    StablyError,
+    StablyNotFoundError,
+    StablyUnreachableError,
+)
+
+REFUSED_SECONDS = 900.0
+"""How long a key that has worked in this wait may be refused: some services send wrong 403s so long."""
+
+NEVER_ACCEPTED_SECONDS = 120.0
+"""How long a key may be refused that has never worked in this wait."""
+
+MISSING_SECONDS = 120.0
+"""How long a run may be not found: some services do not find a new one for its first seconds."""
+
+REMINDER_SECONDS = 60.0
+"""Between two warnings in one wait, and between two look-ups of the connection while its key is refused."""
+
+
+class Doubt(Enum):
+    """What a failed poll says that, if it lasts, ends the wait."""
+
+    REFUSED = "the API key is refused"
+    MISSING = "the run is not found"
+    LOCAL = "this machine cannot read the API's answers"
+
+
+class Belief:
+    """What the polls of one wait have said: a doubt is believed once every poll has said it for long enough.
+
+    :param key_has_worked: Whether the API has accepted the key in this wait already; the start counts.
+    :param local_seconds: How long this machine's own trouble may last; None: as long as it likes.
+    """
+
+    def __init__(self, *, key_has_worked: bool, local_seconds: float | None = None) -> None:
+        self.key_has_worked = key_has_worked
+        self._local_seconds = local_seconds
+        self._doubt: Doubt | None = None
+        self._since = 0.0
+        self._reminded_at: float | None = None
+
+    def answered(self) -> None:
+        """Take in a poll that was answered."""
+        self._doubt, self.key_has_worked, self._reminded_at = None, True, None
+
+    def failed(self, error: StablyError, now: float) -> Doubt | None:
+        """Take in a poll that failed.
+
+        :param now: The present, in seconds since the epoch.
+        :returns: What is believed by now; None if waiting may still change it.
+        """
+        doubt = _doubt(error)
+        if doubt is not self._doubt:
+            self._doubt, self._since, self._reminded_at = doubt, now, None
+        limit = self._limit
+        return doubt if limit is not None and now - self._since >= limit else None
+
+    def is_reminder_due(self, now: float) -> bool:
+        """Whether to warn of the failure now, and to look the connection up anew if its key is refused."""
+        if self._reminded_at is not None and now - self._reminded_at < REMINDER_SECONDS:
+            return False
+        self._reminded_at = now
+        return True
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the last poll was refused: the key may have been rotated."""
+        return self._doubt is Doubt.REFUSED
+
+    def __str__(self) -> str:
+        limit = self._limit
+        if self._doubt is None or limit is None:
+            return "polling again"
+        return f"so since {_clock(self._since)}, believed if it lasts until {_clock(self._since + limit)}"
+
+    @property
+    def _limit(self) -> float | None:
+        if self._doubt is Doubt.REFUSED:
+            return REFUSED_SECONDS if self.key_has_worked else NEVER_ACCEPTED_SECONDS
+        if self._doubt is Doubt.MISSING:
+            return MISSING_SECONDS
+        return self._local_seconds if self._doubt is Doubt.LOCAL else None
+
+
+def _doubt(error: StablyError) -> Doubt | None:
+    if isinstance(error, StablyAuthError):
+        return Doubt.REFUSED
+    if isinstance(error, StablyNotFoundError):
+        return Doubt.MISSING
+    is_local = isinstance(error, StablyConfigError) or (
+        isinstance(error, StablyUnreachableError) and error.is_local
+    )
+    return Doubt.LOCAL if is_local else None
+
+
+def _clock(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%H:%M:%S} UTC"

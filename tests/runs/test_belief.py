@@ -1,0 +1,112 @@
+"""What is believed of failed polls, and when: a table, without a clock."""
+
+import importlib
+
+import pytest
+
+from airflow_provider_stably.exceptions import (
+    StablyAuthError,
+    StablyConfigError,
+    StablyHTTPError,
+    StablyNotFoundError,
+    StablyResponseError,
+    StablyUnreachableError,
+)
+from airflow_provider_stably.runs import belief
+from airflow_provider_stably.runs.belief import Belief, Doubt
+from tests.runs.conftest import WINDOWS
+
+REFUSED = StablyAuthError("401", status=401, detail="")
+FORBIDDEN = StablyAuthError("403", status=403, detail="")
+MISSING = StablyNotFoundError("404", status=404, detail="")
+NO_TRUST = StablyUnreachableError("certificate", request_sent=False, is_local=True)
+NO_CONNECTION = StablyConfigError("not defined", conn_id="c", field="conn_id")
+PASSING = [
+    StablyUnreachableError("dropped", request_sent=True),
+    StablyResponseError("html", status=200, content_type="text/html", detail=""),
+    *(
+        StablyHTTPError(str(status), status=status, detail="")
+        for status in (400, 408, 429, 500, 502, 522, 530)
+    ),
+]
+
+
+def _believed_after(seconds, *errors, **options):
+    """Return what is believed when polls have failed so, evenly spread over some seconds."""
+    believing = Belief(**{"key_has_worked": True, **options})
+    times = [1000.0 + seconds * index / (len(errors) - 1) for index in range(len(errors))]
+    return [believing.failed(error, now) for error, now in zip(errors, times, strict=True)][-1]
+
+
+def test_the_windows_are_those_of_the_docs():
+    """Nobody shortens a window without seeing this: outages of a quarter of an hour are real."""
+    fresh = importlib.util.module_from_spec(belief.__spec__)
+    belief.__spec__.loader.exec_module(fresh)
+
+    assert {name: getattr(fresh, name) for name in WINDOWS} == WINDOWS
+
+
+@pytest.mark.parametrize(
+    ("errors", "options", "seconds", "doubt"),
+    [
+        pytest.param([REFUSED] * 2, {}, 900, Doubt.REFUSED, id="a key that has worked"),
+        pytest.param([REFUSED, FORBIDDEN] * 2, {}, 900, Doubt.REFUSED, id="401 and 403 in turn"),
+        pytest.param([REFUSED] * 2, {"key_has_worked": False}, 120, Doubt.REFUSED, id="a key that never did"),
+        pytest.param([MISSING] * 2, {}, 120, Doubt.MISSING, id="a run that is not found"),
+        pytest.param([NO_TRUST] * 2, {"local_seconds": 300}, 300, Doubt.LOCAL, id="no trust"),
+        pytest.param([NO_CONNECTION] * 2, {"local_seconds": 300}, 300, Doubt.LOCAL, id="no connection"),
+    ],
+)
+def test_a_doubt_is_believed_when_it_has_lasted(errors, options, seconds, doubt):
+    """Each kind has its window, and nothing is believed a second before its end."""
+    assert _believed_after(seconds, *errors, **options) is doubt
+    assert _believed_after(seconds - 1, *errors, **options) is None
+
+
+@pytest.mark.parametrize("error", PASSING, ids=str)
+def test_passing_trouble_is_never_believed(error):
+    """An API that is down, slow or broken ends no wait, however long."""
+    assert _believed_after(1e7, error, error, error, local_seconds=300) is None
+
+
+def test_this_machines_trouble_is_borne_on_a_worker():
+    """Only a trigger hands a run back."""
+    assert _believed_after(1e7, NO_TRUST, NO_TRUST) is None
+
+
+@pytest.mark.parametrize("between", [PASSING[0], MISSING], ids=["dropped", "404"])
+def test_another_failure_between_starts_the_window_anew(between):
+    """Every poll of the window has to say the same."""
+    assert _believed_after(1000, REFUSED, between, REFUSED) is None
+
+
+def test_an_answer_between_starts_the_window_anew():
+    """After an answer a refusal has to last again, and the key counts as one that has worked."""
+    believing = Belief(key_has_worked=False)
+    believing.failed(REFUSED, 0.0)
+    believing.answered()
+
+    assert believing.failed(REFUSED, 130.0) is None
+    assert believing.failed(REFUSED, 260.0) is None
+    assert believing.failed(REFUSED, 1030.0) is Doubt.REFUSED
+
+
+def test_a_lasting_failure_is_told_once_a_minute():
+    """The first failure of its kind is told at once, the next after a minute."""
+    believing = Belief(key_has_worked=True)
+
+    def told(error, now):
+        believing.failed(error, now)
+        return believing.is_reminder_due(now)
+
+    assert [told(REFUSED, now) for now in (0.0, 2.0, 59.0, 60.0, 61.0)] == [True, False, False, True, False]
+    assert told(MISSING, 62.0)
+
+
+def test_a_doubt_says_since_when_and_until_when():
+    """Whoever reads the log knows how long this may go on."""
+    believing = Belief(key_has_worked=True)
+
+    believing.failed(REFUSED, 0.0)
+
+    assert str(believing) == "so since 00:00:00 UTC, believed if it lasts until 00:15:00 UTC"
