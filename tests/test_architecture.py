@@ -77,7 +77,7 @@ ALLOWED = {
     "task_ids": set(),
     "uninterrupted": set(),
     "hooks": set(),
-    "hooks.stably": API | {"connection", "get_provider_info", "seconds"},
+    "hooks.stably": API | {"asking", "connection", "get_provider_info", "seconds"},
     "operators": set(),
     "links": set(),
     "links.stably": set(),
