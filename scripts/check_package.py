@@ -46,7 +46,7 @@ def check_package(steps: Steps, constraints: Path) -> None:
 
 def build(folder: Path) -> tuple[Path, Path]:
     """Return the sdist and the wheel that a release would upload."""
-    run(str(BIN / "python"), "-m", "build", "--outdir", str(folder), str(ROOT))
+    run(str(BIN / "uv"), "build", "--out-dir", str(folder), str(ROOT))
     (sdist,), (wheel,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
     return sdist, wheel
 
