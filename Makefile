@@ -9,6 +9,9 @@ CONSTRAINTS := constraints/airflow-$(AIRFLOW)-py$(PY).txt
 READY := .venv/ready-$(PY)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS)
+# Each worker has an Airflow and a database of its own.
+IN-PARALLEL := -n logical --maxprocesses 4
 
 # Without bytecode every start of Airflow compiles it anew, which takes seconds.
 unexport PYTHONDONTWRITEBYTECODE
@@ -27,33 +30,33 @@ demo: $(READY) ## Cancel a run from a real Airflow, against the emulator
 ui: $(READY) ## Try it by hand, in Airflow's user interface, against the emulator
 	@$(BIN)/python scripts/ui.py
 
-test: $(READY) ## Run the tests and hold coverage
-	$(BIN)/pytest --cov --cov-report=
+test: $(READY)-test ## Run the tests and hold coverage
+	$(BIN)/pytest $(IN-PARALLEL) --cov --cov-report=
 	$(BIN)/coverage report --fail-under=95
 	$(BIN)/coverage report --fail-under=100 --include='airflow_provider_stably/api/*'
 
-lint: $(READY) ## Check style, formatting and types
+lint: $(READY)-lint ## Check style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test-package: $(READY) ## Build the package and try it in an environment of its own
+test-package: $(READY)-package ## Build the package and try it in an environment of its own
 	@$(BIN)/python scripts/check_package.py --constraints $(CONSTRAINTS)
 
-test-matrix: $(READY) ## Test all Airflows on all Pythons (CELLS="3.0 py3.12" names some of them)
+test-matrix: $(READY)-matrix ## Test all Airflows on all Pythons (CELLS="3.0 py3.12" names some of them)
 	@$(BIN)/nox $(if $(CELLS),--tags $(CELLS))
 
-test-system: $(READY) ## Test a real Airflow of separate processes (needs Debian's postgresql, redis-server)
+test-system: $(READY)-system ## Test a real Airflow of separate processes (needs Debian's postgresql, redis-server)
 	$(BIN)/pytest tests/system
 
-test-ui: $(READY) ## Test Airflow's user interface in a browser (needs Debian's chromium, postgresql)
+test-ui: $(READY)-system $(READY)-matrix ## Test Airflow's user interface in a browser (needs Debian's chromium, postgresql)
 	$(BIN)/pytest tests/system/ui
 	@$(BIN)/nox -s system-2.11 -- tests/system/ui
 
-screenshots: $(READY) ## Take the pictures in docs/images anew
+screenshots: $(READY)-system ## Take the pictures in docs/images anew
 	STABLY_SCREENSHOTS=docs/images $(BIN)/pytest tests/system/ui
 
-constraints: $(READY) ## Pin anew what each cell of the matrix is tested with
+constraints: $(READY)-matrix ## Pin anew what each cell of the matrix is tested with
 	@$(BIN)/nox -s constraints
 
 clean: ## Remove .venv and whatever the other targets leave
@@ -62,9 +65,16 @@ clean: ## Remove .venv and whatever the other targets leave
 
 $(READY): pyproject.toml $(wildcard $(CONSTRAINTS))
 	$(check-python)
-	@echo 'Installing Airflow $(AIRFLOW) and tools into .venv (about a minute) ...'
+	@echo 'Installing Airflow $(AIRFLOW) into .venv (half a minute) ...'
 	@test -e $@ || $(PYTHON) -m venv --clear .venv
-	@$(PIP) install --constraint $(CONSTRAINTS) --editable '.[dev,system]'
+	@$(PIP) install --constraint $(CONSTRAINTS) uv
+	@$(UV) --editable .
+	@touch $@
+
+# What a target needs besides is a dependency group of pyproject.toml.
+$(READY)-%: $(READY)
+	@echo 'Installing what make $(firstword $(MAKECMDGOALS)) needs into .venv ...'
+	@$(UV) --group $*
 	@touch $@
 
 ANOTHER = name another one: make $(firstword $(MAKECMDGOALS)) PYTHON=python3.12

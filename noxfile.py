@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
@@ -35,7 +35,8 @@ class Pins:
 
     :param airflow: Version of Airflow.
     :param pythons: The Pythons it is tested on.
-    :param as_of: The day whose newest packages are taken; None is today.
+    :param as_of: The day whose newest packages are taken, that of the release; None is today.
+    :param newer: What has to be newer than that, for we require it so.
     :param lowest: Whether of what we require ourselves, the lowest versions that we allow are taken.
     :param mypy: What to check types with; None checks none.
     """
@@ -43,25 +44,31 @@ class Pins:
     airflow: str
     pythons: tuple[str, ...] = ("3.11", "3.12", "3.13")
     as_of: str | None = None
+    newer: tuple[str, ...] = ()
     lowest: bool = False
     mypy: tuple[str, ...] | None = None
 
 
-WITHOUT_SDK = ("--allow-subclassing-any", "--no-warn-unused-ignores")
-"""Airflow's base classes are typed as those of its SDK, which 2.11 does not have."""
+WITHOUT_SDK = (
+    *("--allow-subclassing-any", "--no-warn-unused-ignores"),
+    *("--disable-error-code=import-untyped", "--no-warn-return-any"),
+)
+"""Airflow 2.11 does not have the SDK, which types its base classes; its requests has no types of its own."""
 
 SERIES = {
     "lowest": Pins("2.11.*", pythons=("3.11",), lowest=True),
-    "2.11": Pins("2.11.*", pythons=("3.11", "3.12"), mypy=WITHOUT_SDK),
-    "3.0": Pins("3.0.*", pythons=("3.11", "3.12"), as_of="2025-09-05"),  # later packages break 3.0.6
-    "3.1": Pins("3.1.*"),
-    "3.2": Pins("3.2.*", as_of="2026-06-05"),  # later packages break 3.2.2
+    "2.11": Pins("2.11.2", pythons=("3.11", "3.12"), as_of="2026-03-14", mypy=WITHOUT_SDK),
+    "3.0": Pins(
+        "3.0.6",
+        pythons=("3.11", "3.12"),
+        as_of="2025-08-29",
+        newer=("apache-airflow-providers-common-compat", "urllib3"),
+    ),
+    "3.1": Pins("3.1.8", as_of="2026-03-11"),
+    "3.2": Pins("3.2.2", as_of="2026-05-29"),
     "3.3": Pins("3.3.*", mypy=()),
 }
-
-
-NEWER = ("apache-airflow-providers-common-compat", "urllib3")
-"""What has to be newer than the rest of an old cell, for we require it so."""
+"""All but the newest have what was current when they were released: the sets that people keep."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +144,8 @@ def check_cell(session: nox.Session, cell: Cell) -> None:
         outcome.result = "FAILED"
         # The tests are found beside the checkout's package, which must not stand in for the wheel's.
         paths = ("-o", "pythonpath=", f"--junit-xml={junit}")
-        session.run("pytest", *paths, *session.posargs, env={"PYTHONSAFEPATH": "1"})
+        parallel = ("-n", "logical", "--maxprocesses", "4")
+        session.run("pytest", *parallel, *paths, *session.posargs, env={"PYTHONSAFEPATH": "1"})
         outcome.result = "FAILED in types"
         if (options := SERIES[cell.series].mypy) is not None:
             session.run("mypy", *options)
@@ -148,7 +156,7 @@ def check_cell(session: nox.Session, cell: Cell) -> None:
 
 def install(session: nox.Session, cell: Cell) -> None:
     """Bring a cell's environment to its pins, with the wheel of this checkout."""
-    session.install("--exact", "--constraint", str(cell.constraints), f"{wheel()}[dev]")
+    session.install("--exact", "--constraint", str(cell.constraints), str(wheel()), *groups("test", "lint"))
     session.run(find_uv_bin(), "pip", "check", external=True, silent=True)
     (folder,) = Path(session.virtualenv.location).glob("lib/python*/site-packages")
     # Last on sys.path: the tests are found in the checkout, the package is not.
@@ -159,12 +167,18 @@ def install(session: nox.Session, cell: Cell) -> None:
         session.error(f"not the wheel would be tested but {found}")
 
 
+def groups(*names: str) -> Iterator[str]:
+    """Return the options that install groups of pyproject.toml."""
+    for name in names:
+        yield from ("--group", name)
+
+
 @functools.cache
 def wheel() -> Path:
     """Build this checkout's wheel, once."""
     folder = Path(_SCRATCH.name)
-    build = (sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT))
-    subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
+    build = (find_uv_bin(), "build", "--quiet", "--wheel", "--out-dir", str(folder), str(ROOT))
+    subprocess.run(build, check=True)
     return next(folder.glob("*.whl"))
 
 
@@ -182,7 +196,7 @@ for _cell in CELLS:
 
 def check_system(session: nox.Session, cell: Cell) -> None:
     """Run the system tests on this Airflow, or those that are named after ``--``."""
-    session.install("--constraint", str(cell.constraints), "--editable", f"{ROOT}[dev,system]")
+    session.install("--constraint", str(cell.constraints), "--editable", str(ROOT), *groups("system"))
     session.run("pytest", *(session.posargs or ["tests/system"]))
 
 
@@ -211,35 +225,40 @@ def constraints(session: nox.Session) -> None:
     """Pin all cells anew, or those named after ``--``."""
     for cell in CELLS:
         if not session.posargs or cell.name in session.posargs:
-            pins = [f"apache-airflow=={SERIES[cell.series].airflow}"]
-            if SERIES[cell.series].lowest:
-                pins = lowest(cell, pins)
-            compile_pins(cell, pins, "--all-extras", "--output-file", str(cell.constraints))
+            pins = lowest(cell) if SERIES[cell.series].lowest else release(cell)
+            compile_pins(cell, pins, *OURS, "--group", "dev", "--output-file", str(cell.constraints))
 
 
-def lowest(cell: Cell, pins: list[str]) -> list[str]:
+OURS = ("pyproject.toml", "--constraints", "-")
+
+
+def release(cell: Cell) -> list[str]:
+    """Return the pins of an Airflow that does not have this package yet; ours may not change them."""
+    pins = compile_pins(cell, [f"apache-airflow=={SERIES[cell.series].airflow}"], "-")
+    return [pin for pin in pins if pin.partition("==")[0] not in SERIES[cell.series].newer]
+
+
+def lowest(cell: Cell) -> list[str]:
     """Return the lowest versions of what we require, one pin each."""
     required = tomllib.loads(Path("pyproject.toml").read_text())["project"]["dependencies"]
-    names = {requirement.partition(">=")[0] for requirement in required}
-    compiled = compile_pins(cell, pins, "--resolution", "lowest-direct")
-    return [pin for pin in compiled.splitlines() if pin.partition("==")[0] in names]
+    bounds = [requirement.replace(">=", "==") + ".*" for requirement in required]
+    pins = compile_pins(cell, bounds, *OURS, "--resolution", "lowest-direct")
+    names = {bound.partition("==")[0] for bound in bounds}
+    return [pin for pin in pins if pin.partition("==")[0] in names]
 
 
-def compile_pins(cell: Cell, pins: list[str], *options: str) -> str:
-    """Return the pins of all packages that a cell takes, given some of them."""
-    compiling = (find_uv_bin(), "pip", "compile", "--quiet", "--upgrade", "--no-header", "--no-annotate")
-    versions = ("--python-version", cell.python, *dated(SERIES[cell.series].as_of), "--constraints", "-")
-    return subprocess.run(
-        [*compiling, *versions, *options, "pyproject.toml"],
-        input="\n".join(pins),
-        check=True,
-        text=True,
-        stdout=subprocess.PIPE,
+def compile_pins(cell: Cell, given: Iterable[str], *options: str) -> list[str]:
+    """Return the newest packages of a cell's day that fit together, a pin each.
+
+    :param given: Lines of the requirements file ``-``.
+    """
+    pins = SERIES[cell.series]
+    command = [find_uv_bin(), "pip", "compile", "--quiet", "--upgrade", "--no-header", "--no-annotate"]
+    command += ["--python-version", cell.python, *options]
+    if pins.as_of:
+        command.append(f"--exclude-newer={pins.as_of}T23:59:59Z")
+        command += [f"--exclude-newer-package={name}=2100-01-01" for name in pins.newer]
+    compiled = subprocess.run(
+        command, input="\n".join(given), check=True, text=True, stdout=subprocess.PIPE
     ).stdout
-
-
-def dated(as_of: str | None) -> Iterator[str]:
-    """Return the options that let packages be no newer than a day."""
-    if as_of:
-        yield f"--exclude-newer={as_of}"
-        yield from (f"--exclude-newer-package={name}=2100-01-01" for name in NEWER)
+    return compiled.splitlines()

@@ -46,7 +46,7 @@ def check_package(steps: Steps, constraints: Path) -> None:
 
 def build(folder: Path) -> tuple[Path, Path]:
     """Return the sdist and the wheel that a release would upload."""
-    run(str(BIN / "python"), "-m", "build", "--outdir", str(folder), str(ROOT))
+    run(str(BIN / "uv"), "build", "--out-dir", str(folder), str(ROOT))
     (sdist,), (wheel,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
     return sdist, wheel
 
@@ -73,6 +73,7 @@ def check_wheel(path: Path) -> None:
         metadata = Parser().parsestr(wheel.read(f"{info}/METADATA").decode())
     written = {f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt")}
     expected = source_files() | written | {f"{info}/licenses/LICENSE"}
+    expect(f"{PACKAGE}/py.typed" in files, "type checkers would not use its types: py.typed is missing")
     expect(
         files == expected,
         f"{path.name} lacks {sorted(expected - files)} and has besides {sorted(files - expected)}",
@@ -86,6 +87,7 @@ def check_wheel(path: Path) -> None:
     }
     for name, value in facts.items():
         expect(metadata[name] == value, f"{name} is {metadata[name]!r}, not {value!r}")
+    expect("Provides-Extra" not in metadata, "what only developers need is shown to users as extras")
     expect(metadata.get_payload().strip(), "the README is not in the metadata")
 
 

@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "arguments": {"exceptions", "api"},
     "runs": {"exceptions", "api"},
     "tasks": {"runs"},
-    "hooks": {"", "exceptions", "arguments", "api", "get_provider_info"},
+    "hooks": {"", "exceptions", "arguments", "api", "tasks", "get_provider_info"},
     "triggers": {"exceptions", "api", "runs", "tasks", "hooks"},
     "links": set(),
     "execution": {"exceptions", "arguments", "api", "runs", "tasks", "hooks", "triggers", "links"},

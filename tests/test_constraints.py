@@ -1,4 +1,4 @@
-"""The pins of the cell that has the lowest versions of what the package requires."""
+"""What pyproject.toml says of versions, and the pins of the matrix's cells."""
 
 import tomllib
 
@@ -6,7 +6,8 @@ import pytest
 
 from tests.constants import ROOT
 
-REQUIRED = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+REQUIRED = PROJECT["dependencies"]
 LOWEST = dict(
     line.split("==") for line in (ROOT / "constraints/lowest-py3.11.txt").read_text().splitlines() if line
 )
@@ -18,3 +19,12 @@ def test_each_lower_bound_is_the_version_that_is_tested(requirement):
     name, _, bound = requirement.partition(">=")
 
     assert f"{LOWEST[name]}.".startswith(f"{bound}.")
+
+
+def test_the_classifiers_name_the_pythons_that_are_tested():
+    """PyPI shows each Python that has a cell, and no other."""
+    tested = {path.stem.partition("-py")[2] for path in ROOT.glob("constraints/*.txt")}
+    prefix = "Programming Language :: Python :: "
+    classified = {name.removeprefix(prefix) for name in PROJECT["classifiers"] if name.startswith(prefix)}
+
+    assert classified == {"3 :: Only", *tested}

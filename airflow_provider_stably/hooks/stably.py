@@ -102,16 +102,9 @@ class StablyHook(BaseHook):
 
         :raises StablyConfigError: if the connection cannot be used.
         """
-        from airflow.providers.common.compat.connection import get_async_connection
+        from airflow_provider_stably.tasks.triggerer import ask
 
-        from airflow_provider_stably.api.async_client import AsyncStablyClient
-        from airflow_provider_stably.hooks.connection import read_connection
-
-        try:
-            connection = await get_async_connection(self.stably_conn_id, hook=self)
-        except AirflowNotFoundException as error:
-            raise self._not_defined() from error
-        return AsyncStablyClient(read_connection(connection, timeout=self.timeout).endpoint)
+        return await ask(self.make_async_client)
 
     def start_run(
         self,

@@ -222,8 +222,9 @@ async def test_a_huge_body_is_not_read_to_its_end(emulator, send, body, headers)
     """A body beyond the bound is an error, compressed or not."""
     emulator.inject(Fault(body=body, headers=headers))
 
-    with pytest.raises(StablyResponseError, match="longer than"):
-        await send(calls.get_run(PROJECT, "r"))
+    # aiohttp 3.13.3 has a bound of its own on what it decompresses.
+    with pytest.raises(StablyError, match=r"longer than|DecompressSizeError"):
+        await send(calls.get_run(PROJECT, "r"), once=True)
 
 
 async def test_a_compressed_answer_is_read(emulator, send):

@@ -1,6 +1,7 @@
 import importlib
 import json
 import sys
+import threading
 from importlib.util import find_spec
 from types import ModuleType
 
@@ -66,6 +67,22 @@ async def test_triggers_get_an_async_client(emulator):
         run = await client.send(calls.get_run(PROJECT, run_id))
 
     assert run.run_id == run_id
+
+
+async def test_a_trigger_reads_its_connection_in_a_thread(emulator, monkeypatch):
+    """A secrets backend that takes its time holds no other trigger up."""
+    threads, genuine = [], StablyHook.get_connection
+
+    def get_connection(hook, conn_id):
+        threads.append(threading.current_thread())
+        return genuine(conn_id)
+
+    monkeypatch.setattr(StablyHook, "get_connection", get_connection)
+
+    await StablyHook().get_async_client()
+
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 async def test_a_missing_connection_is_one_clear_error():
