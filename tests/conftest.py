@@ -29,7 +29,15 @@ os.environ.update(
     AIRFLOW__CORE__FERNET_KEY="c3RhYmx5LXRlc3RzLW1hZGUtdXAta2V5LTMyLWJ5dGU=",
     AIRFLOW__CORE__UNIT_TEST_MODE="False",
 )
-for _name in ("NETRC", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+for _name in (
+    "NETRC",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "SSL_CERT_FILE",
+):
     os.environ.pop(_name, None)
     os.environ.pop(_name.lower(), None)
 
@@ -63,6 +71,14 @@ def _impatient(monkeypatch):
     monkeypatch.setattr(watch, "SHORTEST_DELAY_SECONDS", 0.05)
     monkeypatch.setattr(start, "SECOND_POLL_SECONDS", 0.001)
     monkeypatch.setattr(cancel, "SECONDS_BETWEEN_ATTEMPTS", 0.001)
+
+
+@pytest.fixture(autouse=True)
+def _secrets_of_other_tests_are_forgotten():
+    """Let a test hide only what it has sent itself."""
+    from airflow_provider_stably.api import redaction
+
+    redaction._sent.clear()
 
 
 @pytest.fixture(autouse=True)
