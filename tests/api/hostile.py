@@ -27,10 +27,12 @@ class HostileServer:
     """Answers each request with a script's bytes, then closes the connection. Use as a context manager.
 
     :param script: May be set anew between requests.
+    :param reads_request: Whether a request is waited for: with TLS, none that could be read comes.
     """
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, *, reads_request: bool = True) -> None:
         self.script = script
+        self._reads_request = reads_request
         self.requests: list[bytes] = []
 
     @property
@@ -65,7 +67,7 @@ class HostileServer:
     def _serve(self, connection: socket.socket) -> None:
         connection.settimeout(10)
         with connection, suppress(OSError):
-            request = _read_request(connection)
+            request = _read_request(connection) if self._reads_request else b""
             self.requests.append(request)
             for part in self.script(request):
                 if self._stopped.is_set():

@@ -51,6 +51,17 @@ async def test_an_answer_without_end_is_given_up_on(ask, name):
         assert caught.value.request_sent
 
 
+async def test_a_handshake_without_end_is_given_up_on(send, endpoint):
+    """A TLS record that comes byte by byte does not outlast the connect timeout; nothing was sent by then."""
+    record = always(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc", *[b"\x00", 0.02] * 16_000)
+    with HostileServer(record, reads_request=False) as server:
+        url = server.url.replace("http:", "https:")
+        asked = replace(endpoint, base_url=url, connect_timeout=0.3, read_timeout=0.3)
+
+        with pytest.raises(StablyUnreachableError):
+            await asyncio.wait_for(asyncio.to_thread(asyncio.run, send(GET, asked, once=True)), LONG)
+
+
 async def test_an_answer_may_take_its_time(ask):
     """A read timeout is for each part of an answer, not for all of it."""
     slow = always(OK, 0.4, b"Content-Length: 20\r\n\r\n", 0.4, PASSED)
