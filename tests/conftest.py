@@ -128,7 +128,9 @@ def airflow_db():
 @pytest.fixture
 def context():
     """A task's context whose task instance keeps XComs in ``context["xcom"]``."""
-    from airflow.providers.common.compat.sdk import DAG, BaseOperator
+    from airflow.providers.common.compat.sdk import DAG
+
+    from airflow_provider_stably.operators.stably import StablyRunTestsOperator
 
     try:
         from airflow.sdk.types import RuntimeTaskInstanceProtocol as TaskInstance
@@ -136,8 +138,10 @@ def context():
         from airflow.models import TaskInstance
 
     with DAG("dag", schedule=None) as dag:
-        for task_id in ("start", "start_many"):
-            BaseOperator(task_id=task_id)
+        StablyRunTestsOperator(task_id="start")
+        StablyRunTestsOperator.partial(task_id="start_many").expand(
+            stably_conn_id=["stably_default", "another"]
+        )
     xcom = {}
     ti = create_autospec(TaskInstance, instance=True)
     ti.task_id, ti.map_index, ti.try_number, ti.max_tries = "run", -1, 1, 0

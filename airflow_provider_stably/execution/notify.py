@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_stably.api.calls import check_id
@@ -14,6 +15,7 @@ from airflow_provider_stably.execution.own_callback import run_has_ended
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.tasks.best_effort import best_effort
+from airflow_provider_stably.tasks.connections import with_named_connection
 from airflow_provider_stably.tasks.triggerer import ask, runs_started_by
 from airflow_provider_stably.tasks.version_compat import with_readable_xcoms
 from airflow_provider_stably.tasks.xcom import own_run_of_this_try, runs_of_tasks
@@ -108,7 +110,7 @@ class Notify:
         if self._is_dag_level:
             raise ValueError("name task_ids or run_ids: a DAG's callback belongs to no task")
         own = None if run_has_ended(self._context) else own_run_of_this_try(self._context["ti"])
-        return [] if own is None else [own.run]
+        return [] if own is None else [with_named_connection(own.run, self._context["task"])]
 
     async def _runs_of_deadline(self) -> list[RunReference]:
         if self._options.task_ids is None:
@@ -117,5 +119,7 @@ class Notify:
         runs: list[RunReference] = []
         for name in self._options.task_ids:
             with best_effort(_failure(name)):
-                runs += await runs_started_by(dag_run["dag_id"], dag_run["dag_run_id"], name)
+                started = await runs_started_by(dag_run["dag_id"], dag_run["dag_run_id"], name)
+                # The DAG is not known here, so neither is which connections its tasks name.
+                runs += [replace(run, stably_conn_id=None) for run in started]
         return runs
