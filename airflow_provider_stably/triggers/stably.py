@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_provider_stably.api.text import shown
 from airflow_provider_stably.exceptions import StablyConfigError
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.runs.cancel import cancel
@@ -88,7 +90,11 @@ class StablyRunTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Watch the run and fire one event."""
+        """Watch the run and fire one event.
+
+        :raises ValueError: if the arguments, which crossed a database, would make it poll for ever or at once.
+        """
+        self._check_arguments()
         try:
             result = await self._watch()
         except asyncio.CancelledError:
@@ -101,6 +107,12 @@ class StablyRunTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Cancel the run when a user marks or clears the deferred task (Airflow 3.3 and later)."""
         await _shield(self.cancel_if_abandoned(in_doubt=True))
+
+    def _check_arguments(self) -> None:
+        for name in ("started_at", "deadline", "poll_interval"):
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) and 0 < value < math.inf):  # false for nan too
+                raise ValueError(f"{name} is a number of seconds above 0, not {shown(value)}")
 
     async def _watch(self) -> WatchResult:
         async with AsyncExitStack() as clients:
