@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 from weakref import WeakKeyDictionary
 
 import aiohttp
@@ -96,17 +95,17 @@ class AsyncStablyClient:
         raise failure  # not from the library's error: that holds the request's headers, and so the key
 
     async def _answer(self, call: Call[T]) -> answers.Answer:
+        if call.replayable:
+            return await self._answer_over(self._session, call)
+        # Over a connection of its own: a load balancer may have dropped the others silently.
+        async with await _new_session(self._endpoint) as session:
+            return await self._answer_over(session, call)
+
+    async def _answer_over(self, session: aiohttp.ClientSession, call: Call[T]) -> answers.Answer:
         url = self._endpoint.base_url + call.path
-        async with AsyncExitStack() as stack:
-            session = self._session
-            if not call.replayable:
-                # Over a connection of its own: a load balancer may have dropped the others silently.
-                session = await stack.enter_async_context(await _new_session(self._endpoint))
-            response = await stack.enter_async_context(
-                session.request(
-                    call.route.method, url, json=call.body, proxy=self._proxy, allow_redirects=False
-                )
-            )
+        async with session.request(
+            call.route.method, url, json=call.body, proxy=self._proxy, allow_redirects=False
+        ) as response:
             # aiohttp's own bound, for the whole call, has the connect timeout in it.
             async with asyncio.timeout(self._endpoint.read_timeout):
                 return await _received(response)
@@ -192,12 +191,20 @@ class _NoCookies(SimpleCookie):
         """Ignore cookies."""
 
 
+_NO_COOKIES = _NoCookies()
+
+
 class _CookielessResponse(aiohttp.ClientResponse):
     """Parses no cookie, so logs none: aiohttp 3.10 shows what it cannot read. Remove with 3.12."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.cookies = _NoCookies()
+    @property
+    def cookies(self) -> SimpleCookie:
+        """None."""
+        return _NO_COOKIES
+
+    @cookies.setter
+    def cookies(self, cookies: SimpleCookie) -> None:
+        """Keep none."""
 
 
 async def _tls(endpoint: Endpoint) -> ssl.SSLContext | bool:

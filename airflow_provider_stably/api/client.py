@@ -5,7 +5,6 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from http.cookiejar import DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
@@ -146,15 +145,15 @@ class StablyClient:
         raise failure  # not from the library's error: that may hold a proxy's password
 
     def _answer(self, call: Call[T]) -> answers.Answer:
+        if call.replayable:
+            return self._answer_over(self.session, call)
+        # Over a connection of its own: a load balancer may have dropped the others silently.
+        with StablySession(self._endpoint) as session:
+            return self._answer_over(session, call)
+
+    def _answer_over(self, session: StablySession, call: Call[T]) -> answers.Answer:
         url = self._endpoint.base_url + call.path
-        with ExitStack() as stack:
-            session = self.session
-            if not call.replayable:
-                # Over a connection of its own: a load balancer may have dropped the others silently.
-                session = stack.enter_context(StablySession(self._endpoint))
-            response = stack.enter_context(
-                session.request(call.route.method, url, json=call.body, stream=True)
-            )
+        with session.request(call.route.method, url, json=call.body, stream=True) as response:
             return _received(response)
 
     def _check_bundle(self) -> None:

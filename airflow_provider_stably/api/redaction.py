@@ -7,7 +7,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from functools import lru_cache
 
 from airflow_provider_stably.api.text import one_line
 
@@ -44,6 +44,7 @@ class Redactor:
     api_key: str = field(repr=False)
     values: frozenset[str] = field(repr=False)
     _pieces: tuple[str, ...] = field(init=False, repr=False)
+    _spare: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         secrets = {self.api_key, *self.values}
@@ -51,10 +52,13 @@ class Redactor:
         secrets |= {text.encode("utf-8", "replace").decode("latin-1") for text in secrets}
         pieces = secrets.union(*map(_pieces, secrets))
         # The longest first: one may be a part of another.
-        object.__setattr__(self, "_pieces", tuple(sorted(pieces, key=len, reverse=True)))
+        in_order = tuple(sorted(pieces, key=len, reverse=True))
+        object.__setattr__(self, "_pieces", in_order)
+        # How many characters at the end of a cut text to leave out.
+        object.__setattr__(self, "_spare", _LONGEST_ESCAPE * min(len(in_order[0]), _LONGEST_PIECE))
 
-    @classmethod
-    def hiding(cls, api_key: str, values: Iterable[object] = ()) -> Self:
+    @staticmethod
+    def hiding(api_key: str, values: Iterable[object] = ()) -> Redactor:
         """Hide the key, and those of the values that are long enough to be secret.
 
         So are the values that this process has hidden before.
@@ -63,7 +67,7 @@ class Redactor:
             text = str(value).strip()
             if len(text) >= SHORTEST_SECRET and text not in _sent:
                 _sent.append(text)
-        return cls(api_key, frozenset(_sent))
+        return _redactor(api_key, tuple(_sent))
 
     def is_secret(self, text: str) -> bool:
         """Whether a text holds the key or is one of the other secrets."""
@@ -99,11 +103,6 @@ class Redactor:
             known = known[: max(0, len(known) - self._spare)]
         return one_line(known, limit=limit)
 
-    @property
-    def _spare(self) -> int:
-        """How many characters at the end of a cut text to leave out."""
-        return _LONGEST_ESCAPE * min(len(self._pieces[0]), _LONGEST_PIECE)
-
     def _window(self, limit: int) -> int:
         """How much of a text is looked at: cut before secrets are looked for, which takes time."""
         return limit + self._spare
@@ -113,6 +112,11 @@ class Redactor:
         for piece in self._pieces:
             hidden = hidden.replace(piece, "***")
         return hidden if hidden is text else _REPEATED.sub("***", hidden)
+
+
+@lru_cache(maxsize=16)  # made anew for each of a thousand polls, it would be a tenth of their cost
+def _redactor(api_key: str, values: tuple[str, ...]) -> Redactor:
+    return Redactor(api_key, frozenset(values))
 
 
 def _pieces(secret: str) -> list[str]:

@@ -92,7 +92,7 @@ class StablyRunTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch the run and fire one event.
 
-        :raises ValueError: if the arguments, which crossed a database, would make it poll for ever or at once.
+        :raises ValueError: if the arguments, which crossed a database, would make it poll on and on.
         """
         self._check_arguments()
         try:
