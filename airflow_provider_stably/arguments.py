@@ -73,7 +73,7 @@ def read_run_ids(value: object) -> RunIds:
         try:
             valid[check_id("run", entry.strip() if isinstance(entry, str) else entry)] = None
         except StablyInvalidIdError:
-            malformed[f"{entry!s:.80}"] = None
+            malformed[_start_of(entry)] = None
     return RunIds(tuple(valid), tuple(malformed), len(entries) - len(present))
 
 
@@ -137,10 +137,20 @@ def _entries_of_text(text: str) -> list[object]:
         for parse in (json.loads, ast.literal_eval):
             try:
                 parsed = parse(text)
-            except (ValueError, SyntaxError, RecursionError, MemoryError):
+            except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
                 continue
             return list(parsed) if isinstance(parsed, list | tuple) else [text]
     return [text]
+
+
+def _start_of(entry: object) -> str:
+    """Return what cannot be an id as short text that Airflow can keep, however odd or deep it is."""
+    from airflow_provider_stably.api.text import MAX_SHOWN, one_line, shown
+
+    try:
+        return one_line(str(entry), limit=MAX_SHOWN)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, a list in a list in ...
+        return shown(entry)
 
 
 def _as_text(name: str, value: object) -> str:

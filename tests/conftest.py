@@ -29,7 +29,15 @@ os.environ.update(
     AIRFLOW__CORE__FERNET_KEY="c3RhYmx5LXRlc3RzLW1hZGUtdXAta2V5LTMyLWJ5dGU=",
     AIRFLOW__CORE__UNIT_TEST_MODE="False",
 )
-for _name in ("NETRC", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+for _name in (
+    "NETRC",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "SSL_CERT_FILE",
+):
     os.environ.pop(_name, None)
     os.environ.pop(_name.lower(), None)
 
@@ -71,6 +79,14 @@ def _impatient(monkeypatch):
     monkeypatch.setattr(trigger, "FIRST_EVENT_SECONDS", 0.0)
     monkeypatch.setattr(trigger, "HAND_BACK_SECONDS", 0.3)
     callback_budget._budgets.clear()
+
+
+@pytest.fixture(autouse=True)
+def _secrets_of_other_tests_are_forgotten():
+    """Let a test hide only what it has sent itself."""
+    from airflow_provider_stably.api import redaction
+
+    redaction._sent.clear()
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +136,9 @@ def airflow_db():
 @pytest.fixture
 def context():
     """A task's context whose task instance keeps XComs in ``context["xcom"]``."""
-    from airflow.providers.common.compat.sdk import DAG, BaseOperator
+    from airflow.providers.common.compat.sdk import DAG
+
+    from airflow_provider_stably.operators.stably import StablyRunTestsOperator
 
     try:
         from airflow.sdk.types import RuntimeTaskInstanceProtocol as TaskInstance
@@ -128,8 +146,10 @@ def context():
         from airflow.models import TaskInstance
 
     with DAG("dag", schedule=None) as dag:
-        for task_id in ("start", "start_many"):
-            BaseOperator(task_id=task_id)
+        StablyRunTestsOperator(task_id="start")
+        StablyRunTestsOperator.partial(task_id="start_many").expand(
+            stably_conn_id=["stably_default", "another"]
+        )
     xcom = {}
     ti = create_autospec(TaskInstance, instance=True)
     ti.task_id, ti.map_index, ti.try_number, ti.max_tries = "run", -1, 1, 0

@@ -40,7 +40,7 @@ BRIDGES_VERSIONS = "tasks.version_compat"
 """The one module that may import what only some Airflows have."""
 
 HTTP_LIBRARIES = {
-    "requests": {"api.client", "api.endpoint"},
+    "requests": {"api.client", "api.endpoint", "api.transport"},
     "aiohttp": {"api.async_client", "testing.server"},
 }
 """A library to the modules that may import it at run time."""

@@ -103,3 +103,44 @@ def test_what_is_not_a_mapping_of_scalars_is_an_error_without_values(overrides):
         env_overrides_as_text(overrides)
 
     assert "hush" not in str(caught.value)
+
+
+def _nested(depth):
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("odd", "shown"),
+    [
+        pytest.param("half \ud83d a pair\n\x1b[31m", r"half \ud83d a pair\n\x1b[31m", id="controls"),
+        pytest.param("x" * 201, "x" * 80, id="too long"),
+        pytest.param(10**10_000, "int", id="huge number"),
+        pytest.param(_nested(10_000), "list [[[[[[[...]]]]]]]", id="deep"),
+    ],
+)
+def test_whatever_cannot_be_an_id_loses_no_other(odd, shown):
+    """It is told as short text that Airflow can keep, and the ids beside it are read."""
+    assert read_run_ids(["a1", odd]) == RunIds(("a1",), malformed=(shown,))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[{[]: 1}]",
+        "[{{}}]",
+        "[" + "9" * 5000 + "]",
+        "[1, -'a']",
+        "[\ud83d]",
+        "[0x]",
+        "[\0]",
+    ],
+)
+def test_text_that_only_looks_like_a_list_is_malformed(text):
+    """Whatever Python's and JSON's readers raise on it."""
+    read = read_run_ids(text)
+
+    assert read.valid == ()
+    assert len(read.malformed) == 1

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from airflow_provider_stably.api.calls import Call
@@ -25,51 +26,76 @@ from airflow_provider_stably.exceptions import (
 
 T = TypeVar("T")
 
-MAX_ANSWER_BYTES = 16 * 1024 * 1024
-"""Longest body that is read; a status answer takes some 150 bytes per test case."""
+MAX_ANSWER_BYTES = 3_000_000
+"""Longest body that is read, compressed or not: ten thousand test cases of 300 bytes each."""
+
+MAX_ANSWER_VALUES = 150_000
+"""Most values in a body, going by its commas and brackets: ten thousand test cases of fifteen each.
+
+Each costs up to 200 bytes of memory when it is parsed, however short its JSON is.
+"""
+
+ACCEPT_ENCODING = "gzip, deflate"
+"""What both clients offer: all that :class:`Answer` decompresses."""
+
+_BIG_ANSWER_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer as a client received it.
+    """An HTTP answer.
 
     :param status: HTTP status code.
     :param headers: Header names in lower case.
-    :param body: At most :data:`MAX_ANSWER_BYTES`, decompressed.
-    :param is_whole: False if the body was longer than that.
+    :param body: Decompressed.
+    :param problem: Why there is no whole body, as the rest of a sentence; empty if there is one.
     """
 
     status: int
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
-    is_whole: bool = True
+    problem: str = ""
+
+    @classmethod
+    def received(cls, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> Self:
+        """Take an answer as it came.
+
+        :param body: Compressed or not. If longer than :data:`MAX_ANSWER_BYTES`, it may be cut after that.
+        """
+        by_name = {name.lower(): value for name, value in headers}
+        try:
+            return cls(status, by_name, _decompressed(body, by_name.get("content-encoding", "")))
+        except ValueError as problem:
+            return cls(status, by_name, b"", str(problem))
+
+    @property
+    def is_big(self) -> bool:
+        """Whether reading it takes milliseconds: too long for an event loop that others wait on."""
+        return len(self.body) > _BIG_ANSWER_BYTES
 
 
 def read_answer(call: Call[T], answer: Answer, endpoint: Endpoint, *, now: datetime | None = None) -> T:
     """Read an answer as the call's result, or raise what it means.
 
     :param endpoint: Where the answer came from: named in messages. Its key and the values of the call's
-        environment overrides are hidden in them.
+        environment overrides are hidden in whatever comes out.
     :param now: Aware time that a Retry-After date is compared with; None is the present.
     :raises StablyAuthError: on 401 and 403.
     :raises StablyNotFoundError: on 404.
     :raises StablyHTTPError: on any other status outside 200 to 299; redirects are refused.
     :raises StablyResponseError: if a 2xx answer is not the JSON that the contract promises.
     """
+    redactor = Redactor.hiding(endpoint.api_key, call.secrets)
     if not 200 <= answer.status <= 299:
-        raise _http_error(call, answer, endpoint, now or datetime.now(UTC))
-    if not answer.is_whole:
-        raise _response_error(call, answer, endpoint, f"is longer than {MAX_ANSWER_BYTES} bytes")
-    try:
-        parsed = json.loads(answer.body)
-    except (ValueError, RecursionError):
-        raise _response_error(call, answer, endpoint, "is not JSON") from None
-    try:
-        return call.read(parsed)
-    except ValueError as error:
-        problem = f"is not what the contract says: {error}"
-    # No cause: the reader's error quotes the answer before secrets are hidden.
-    raise _response_error(call, answer, endpoint, problem)
+        raise _http_error(call, answer, endpoint, redactor, now or datetime.now(UTC))
+    problem = answer.problem
+    if not problem:
+        try:
+            return call.read(_parsed(answer.body), redactor)
+        except ValueError as error:
+            problem = str(error)
+    # No cause: the parser's error holds the whole body.
+    raise _response_error(call, answer, endpoint, redactor, problem)
 
 
 def unreachable(
@@ -83,7 +109,7 @@ def unreachable(
     :param is_local: Whether this machine's trust or HTTP library is at fault.
     """
     kind = type(_root(error)).__name__
-    message = f"{call} got no whole answer from {endpoint.base_url} ({endpoint.label}): {kind}"
+    message = f"No whole answer came ({kind}): {call} at {endpoint.base_url} ({endpoint.label})"
     return StablyUnreachableError(message, request_sent=request_sent, is_local=is_local)
 
 
@@ -116,18 +142,80 @@ def retry_after_seconds(value: str | None, now: datetime) -> float | None:
         return None
 
 
-def _http_error(call: Call[Any], answer: Answer, endpoint: Endpoint, now: datetime) -> StablyHTTPError:
-    redactor = _redactor(call, endpoint)
+def _decompressed(body: bytes, encoding: str) -> bytes:
+    """Return the body of an answer without its content encoding.
+
+    :raises ValueError: if it is too long or cut, or if the encoding was not offered.
+    """
+    too_long = f"is longer than {MAX_ANSWER_BYTES} bytes"
+    if len(body) > MAX_ANSWER_BYTES:
+        raise ValueError(too_long)
+    encoding = encoding.strip().lower()
+    if encoding in {"", "identity"} or not body:
+        return body
+    if encoding not in {"gzip", "x-gzip", "deflate"}:
+        raise ValueError("has a content encoding that was not asked for")
+    decompressor = zlib.decompressobj(_window_bits(body, encoding))
+    try:
+        plain = decompressor.decompress(body, MAX_ANSWER_BYTES + 1)
+    except zlib.error:
+        raise ValueError(f"is not {encoding}") from None
+    if len(plain) > MAX_ANSWER_BYTES:
+        raise ValueError(too_long)
+    if not decompressor.eof:
+        raise ValueError("was cut off")
+    return plain
+
+
+def _window_bits(body: bytes, encoding: str) -> int:
+    if encoding != "deflate":
+        return 16 + zlib.MAX_WBITS
+    # Some servers leave the header that the standard asks for out.
+    has_header = body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
+    return zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS
+
+
+def _parsed(body: bytes) -> Any:
+    if sum(map(body.count, (b",", b"{", b"["))) > MAX_ANSWER_VALUES:
+        raise ValueError(f"has more than {MAX_ANSWER_VALUES} values")
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise ValueError("is not JSON") from None
+
+
+def _http_error(
+    call: Call[Any], answer: Answer, endpoint: Endpoint, redactor: Redactor, now: datetime
+) -> StablyHTTPError:
     status, detail = answer.status, redactor.of_body(answer.body)
-    message = f"{call} answered {status} {_phrase(status)} ({endpoint.label})"
-    if 300 <= status <= 399:
-        message += f": a redirect to {_host(answer, redactor)}, refused because the key belongs to one host"
-    elif status in {401, 403}:
-        message += f": the API key was refused; make or check keys at {DASHBOARD_URL}/settings?tab=api-key"
+    cause, next_step = _meaning(answer, redactor)
+    message = f"{cause}: {call} answered {status} {_phrase(status)} ({endpoint.label}){next_step}"
     if detail:
         message += f": {detail}"
     retry_after = retry_after_seconds(answer.headers.get("retry-after"), now)
     return _error_class(status)(message, status=status, detail=detail, retry_after=retry_after)
+
+
+def _meaning(answer: Answer, redactor: Redactor) -> tuple[str, str]:
+    """Return what a status means, and what to do about it."""
+    match answer.status:
+        case 401:
+            return "The API key was refused", f"; make or check keys at {DASHBOARD_URL}/settings?tab=api-key"
+        case 403:
+            # Documented by the vendor's clients: a 403 is not a word about the key alone.
+            return "Access was denied", (
+                "; the key may have no access to this project, the account no active subscription, "
+                "or the project id may be wrong"
+            )
+        case 404:
+            return "The project or run was not found", ""
+        case status if 300 <= status <= 399:
+            refused = f"A redirect to {_host(answer, redactor)} was refused"
+            return refused, "; the key belongs to one host, check the connection's host"
+        case status if 400 <= status <= 499:
+            return "The API refused the request", ""
+        case _:
+            return "The API failed", ""
 
 
 def _error_class(status: int) -> type[StablyHTTPError]:
@@ -136,19 +224,16 @@ def _error_class(status: int) -> type[StablyHTTPError]:
     return StablyNotFoundError if status == 404 else StablyHTTPError
 
 
-def _response_error(call: Call[Any], answer: Answer, endpoint: Endpoint, what: str) -> StablyResponseError:
-    redactor = _redactor(call, endpoint)
+def _response_error(
+    call: Call[Any], answer: Answer, endpoint: Endpoint, redactor: Redactor, problem: str
+) -> StablyResponseError:
     content_type = redactor.of(answer.headers.get("content-type", ""))
     detail = redactor.of_body(answer.body)
     message = (
-        f"{call} answered {answer.status} ({endpoint.label}), but the body "
-        f"({content_type or 'no content type'}) {redactor.of(what)}: {detail}"
+        f"The answer {problem}: {call} answered {answer.status} ({endpoint.label}), "
+        f"{content_type or 'no content type'}: {detail}"
     )
     return StablyResponseError(message, status=answer.status, content_type=content_type, detail=detail)
-
-
-def _redactor(call: Call[Any], endpoint: Endpoint) -> Redactor:
-    return Redactor.hiding(endpoint.api_key, *(call.body or {}).get("envOverrides", {}).values())
 
 
 def _host(answer: Answer, redactor: Redactor) -> str:

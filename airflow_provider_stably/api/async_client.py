@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from http.cookies import SimpleCookie
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 from weakref import WeakKeyDictionary
 
 import aiohttp
@@ -16,9 +17,12 @@ from aiohttp.http_exceptions import ContentEncodingError
 
 from airflow_provider_stably.api import answers
 from airflow_provider_stably.api.calls import Call
-from airflow_provider_stably.api.endpoint import Endpoint, tls_context_for
+from airflow_provider_stably.api.endpoint import READ_TIMEOUTS, Endpoint, tls_context_for
 from airflow_provider_stably.api.retries import as_ambiguous_start, replay_policy
 from airflow_provider_stably.exceptions import StablyError
+
+if TYPE_CHECKING:
+    from yarl import URL
 
 T = TypeVar("T")
 
@@ -28,6 +32,9 @@ _NOT_SENT = (
     aiohttp.ClientHttpProxyError,
     aiohttp.InvalidURL,  # the proxy's too; that of a redirect is not looked at
 )
+
+_MAX_LINE_BYTES = 64 * 1024
+"""Longest header line that is read: as in the other client, where ``http.client`` sets it."""
 
 KEEPALIVE_SECONDS = 300.0
 """How long an idle connection is kept: longer than triggers pause, or each poll would need a handshake."""
@@ -78,12 +85,8 @@ class AsyncStablyClient:
 
         :raises StablyError: as :meth:`airflow_provider_stably.api.client.StablyClient.send_once`.
         """
-        url = self._endpoint.base_url + call.path
         try:
-            async with self._session.request(
-                call.route.method, url, json=call.body, proxy=self._proxy, allow_redirects=False
-            ) as response:
-                answer = await self._receive(response)
+            answer = await self._answer(call)
         except (aiohttp.ClientError, OSError, ValueError, ArithmeticError) as error:
             failure = answers.unreachable(
                 call,
@@ -93,22 +96,35 @@ class AsyncStablyClient:
                 is_local=_is_local(error),
             )
         else:
+            if answer.is_big:
+                return await asyncio.to_thread(answers.read_answer, call, answer, self._endpoint)
             return answers.read_answer(call, answer, self._endpoint)
         raise failure  # not from the library's error: that holds the request's headers, and so the key
 
-    async def _receive(self, response: aiohttp.ClientResponse) -> answers.Answer:
-        body = bytearray()
-        async with asyncio.timeout(self._endpoint.read_timeout):  # a body that trickles is given up on
-            async for chunk in response.content.iter_any():
-                body += chunk
-                if len(body) > answers.MAX_ANSWER_BYTES:
-                    break
-        return answers.Answer(
-            status=response.status,
-            headers={name.lower(): value for name, value in response.headers.items()},
-            body=bytes(body[: answers.MAX_ANSWER_BYTES]),
-            is_whole=len(body) <= answers.MAX_ANSWER_BYTES,
-        )
+    async def _answer(self, call: Call[T]) -> answers.Answer:
+        if call.replayable:
+            return await self._answer_over(self._session, call)
+        # Over a connection of its own: a load balancer may have dropped the others silently.
+        async with await _new_session(self._endpoint) as session:
+            return await self._answer_over(session, call)
+
+    async def _answer_over(self, session: aiohttp.ClientSession, call: Call[T]) -> answers.Answer:
+        url = self._endpoint.base_url + call.path
+        async with session.request(
+            call.route.method, url, json=call.body, proxy=self._proxy, allow_redirects=False
+        ) as response:
+            # aiohttp's own bound, for the whole call, has the connect timeout in it.
+            async with asyncio.timeout(self._endpoint.read_timeout):
+                return await _received(response)
+
+
+async def _received(response: aiohttp.ClientResponse) -> answers.Answer:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > answers.MAX_ANSWER_BYTES:
+            break
+    return answers.Answer.received(response.status, response.headers.items(), bytes(body))
 
 
 @dataclass(slots=True)
@@ -130,7 +146,7 @@ async def _enter_session(endpoint: Endpoint) -> aiohttp.ClientSession:
     try:
         async with shared.opening:  # else a thousand triggers that start at once read the CA bundle each
             if shared.session is None:
-                shared.session = _new_session(endpoint, await _tls(endpoint))
+                shared.session = await _new_session(endpoint)
             return shared.session
     except BaseException:
         await _leave_session(endpoint)
@@ -147,25 +163,63 @@ async def _leave_session(endpoint: Endpoint) -> None:
             await shared.session.close()
 
 
-def _new_session(endpoint: Endpoint, tls: ssl.SSLContext | bool) -> aiohttp.ClientSession:
+async def _new_session(endpoint: Endpoint) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=tls, keepalive_timeout=KEEPALIVE_SECONDS),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"Authorization": f"Bearer {endpoint.api_key}", "User-Agent": endpoint.user_agent},
+        connector=aiohttp.TCPConnector(ssl=await _tls(endpoint), keepalive_timeout=KEEPALIVE_SECONDS),
+        cookie_jar=_NoCookieJar(),
+        response_class=_CookielessResponse,
+        headers={
+            "Authorization": f"Bearer {endpoint.api_key}",
+            "User-Agent": endpoint.user_agent,
+            "Accept-Encoding": answers.ACCEPT_ENCODING,
+        },
         timeout=aiohttp.ClientTimeout(
-            total=endpoint.connect_timeout + 2 * endpoint.read_timeout,
+            total=endpoint.connect_timeout + READ_TIMEOUTS * endpoint.read_timeout,
             sock_connect=endpoint.connect_timeout,
             sock_read=endpoint.read_timeout,
         ),
+        auto_decompress=False,
+        max_line_size=_MAX_LINE_BYTES,
+        max_field_size=_MAX_LINE_BYTES,
         # With trust_env, aiohttp would let ~/.netrc replace the Authorization header.
         trust_env=False,
     )
 
 
+class _NoCookieJar(aiohttp.DummyCookieJar):
+    """Parses no cookie, so logs none: aiohttp 3.12 shows what it cannot read. Remove with 3.13."""
+
+    def update_cookies_from_headers(self, headers: Sequence[str], response_url: URL) -> None:
+        """Ignore cookies."""
+
+
+class _NoCookies(SimpleCookie):
+    def load(self, rawdata: object) -> None:
+        """Ignore cookies."""
+
+
+_NO_COOKIES = _NoCookies()
+
+
+class _CookielessResponse(aiohttp.ClientResponse):
+    """Parses no cookie, so logs none: aiohttp 3.10 shows what it cannot read. Remove with 3.12."""
+
+    @property
+    def cookies(self) -> SimpleCookie:
+        """None."""
+        return _NO_COOKIES
+
+    @cookies.setter
+    def cookies(self, cookies: SimpleCookie) -> None:
+        """Keep none."""
+
+
 async def _tls(endpoint: Endpoint) -> ssl.SSLContext | bool:
+    if not endpoint.base_url.startswith("https:"):
+        return True  # no TLS, so what is trusted does not matter
     bundle = endpoint.ca_bundle()
     if bundle is None:
-        return endpoint.effective_verify() is not False
+        return False
     try:
         # Reading a CA bundle takes tens of milliseconds, too long for a loop that others wait on.
         return await asyncio.to_thread(tls_context_for, bundle)

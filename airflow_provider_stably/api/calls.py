@@ -7,19 +7,21 @@ the other two, November 2026. What those do not say is marked "Assumed".
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeGuard, TypeVar
 from urllib.parse import quote
 
 from airflow_provider_stably.api.endpoint import DASHBOARD_URL
 from airflow_provider_stably.api.models import Run
+from airflow_provider_stably.api.redaction import Redactor
+from airflow_provider_stably.api.text import shown
 from airflow_provider_stably.exceptions import StablyInvalidIdError
 
 T = TypeVar("T")
 
-_ID = re.compile(r"[A-Za-z0-9._~-]+")
+_ID = re.compile(r"[A-Za-z0-9._~-]{1,200}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ class Call(Generic[T]):
 
     :param route: The route.
     :param path: The route's path with the ids filled in.
-    :param read: Turns the JSON of a 2xx answer into the result, or raises ValueError.
+    :param read: Turns the JSON of a 2xx answer into the result, without secrets, or raises ValueError
+        with the rest of the sentence that begins with "The answer".
     :param replayable: Whether sending it again after a lost answer does no harm.
     :param project_id: The project it is about.
     :param body: What to send as JSON; None sends no body. Not in the repr: a start's may hold secrets.
@@ -49,10 +52,16 @@ class Call(Generic[T]):
 
     route: Route
     path: str
-    read: Callable[[object], T]
+    read: Callable[[object, Redactor], T]
     replayable: bool
     project_id: str
     body: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def secrets(self) -> Iterable[object]:
+        """What it sends in confidence."""
+        overrides: Mapping[str, object] = (self.body or {}).get("envOverrides", {})
+        return overrides.values()
 
     def __str__(self) -> str:
         return f"{self.route.method} {self.path}"
@@ -106,7 +115,7 @@ def cancel_run(project_id: str, run_id: str) -> Call[tuple[str, ...]]:
     :raises StablyInvalidIdError: if an id cannot stand in a URL.
     """
     body = {"where": {"runId": check_id("run", run_id)}}
-    return _call(CANCEL_RUN, _read_cancelled, project_id=project_id, body=body)
+    return _call(CANCEL_RUN, partial(_read_cancelled, run_id), project_id=project_id, body=body)
 
 
 def run_url(project_id: str, run_id: str) -> str:
@@ -122,18 +131,18 @@ def check_id(kind: str, value: object) -> str:
     """Return an id that may stand in a URL.
 
     :param kind: ``run`` or ``project``, for the message.
-    :raises StablyInvalidIdError: if it is not text of letters, digits and ``._~-``, or is ``.`` or ``..``.
+    :raises StablyInvalidIdError: if it is not text of 1 to 200 letters, digits and ``._~-``, or is ``.`` or
+        ``..``.
     """
-    if isinstance(value, str) and _ID.fullmatch(value) and value not in {".", ".."}:
+    if _is_id(value):
         return value
-    shown = f"{value!r:.80}" if isinstance(value, str) else f"{type(value).__name__} {value!r:.80}"
-    message = f"{shown} is not a Stably {kind} id: those are made of letters, digits and '._~-'"
+    message = f"{shown(value)} is not a Stably {kind} id: those are 1 to 200 letters, digits and '._~-'"
     raise StablyInvalidIdError(message, kind=kind, value=value)
 
 
 def _call(
     route: Route,
-    read: Callable[[object], T],
+    read: Callable[[object, Redactor], T],
     *,
     replayable: bool = True,
     body: Mapping[str, Any] | None = None,
@@ -144,18 +153,21 @@ def _call(
     return Call(route, path, read, replayable=replayable, project_id=ids["project_id"], body=body)
 
 
-def _read_run_id(answer: object) -> str:
+def _is_id(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and _ID.fullmatch(value) is not None and value not in {".", ".."}
+
+
+def _read_run_id(answer: object, redactor: Redactor) -> str:
     run_id = answer.get("runId") if isinstance(answer, Mapping) else None
-    try:
-        return check_id("run", run_id)
-    except StablyInvalidIdError:
-        # No cause: its message may hold part of a secret.
-        raise ValueError("it has no run id that can be used") from None
+    if _is_id(run_id) and not redactor.is_secret(run_id):
+        return run_id
+    raise ValueError("has no run id that can be used")
 
 
-def _read_cancelled(answer: object) -> tuple[str, ...]:
+def _read_cancelled(run_id: str, answer: object, _: Redactor) -> tuple[str, ...]:
     cancelled = answer.get("cancelled") if isinstance(answer, Mapping) else None
     if not isinstance(cancelled, list):
-        raise ValueError(f"expected 'cancelled' to be a list, got {type(cancelled).__name__}")
-    run_ids = [entry.get("runId") if isinstance(entry, Mapping) else None for entry in cancelled]
-    return tuple(run_id for run_id in run_ids if isinstance(run_id, str))
+        found = type(cancelled).__name__
+        raise ValueError(f"does not say what was cancelled: expected 'cancelled' to be a list, got {found}")
+    is_listed = any(isinstance(entry, Mapping) and entry.get("runId") == run_id for entry in cancelled)
+    return (run_id,) if is_listed else ()

@@ -7,24 +7,22 @@ import time
 from collections.abc import Callable
 from http.cookiejar import DefaultCookiePolicy
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
+from urllib.parse import urlsplit
 
 import requests
 import tenacity
-from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase
 from urllib3.exceptions import HTTPError, LocationValueError, NewConnectionError, SSLError
 
 from airflow_provider_stably.api import answers
+from airflow_provider_stably.api.address import is_loopback
 from airflow_provider_stably.api.calls import Call
 from airflow_provider_stably.api.endpoint import Endpoint, tls_context_for
 from airflow_provider_stably.api.retries import as_ambiguous_start, replay_policy
+from airflow_provider_stably.api.transport import EndpointAdapter
 from airflow_provider_stably.exceptions import StablyError
 
 T = TypeVar("T")
-
-MAX_CONNECTIONS = 8
-"""How many calls of one session may be under way at once before connections are thrown away."""
 
 _CHUNK_BYTES = 64 * 1024
 
@@ -41,8 +39,9 @@ class StablySession(requests.Session):
     """A ``requests.Session`` that is authenticated for one endpoint and closes what requests leaves open.
 
     The key goes to the endpoint's origin only and ``~/.netrc`` does not replace it; redirects are not
-    followed; there is always a timeout; the connection's own proxy and CA bundle win over the environment's
-    (requests has it the other way round); cookies are not kept, so that threads may share it.
+    followed; there is always a timeout, and a bound for the whole answer; the connection's own proxy and CA
+    bundle win over the environment's (requests has it the other way round), and loopback is reached without
+    a proxy; cookies are not kept, so that threads may share it.
 
     :param endpoint: The API and how to reach it.
     """
@@ -50,19 +49,19 @@ class StablySession(requests.Session):
     def __init__(self, endpoint: Endpoint) -> None:
         super().__init__()
         self.endpoint = endpoint
-        # Set on the session, this also keeps requests from asking ~/.netrc.
-        self.auth = _OriginBoundKey(endpoint)
+        self.auth = _unchanged  # else requests asks ~/.netrc
         self.headers["User-Agent"] = endpoint.user_agent
+        self.headers["Accept-Encoding"] = answers.ACCEPT_ENCODING
         self.trust_env = endpoint.trust_env
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = HTTPAdapter(pool_maxsize=MAX_CONNECTIONS)
+        adapter = EndpointAdapter(endpoint)
         self.mount("https://", adapter)
         self.mount("http://", adapter)
 
     def merge_environment_settings(
         self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
     ) -> dict[str, Any]:
-        """Put the endpoint's proxy and CA bundle before the environment's."""
+        """Put the endpoint's proxy and CA bundle before the environment's; no proxy for loopback."""
         if verify is None:
             verify = self.endpoint.effective_verify()
         if self.endpoint.proxy:
@@ -71,7 +70,14 @@ class StablySession(requests.Session):
                 "https": self.endpoint.proxy,
                 **(proxies or {}),
             }
-        return super().merge_environment_settings(url, proxies, stream, verify, cert)
+        settings: dict[str, Any] = super().merge_environment_settings(url, proxies, stream, verify, cert)
+        if is_loopback(urlsplit(url).hostname):
+            settings["proxies"] = {}
+        return settings
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled: without the key, a copy would not work."""
+        raise TypeError("a StablySession holds an API key: pickle the Airflow connection's id instead")
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Take no answer for a redirect: requests would read its body whole, and parse where it leads."""
@@ -129,58 +135,54 @@ class StablyClient:
 
         :raises StablyError: as :meth:`send`, but for a start StablyUnreachableError and the like as they are.
         """
-        url = self._endpoint.base_url + call.path
         self._check_bundle()
         try:
-            with self.session.request(call.route.method, url, json=call.body, stream=True) as response:
-                answer = self._receive(response)
+            answer = self._answer(call)
         except (requests.RequestException, HTTPError, OSError, ValueError, ArithmeticError) as error:
             failure = answers.unreachable(call, error, self._endpoint, request_sent=_was_sent(error))
         else:
             return answers.read_answer(call, answer, self._endpoint)
-        raise failure  # not from the library's error: that may hold a proxy's password or the key
+        raise failure  # not from the library's error: that may hold a proxy's password
+
+    def _answer(self, call: Call[T]) -> answers.Answer:
+        if call.replayable:
+            return self._answer_over(self.session, call)
+        # Over a connection of its own: a load balancer may have dropped the others silently.
+        with StablySession(self._endpoint) as session:
+            return self._answer_over(session, call)
+
+    def _answer_over(self, session: StablySession, call: Call[T]) -> answers.Answer:
+        url = self._endpoint.base_url + call.path
+        with session.request(call.route.method, url, json=call.body, stream=True) as response:
+            return _received(response)
 
     def _check_bundle(self) -> None:
         """Read the CA bundle, once, to know before anything is sent whether requests can."""
-        bundle = None if self._bundle_is_usable else self._endpoint.ca_bundle()
-        if bundle is not None:
+        bundle = self._endpoint.effective_verify()
+        if (
+            isinstance(bundle, str)
+            and self._endpoint.base_url.startswith("https:")
+            and not self._bundle_is_usable
+        ):
             try:
                 tls_context_for(bundle)
             except OSError as error:
                 raise answers.unusable_bundle(bundle, error) from error
         self._bundle_is_usable = True
 
-    def _receive(self, response: requests.Response) -> answers.Answer:
-        # The session's timeout restarts with every byte; a body that trickles is given up on here. So that
-        # there is a "here", read1 gives what has come, where iter_content would wait for a whole chunk.
-        deadline = time.monotonic() + self._endpoint.read_timeout
-        body = bytearray()
-        while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
-            body += chunk
-            if len(body) > answers.MAX_ANSWER_BYTES:
-                break
-            if time.monotonic() > deadline:
-                raise requests.ReadTimeout(
-                    f"the body was not complete after {self._endpoint.read_timeout:g} s"
-                )
-        return answers.Answer(
-            status=response.status_code,
-            headers={name.lower(): value for name, value in response.headers.items()},
-            body=bytes(body[: answers.MAX_ANSWER_BYTES]),
-            is_whole=len(body) <= answers.MAX_ANSWER_BYTES,
-        )
+
+def _received(response: requests.Response) -> answers.Answer:
+    body = bytearray()
+    # read1 gives what has come; so that a body that is too long is not waited for.
+    while len(body) <= answers.MAX_ANSWER_BYTES and (
+        chunk := response.raw.read1(_CHUNK_BYTES, decode_content=False)
+    ):
+        body += chunk
+    return answers.Answer.received(response.status_code, response.headers.items(), bytes(body))
 
 
-class _OriginBoundKey(AuthBase):
-    """Adds the key to requests to the endpoint's own origin."""
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if request.url and self._endpoint.owns(request.url):
-            request.headers["Authorization"] = f"Bearer {self._endpoint.api_key}"
-        return request
+def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
 
 
 def _was_sent(error: Exception) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import SplitResult, urlsplit
+
+from airflow_provider_stably.api.address import is_loopback
 
 if TYPE_CHECKING:
     import ssl
@@ -19,6 +21,11 @@ DASHBOARD_URL = "https://app.stably.ai"
 
 DEFAULT_TIMEOUT = 30.0
 """Seconds, for a connection and for an answer."""
+
+READ_TIMEOUTS = 2
+"""How many read timeouts an answer may take in all, from its first header to the end of its body."""
+
+_CA_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 _KEY = re.compile(r"[!-~]+")
@@ -33,7 +40,7 @@ class Endpoint:
     :param api_key: Printable ASCII without blanks. It goes to this endpoint's origin and nowhere else.
     :param label: What to call this endpoint in messages, e.g. ``connection 'stably_default'``.
     :param connect_timeout: Seconds to wait for a connection.
-    :param read_timeout: Seconds to wait for an answer to begin, and again for its body.
+    :param read_timeout: Seconds to wait for each part of an answer; see :data:`READ_TIMEOUTS` for the whole.
     :param proxy: Proxy URL; None means the environment's, if ``trust_env``. May hold a password.
     :param verify: True, False, or the path of a CA bundle.
     :param trust_env: Whether ``HTTPS_PROXY``, ``NO_PROXY``, ``REQUESTS_CA_BUNDLE`` and the like count.
@@ -55,7 +62,12 @@ class Endpoint:
         return origin(urlsplit(url)) == origin(urlsplit(self.base_url))
 
     def effective_proxy(self) -> str | None:
-        """Return the proxy for this endpoint: its own, else the environment's, if that is trusted."""
+        """Return the proxy for this endpoint: its own, else the environment's, if that is trusted.
+
+        None for loopback, where plain http is allowed: a proxy would get the key in clear text.
+        """
+        if is_loopback(urlsplit(self.base_url).hostname):
+            return None
         if self.proxy or not self.trust_env:
             return self.proxy
         # urllib reads NO_PROXY otherwise than requests does, and both clients are to go the same way.
@@ -65,15 +77,27 @@ class Endpoint:
         return f"http://{proxy}" if proxy and "://" not in proxy else proxy
 
     def effective_verify(self) -> bool | str:
-        """Return the CA bundle to trust: its own, else the environment's, if that is trusted."""
+        """Return the CA bundle to trust: its own, else the environment's, if that is trusted.
+
+        :returns: The bundle's path; True for certifi's, False if nothing is verified.
+        """
         if self.verify is True and self.trust_env:
-            return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+            return next(filter(None, map(os.environ.get, _CA_BUNDLES)), True)
         return self.verify
 
     def ca_bundle(self) -> str | None:
-        """Return the path of the CA bundle that a connection needs; None if it needs none but the default."""
+        """Return the path of the CA bundle to trust; None if nothing is verified."""
         verify = self.effective_verify()
-        return verify if isinstance(verify, str) and self.base_url.startswith("https:") else None
+        if verify is True:
+            # What requests trusts by default, so that aiohttp does too.
+            from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+            return DEFAULT_CA_BUNDLE_PATH
+        return verify or None
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled, and so do session, client and hook settings, which hold an endpoint."""
+        raise TypeError("an Endpoint holds an API key: pickle the Airflow connection's id instead")
 
 
 def tls_context_for(bundle: str) -> ssl.SSLContext:

@@ -13,6 +13,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, ClassVar, TypeVar
 
+from airflow_provider_stably.api.redaction import Redactor
+from airflow_provider_stably.api.text import one_line
+
+MAX_CHARACTERS = 200
+"""How much of a title, a branch's name, or a status that this version does not know is kept."""
+
 _LONGEST_MS = 10**12
 """Some thirty years: a longer duration is not one."""
 
@@ -63,11 +69,11 @@ class TestResult:
     duration_ms: int | None = None
 
     @classmethod
-    def from_json(cls, answer: Mapping[str, Any]) -> TestResult:
-        """Read one entry of ``results.testCases``."""
+    def from_json(cls, answer: Mapping[str, Any], redactor: Redactor | None = None) -> TestResult:
+        """Read one entry of ``results.testCases``; parameters as of :meth:`Run.from_json`."""
         return cls(
-            title=_text(answer.get("title")) or "(no title)",
-            status=_known(TestStatus, _text(answer.get("status")) or "UNKNOWN"),
+            title=_text(answer.get("title"), redactor) or "(no title)",
+            status=_status(TestStatus, answer.get("status"), redactor) or "UNKNOWN",
             duration_ms=_milliseconds(answer.get("durationMs")),
         )
 
@@ -112,23 +118,25 @@ class Run:
         return self.status is RunStatus.PASSED
 
     @classmethod
-    def from_json(cls, run_id: str, answer: object) -> Run:
-        """Read a status answer.
+    def from_json(cls, run_id: str, answer: object, redactor: Redactor | None = None) -> Run:
+        """Read a status answer; its texts come out on one line and short.
 
-        :raises ValueError: if it is not an object with a ``status``.
+        :param redactor: Takes secrets out of the texts; None if the answer is not a server's.
+        :raises ValueError: if it is not an object with a ``status``; its text is the rest of a sentence.
         """
         if not isinstance(answer, Mapping):
-            raise ValueError(f"expected an object, got {type(answer).__name__}")
-        status = _text(answer.get("status"))
+            raise ValueError(f"has no run: expected an object, got {type(answer).__name__}")
+        status = _status(RunStatus, answer.get("status"), redactor)
         if not status:
-            raise ValueError(f"expected 'status' to be a non-empty string, got {answer.get('status')!r}")
+            found = type(answer.get("status")).__name__
+            raise ValueError(f"has no run: expected 'status' to be a non-empty string, got {found}")
         return cls(
             run_id=run_id,
-            status=_known(RunStatus, status),
+            status=status,
             started_at=_time(answer.get("startedAt")),
             finished_at=_time(answer.get("finishedAt")),
-            branch_name=_text(answer.get("branchName")),
-            test_results=_test_results(answer.get("results")),
+            branch_name=_text(answer.get("branchName"), redactor),
+            test_results=_test_results(answer.get("results"), redactor),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -145,20 +153,15 @@ class Run:
         return answer
 
 
-def storable(text: str) -> str:
-    """Replace what Airflow cannot keep: half a surrogate pair (a title cut by JavaScript), or a NUL.
-
-    A database refuses both, and a triggerer that meets the first in an event dies.
-    """
-    return text.encode("utf-8", "replace").decode().replace("\0", "")
+def _status(enum: type[_E], value: object, redactor: Redactor | None) -> _E | str | None:
+    # A status that is known is no secret, also if an environment override has the same value.
+    return enum(value) if isinstance(value, str) and value in enum.__members__ else _text(value, redactor)
 
 
-def _known(enum: type[_E], word: str) -> _E | str:
-    return enum(word) if word in enum.__members__ else word
-
-
-def _text(value: object) -> str | None:
-    return storable(value) if isinstance(value, str) else None
+def _text(value: object, redactor: Redactor | None) -> str | None:
+    if not isinstance(value, str):
+        return None
+    return redactor.of(value, limit=MAX_CHARACTERS) if redactor else one_line(value, limit=MAX_CHARACTERS)
 
 
 def _milliseconds(value: object) -> int | None:
@@ -182,8 +185,8 @@ def _iso(time: datetime) -> str:
     return time.isoformat().replace("+00:00", "Z")  # as the API spells UTC
 
 
-def _test_results(results: object) -> tuple[TestResult, ...] | None:
+def _test_results(results: object, redactor: Redactor | None) -> tuple[TestResult, ...] | None:
     cases = results.get("testCases") if isinstance(results, Mapping) else None
     if not isinstance(cases, list):
         return None
-    return tuple(TestResult.from_json(case) for case in cases if isinstance(case, Mapping))
+    return tuple(TestResult.from_json(case, redactor) for case in cases if isinstance(case, Mapping))

@@ -1,14 +1,15 @@
-"""What a message may quote of an answer: storable, without secrets (some servers echo them), and short."""
+"""What of an answer may be kept and shown: without secrets (some servers echo them), and short. No I/O."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Self
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 
-from airflow_provider_stably.api.models import storable
+from airflow_provider_stably.api.text import one_line
 
 MAX_CHARACTERS = 500
 """How much of a body is quoted."""
@@ -16,33 +17,65 @@ MAX_CHARACTERS = 500
 SHORTEST_SECRET = 5
 """Shorter values of environment overrides are shown, as by Airflow's masker: they are words like ``true``."""
 
+_LONGEST_PIECE = 100
+"""A longer secret is looked for in pieces too, so that what a cut may leave of one is short."""
+
 _JSON_ESCAPES = re.compile(r'(?:\\(?:u[0-9A-Fa-f]{4}|["\\/bfnrt]))+')
 _MAX_ESCAPES = 4
 """How many times over an escaped secret is recognized: JSON quoted in JSON quoted in ..."""
 
-_LONGEST_ESCAPE = 2 * (2 ** (_MAX_ESCAPES - 1) + len("ud83d"))
+_LONGEST_ESCAPE: int = 2 * (2 ** (_MAX_ESCAPES - 1) + len("ud83d"))
 """Characters that one character of a secret may take, escaped so many times."""
+
+_REPEATED = re.compile(r"(?:\*\*\*)+")
+
+_sent: deque[str] = deque(maxlen=1000)
+"""The secret values that this process has sent: a later answer may echo them, to another client."""
 
 
 @dataclass(frozen=True, slots=True)
 class Redactor:
-    """Quotes answers to one call.
+    """Takes secrets out of what an answer says.
 
-    :param secrets: What the server was sent in confidence, the longest first: one may be a part of another.
+    :param api_key: The key that the server was sent.
+    :param values: What else it was sent in confidence.
     """
 
-    secrets: tuple[str, ...]
+    api_key: str = field(repr=False)
+    values: frozenset[str] = field(repr=False)
+    _pieces: tuple[str, ...] = field(init=False, repr=False)
+    _spare: int = field(init=False, repr=False)
 
-    @classmethod
-    def hiding(cls, api_key: str, *values: object) -> Self:
-        """Hide the key, and those of the values that are long enough to be secret."""
-        texts = {text for value in values if len(text := str(value).strip()) >= SHORTEST_SECRET}
-        return cls(tuple(sorted({api_key, *texts}, key=len, reverse=True)))
+    def __post_init__(self) -> None:
+        secrets = {self.api_key, *self.values}
+        # requests reads the UTF-8 of a header as Latin-1.
+        secrets |= {text.encode("utf-8", "replace").decode("latin-1") for text in secrets}
+        pieces = secrets.union(*map(_pieces, secrets))
+        # The longest first: one may be a part of another.
+        in_order = tuple(sorted(pieces, key=len, reverse=True))
+        object.__setattr__(self, "_pieces", in_order)
+        # How many characters at the end of a cut text to leave out.
+        object.__setattr__(self, "_spare", _LONGEST_ESCAPE * min(len(in_order[0]), _LONGEST_PIECE))
+
+    @staticmethod
+    def hiding(api_key: str, values: Iterable[object] = ()) -> Redactor:
+        """Hide the key, and those of the values that are long enough to be secret.
+
+        So are the values that this process has hidden before.
+        """
+        for value in values:
+            text = str(value).strip()
+            if len(text) >= SHORTEST_SECRET and text not in _sent:
+                _sent.append(text)
+        return _redactor(api_key, tuple(_sent))
+
+    def is_secret(self, text: str) -> bool:
+        """Whether a text holds the key or is one of the other secrets."""
+        return self.api_key in text or text in self.values
 
     def of_body(self, body: bytes) -> str:
         """Quote the start of a body; the contract's ``{"error": ...}`` is unwrapped for the eye only."""
-        spare = _LONGEST_ESCAPE * len(self.secrets[0])
-        start = body[: 4 * MAX_CHARACTERS + spare]
+        start = body[: 4 * self._window(MAX_CHARACTERS)]
         text = start.decode("utf-8", "replace").strip()
         try:
             parsed = json.loads(text)
@@ -50,22 +83,43 @@ class Redactor:
             parsed = None
         if isinstance(parsed, Mapping) and isinstance(parsed.get("error"), str):
             return self.of(parsed["error"])
-        return self.of(text, spare=spare if len(body) > len(start) else 0)
+        return self.of(text, is_cut=len(body) > len(start))
 
-    def of(self, text: str, *, spare: int = 0) -> str:
-        """Quote a text.
+    def of(self, text: str, *, limit: int = MAX_CHARACTERS, is_cut: bool = False) -> str:
+        """Return the start of a text, on one line and without secrets.
 
-        :param spare: How many characters at the end to leave out, because they may be a part of a secret.
+        :param limit: How many characters at most.
+        :param is_cut: Whether the text was cut: its end may be a part of a secret then.
         """
-        shown = unescaped = self._scrubbed(storable(text))
-        for _ in range(_MAX_ESCAPES):
-            unescaped = storable(_JSON_ESCAPES.sub(lambda escapes: json.loads(f'"{escapes[0]}"'), unescaped))
-            scrubbed = self._scrubbed(unescaped)
-            if scrubbed != unescaped:  # else the escapes hide nothing, and stay as they came
-                shown = unescaped = scrubbed
-        return shown[: max(0, len(shown) - spare)][:MAX_CHARACTERS]
+        window = self._window(limit)
+        known = self._hide(text[:window])
+        unescaped = known
+        for _ in range(_MAX_ESCAPES if "\\" in known else 0):
+            unescaped = _JSON_ESCAPES.sub(lambda escapes: json.loads(f'"{escapes[0]}"'), unescaped)
+            hidden = self._hide(unescaped)
+            if hidden != unescaped:  # else the escapes hide nothing, and stay as they came
+                known = unescaped = hidden
+        if is_cut or len(text) > window:
+            known = known[: max(0, len(known) - self._spare)]
+        return one_line(known, limit=limit)
 
-    def _scrubbed(self, text: str) -> str:
-        for secret in self.secrets:
-            text = text.replace(secret, "***")
-        return text
+    def _window(self, limit: int) -> int:
+        """How much of a text is looked at: cut before secrets are looked for, which takes time."""
+        return limit + self._spare
+
+    def _hide(self, text: str) -> str:
+        hidden = text
+        for piece in self._pieces:
+            hidden = hidden.replace(piece, "***")
+        return hidden if hidden is text else _REPEATED.sub("***", hidden)
+
+
+@lru_cache(maxsize=16)  # made anew for each of a thousand polls, it would be a tenth of their cost
+def _redactor(api_key: str, values: tuple[str, ...]) -> Redactor:
+    return Redactor(api_key, frozenset(values))
+
+
+def _pieces(secret: str) -> list[str]:
+    count = -(-len(secret) // _LONGEST_PIECE)
+    size = -(-len(secret) // count)
+    return [secret[start : start + size] for start in range(0, len(secret), size)]

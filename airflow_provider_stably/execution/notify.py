@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_stably.api.calls import check_id
@@ -14,6 +15,7 @@ from airflow_provider_stably.execution.own_callback import budget_owner, run_has
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.tasks.best_effort import best_effort
+from airflow_provider_stably.tasks.connections import with_named_connection
 from airflow_provider_stably.tasks.triggerer import ask, started_by
 from airflow_provider_stably.tasks.version_compat import with_readable_xcoms
 from airflow_provider_stably.tasks.xcom import own_run_of_this_try, runs_of_tasks
@@ -117,8 +119,15 @@ class Notify:
         runs: list[RunReference] = []
         for name in self._options.task_ids:
             with best_effort(_failure(name)):
-                runs += started_by(dag_id, dag_run_id, name)
+                for task_id, run in started_by(dag_id, dag_run_id, name):
+                    runs.append(self._with_connection(run, task_id))
         return runs
+
+    def _with_connection(self, run: RunReference, task_id: str) -> RunReference:
+        """Give a run the connection that its task names; a deadline's context does not have the DAG."""
+        context: Any = self._context
+        task = context["dag"].task_dict.get(task_id) if "dag" in context else None
+        return replace(run, stably_conn_id=None) if task is None else with_named_connection(run, task)
 
     @property
     def _dag_run(self) -> tuple[str, str]:
@@ -132,4 +141,4 @@ class Notify:
         if self._is_dag_level:
             raise ValueError("name task_ids or run_ids: a DAG's callback belongs to no task")
         own = None if run_has_ended(self._context) else own_run_of_this_try(self._context["ti"])
-        return [] if own is None else [own.run]
+        return [] if own is None else [with_named_connection(own.run, self._context["task"])]

@@ -8,6 +8,7 @@ from typing import Any
 from airflow_provider_stably.exceptions import StablyRunCancelledError, StablyRunFailedError
 from airflow_provider_stably.execution.callback_budget import cancel_within_budget
 from airflow_provider_stably.tasks.best_effort import best_effort
+from airflow_provider_stably.tasks.connections import with_named_connection
 from airflow_provider_stably.tasks.xcom import own_run_of_this_try
 
 
@@ -22,7 +23,8 @@ def cancel_own_run(context: Mapping[str, Any]) -> None:
             return
         own = own_run_of_this_try(context["ti"])
         if own is not None and own.cancel_on_kill:
-            cancel_within_budget([own.run], owner=budget_owner(context))
+            run = with_named_connection(own.run, context["task"])
+            cancel_within_budget([run], owner=budget_owner(context))
 
 
 def budget_owner(context: Mapping[str, Any]) -> object:

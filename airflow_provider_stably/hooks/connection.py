@@ -12,17 +12,17 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
-from urllib.parse import SplitResult, urlsplit
 
 from airflow_provider_stably import __version__
+from airflow_provider_stably.api.address import Address, is_loopback
 from airflow_provider_stably.api.endpoint import (
     DEFAULT_BASE_URL,
     DEFAULT_TIMEOUT,
     Endpoint,
     is_sendable_key,
 )
+from airflow_provider_stably.api.text import one_line, shown
 from airflow_provider_stably.arguments import LONGEST_SECONDS
 from airflow_provider_stably.exceptions import StablyConfigError
 
@@ -51,11 +51,12 @@ class ConnectionSettings:
 def read_connection(connection: Connection, *, timeout: float | None = None) -> ConnectionSettings:
     """Read where the API is, how to reach it and the default project.
 
-    :param connection: An Airflow connection; the conn type is not looked at.
+    :param connection: An Airflow connection. One of another type is refused: its password is not for Stably.
     :param timeout: Seconds, before the connection's ``extra.timeout``; None leaves it to that.
     :raises StablyConfigError: naming the connection and the field, if anything cannot be used.
     """
     reader = _Reader(connection.conn_id)
+    reader.check_type(connection.conn_type)
     extra = reader.extra(connection.extra)
     seconds = reader.seconds(extra, "timeout", DEFAULT_TIMEOUT) if timeout is None else timeout
     endpoint = Endpoint(
@@ -83,6 +84,11 @@ class _Reader:
     def error(self, field: str, problem: str) -> StablyConfigError:
         return StablyConfigError(problem, conn_id=self.conn_id, field=field)
 
+    def check_type(self, conn_type: str | None) -> None:
+        if conn_type != "stably":
+            found = f"is of type {shown(conn_type)}" if conn_type else "has no type"
+            raise self.error("conn_type", f"the connection {found}; only type 'stably' is used")
+
     def api_key(self, password: str | None) -> str:
         key = (password or "").strip()
         if not key:
@@ -96,43 +102,36 @@ class _Reader:
 
     def base_url(self, host: str | None, port: int | None, allow_http: bool) -> str:
         text = (host or "").strip() or DEFAULT_BASE_URL
-        url = self._url(text if "://" in text else f"https://{text}")
-        if url.scheme not in {"http", "https"}:
-            raise self.error("host", f"{url.scheme}:// is not supported, only https:// and http://")
-        if url.username is not None or url.query or url.fragment:
+        try:
+            address = Address.parse(text if "://" in text else f"https://{text}")
+        except ValueError as error:
+            raise self.error("host", str(error)) from None
+        if address.scheme not in {"http", "https"}:
+            raise self.error("host", f"{address.scheme}:// is not supported, only https:// and http://")
+        if address.has_user or address.rest:
             raise self.error("host", "only scheme, host, port and path belong here")
-        if url.scheme == "http" and not allow_http and not _is_loopback(url.hostname):
+        if address.scheme == "http" and not allow_http and not is_loopback(address.host):
             problem = (
-                f"http://{url.hostname} would send the API key in clear text; use https://, or set extra "
+                f"http://{address.host} would send the API key in clear text; use https://, or set extra "
                 '"allow_http" to true if that network is yours'
             )
             raise self.error("host", problem)
-        netloc = url.netloc
-        if port:
-            # A connection made in code, or by a secrets backend, may have it as text.
-            if not str(port).isdecimal() or not 1 <= int(port) <= 65535:
-                raise self.error("port", f"{port!r} is not between 1 and 65535")
-            port = int(port)
-            if url.port not in {None, port}:
-                raise self.error("port", f"{port} contradicts port {url.port} in the host field")
-            netloc = f"{netloc.removesuffix(f':{port}')}:{port}"
-        return f"{url.scheme}://{netloc}{url.path}".rstrip("/")
+        return address.base_url(self.port(port, address) if port else None)
 
-    def _url(self, text: str) -> SplitResult:
-        try:
-            url = urlsplit(text)
-            url.port  # noqa: B018 - reading it is what checks it
-        except ValueError:  # its text is not shown: it may quote what is secret
-            raise self.error("host", "not an address") from None
-        if not url.hostname or url.port == 0 or any(character.isspace() for character in text):
-            raise self.error("host", "not an address")
-        return url
+    def port(self, port: object, address: Address) -> int:
+        # A connection made in code, or by a secrets backend, may have it as text.
+        text = str(port)
+        if not text.isdecimal() or len(text) > 5 or not 1 <= int(text) <= 65535:
+            raise self.error("port", f"{shown(port)} is not between 1 and 65535")
+        if address.port not in {None, int(text)}:
+            raise self.error("port", f"{text} contradicts port {address.port} in the host field")
+        return int(text)
 
     def extra(self, text: str | None) -> Mapping[str, Any]:
         """Read ``extra``; what is empty or null counts as unset, as forms send it so."""
         try:
             extra = json.loads(text) if text and text.strip() else {}
-        except ValueError:
+        except (ValueError, RecursionError):
             raise self.error("extra", "not JSON") from None
         if not isinstance(extra, dict):
             raise self.error("extra", "not a JSON object")
@@ -143,7 +142,7 @@ class _Reader:
             log.warning(
                 "Airflow connection %r: ignored unknown keys in extra: %s (known: %s)",
                 self.conn_id,
-                ", ".join(unknown),
+                one_line(", ".join(unknown), limit=200),
                 ", ".join(sorted(EXTRA_KEYS)),
             )
         return {key: value for key, value in extra.items() if value is not None and value != ""}
@@ -151,17 +150,17 @@ class _Reader:
     def boolean(self, extra: Mapping[str, Any], key: str, default: bool) -> bool:
         value = _as_boolean(extra.get(key, default))
         if value is None:
-            raise self.error(f"extra.{key}", f"{extra[key]!r} is neither true nor false")
+            raise self.error(f"extra.{key}", f"{shown(extra[key])} is neither true nor false")
         return value
 
     def seconds(self, extra: Mapping[str, Any], key: str, default: float) -> float:
         value = extra.get(key, default)
         try:
             seconds = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             seconds = math.nan
         if not 0 < seconds <= LONGEST_SECONDS:
-            raise self.error(f"extra.{key}", f"{value!r} is not a number of seconds above 0")
+            raise self.error(f"extra.{key}", f"{shown(value)} is not a number of seconds above 0")
         return seconds
 
     def proxy(self, extra: Mapping[str, Any]) -> str | None:
@@ -169,10 +168,7 @@ class _Reader:
         if proxy is None:
             return None
         try:
-            url = urlsplit(proxy) if isinstance(proxy, str) else None
-            usable = (
-                url is not None and url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
-            )
+            usable = isinstance(proxy, str) and Address.parse(proxy).scheme in {"http", "https"}
         except ValueError:
             usable = False
         if not usable:  # the value is not shown: it may hold a password
@@ -187,7 +183,7 @@ class _Reader:
         if not isinstance(value, str) or not os.path.exists(value):
             raise self.error(
                 "extra.verify",
-                f"{value!r} is neither true nor false nor the path of a CA bundle",
+                f"{shown(value)} is neither true nor false nor the path of a CA bundle",
             )
         return value
 
@@ -196,13 +192,6 @@ def _as_boolean(value: object) -> bool | None:
     if isinstance(value, bool):
         return value
     return _BOOLEANS.get(str(value).strip().lower()) if isinstance(value, str | int) else None
-
-
-def _is_loopback(host: str | None) -> bool:
-    try:
-        return ip_address(host or "").is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _airflow_version() -> str:

@@ -49,6 +49,10 @@ class StablyHook(BaseHook):
         self.stably_conn_id = stably_conn_id
         self.timeout = None if timeout is None else seconds("timeout", timeout)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what holds the API key: a copy looks the connection up anew."""
+        return {name: value for name, value in self.__dict__.items() if name not in {"client", "_settings"}}
+
     def get_conn(self) -> requests.Session:
         """Return an authenticated session, for calls that this hook has no method for.
 

@@ -24,7 +24,11 @@ class StablyRunLink(BaseOperatorLink):
     xcom_key = "_link_StablyRunLink"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 - Airflow's signature
-        """Return the run's address; empty if the task has not started one."""
+        """Return the run's address; empty if the task has not started one.
+
+        Whoever may write XComs may have written this one, so nothing but an ``https://`` address is a link.
+        """
         from airflow.providers.common.compat.sdk import XCom
 
-        return XCom.get_value(key=RUN_URL_KEY, ti_key=ti_key) or ""
+        url = XCom.get_value(key=RUN_URL_KEY, ti_key=ti_key)
+        return url if isinstance(url, str) and url.startswith("https://") else ""

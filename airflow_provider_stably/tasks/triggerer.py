@@ -30,8 +30,8 @@ async def is_still_deferred(ti: Any, run_id: str) -> bool:
     return await ask(_is_still_deferred, ti, run_id)
 
 
-def started_by(dag_id: str, dag_run_id: str, name: str) -> list[RunReference]:
-    """Return the runs that a task or task group has started, mapped ones included (Airflow 3.1 and later).
+def started_by(dag_id: str, dag_run_id: str, name: str) -> list[tuple[str, RunReference]]:
+    """Return the runs that a task or task group has started, each with its task's id (Airflow 3.1 and later).
 
     Needs no task instance, only DAG id and run id; blocks.
 
@@ -44,7 +44,7 @@ def started_by(dag_id: str, dag_run_id: str, name: str) -> list[RunReference]:
             key=STABLY_RUN_KEY, dag_id=dag_id, run_id=dag_run_id, task_id=task_id, map_index=map_index
         )
         if pushed is not None:
-            runs.append(RunReference.from_json(pushed))
+            runs.append((task_id, RunReference.from_json(pushed)))
     return runs
 
 

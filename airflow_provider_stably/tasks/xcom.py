@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.tasks.best_effort import best_effort
+from airflow_provider_stably.tasks.connections import is_mapped, with_named_connection
 from airflow_provider_stably.tasks.version_compat import can_pull_xcoms
 
 log = logging.getLogger(__name__)
@@ -104,29 +105,30 @@ def runs_of_tasks(context: Any, names: Iterable[str], *, of_all_indexes: bool = 
         values: list[object] | None = None
         with best_effort(f"{xcom} cannot be read"):
             index = None if of_all_indexes else _shared_map_index(context, task_id)
-            values = _values(context["ti"], task_id, map_index=index)
+            values = _values(context, task_id, map_index=index)
         if values is None:
             unread.append(f"{xcom} cannot be read now; the log has the cause")
+        task = context["dag"].task_dict[task_id]
         for value in values or []:
             try:
-                runs[RunReference.from_json(value)] = None
+                runs[with_named_connection(RunReference.from_json(value), task)] = None
             except ValueError as error:
                 wrong.append(f"{xcom} is not one of this provider's: {error}")
     return StartedRuns(list(runs), list(dict.fromkeys(wrong)), unread)
 
 
-def _values(ti: Any, task_id: str, *, map_index: int | None) -> list[object]:
-    """Return what a task of the same DAG run pushed: an entry for each run.
+def _values(context: Any, task_id: str, *, map_index: int | None) -> list[object]:
+    """Return what a task of the same DAG run pushed: an entry for each of its instances that started a run.
 
     :param map_index: Which of a mapped task's instances; None means all.
     """
-    pulled = _pull(ti, task_id, **({} if map_index is None else {"map_indexes": map_index}))
+    pulled = _pull(context["ti"], task_id, **({} if map_index is None else {"map_indexes": map_index}))
     if pulled is None:
         log.info("Task %s started no Stably run", task_id)
         return []
     # One value for a plain task; for a mapped one a list, or on 2.11 a lazy sequence.
-    is_one = isinstance(pulled, Mapping | str) or not isinstance(pulled, Iterable)
-    values = [pulled] if is_one else list(pulled)
+    are_many = isinstance(pulled, Iterable) and not isinstance(pulled, Mapping | str)
+    values = list(pulled) if are_many and is_mapped(context["dag"].task_dict[task_id]) else [pulled]
     return [value for value in values if value is not None]
 
 

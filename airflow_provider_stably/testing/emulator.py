@@ -39,8 +39,8 @@ class Request:
     :param call: ``start``, ``get`` or ``cancel``; None for any other address.
     :param path: As sent, without the query.
     :param run_id: The run it names; None if it names none.
-    :param headers: Names in lower case.
-    :param body: As sent.
+    :param headers: Names in lower case. Not in the repr, as the key is in them.
+    :param body: As sent. Not in the repr either: a start's may hold secrets.
     """
 
     at: float
@@ -49,8 +49,8 @@ class Request:
     call: str | None
     project_id: str | None
     run_id: str | None
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
 
     def json(self) -> Any:
         """Read the body as JSON."""

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from html import escape
 
+from airflow_provider_stably.api.models import MAX_CHARACTERS
+from airflow_provider_stably.api.text import one_line
 from airflow_provider_stably.testing.emulated_run import EmulatedRun
 
 REFRESH_SECONDS = 2
@@ -63,5 +65,10 @@ def _row(run: EmulatedRun, now: datetime) -> str:
         f"{run.created_at:%H:%M:%S}",
         f"{seconds:.0f} s{' so far' if is_live else ''}",
     )
-    shown = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-    return f'<tr class="{"live" if is_live else escape(description.status)}">{shown}</tr>'
+    shown = "".join(f"<td>{_text(cell)}</td>" for cell in cells)
+    return f'<tr class="{"live" if is_live else _text(description.status)}">{shown}</tr>'
+
+
+def _text(cell: str) -> str:
+    # Half a surrogate pair, which JSON may hold, has no form in bytes.
+    return escape(one_line(cell, limit=MAX_CHARACTERS))

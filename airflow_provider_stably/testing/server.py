@@ -17,6 +17,7 @@ from typing import Any, Self
 from aiohttp import web
 from multidict import CIMultiDict
 
+from airflow_provider_stably.api.address import Address, is_loopback
 from airflow_provider_stably.testing import page
 from airflow_provider_stably.testing.emulator import Emulator, Request, Response
 
@@ -68,7 +69,8 @@ class StablyEmulator(Emulator):
     """Stably's API on a loopback port, from a thread of its own. Use as a context manager.
 
     Entered again, it comes back at the address it had, with the runs and the journal it had. A browser sees
-    the runs at its root; that is no request to the API: it is not in the journal and meets no fault.
+    the runs at its root; that is no request to the API: it is not in the journal and meets no fault. Nor
+    does one whose ``Host`` is not loopback: it is refused.
 
     :param port: Port to serve on; 0 takes a free one.
     :param tls: Serve over TLS with this context; None serves plain HTTP.
@@ -169,6 +171,8 @@ class StablyEmulator(Emulator):
             await runner.cleanup()
 
     async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
+        if not _is_for_loopback(http):
+            return web.json_response({"error": "The emulator answers on loopback only"}, status=421)
         path = http.raw_path.partition("?")[0]
         if http.method == "GET" and path == "/":
             return self._page()
@@ -203,6 +207,14 @@ class StablyEmulator(Emulator):
             await self._stop.wait()
         elif seconds:
             await asyncio.sleep(seconds)
+
+
+def _is_for_loopback(http: web.BaseRequest) -> bool:
+    """Whether a request names this machine: a web page may make a browser take another name for it."""
+    try:
+        return is_loopback(Address.parse(f"http://{http.headers.get('Host', '')}").host)
+    except ValueError:
+        return False
 
 
 def _leaves_answer(fault: Fault) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Coroutine
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
@@ -11,6 +12,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_stably.api.calls import Call
+from airflow_provider_stably.api.text import shown
 from airflow_provider_stably.exceptions import StablyConfigError, StablyError
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.runs.belief import Belief
@@ -110,14 +112,16 @@ class StablyRunTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Watch the run and fire one event."""
+        """Watch the run and fire one event.
+
+        :raises ValueError: if the arguments, which crossed a database, would make it poll on and on.
+        """
+        self._check_arguments()
         try:
             result = await self._watch()
             await self._wait_for_worker()
         except asyncio.CancelledError:
-            if (
-                self.task_instance is None
-            ):  # inline, in dag.test(): somebody interrupts it, and nobody goes on
+            if self.task_instance is None:  # inline, in dag.test(): after an interruption nobody goes on
                 await _shield(self._cancel())
             elif not HAS_TRIGGER_ON_KILL:
                 # A shutdown looks the same; only the task itself tells which it is.
@@ -134,6 +138,12 @@ class StablyRunTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Cancel the run when a user marks or clears the deferred task (Airflow 3.3 and later)."""
         await _shield(self.cancel_if_abandoned(in_doubt=True))
+
+    def _check_arguments(self) -> None:
+        for name in ("started_at", "deadline", "poll_interval"):
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) and 0 < value < math.inf):  # false for nan too
+                raise ValueError(f"{name} is a number of seconds above 0, not {shown(value)}")
 
     async def _watch(self) -> WatchResult:
         belief = Belief(key_has_worked=self.key_has_worked, local_seconds=HAND_BACK_SECONDS)

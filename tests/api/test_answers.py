@@ -78,7 +78,8 @@ def test_a_yes_that_is_not_the_contracts_is_an_error_with_its_facts(call, body):
 
 def test_a_body_that_was_cut_is_an_error():
     """A body longer than the bound is refused, even if its start is JSON."""
-    answer = Answer(200, {}, b'{"runId": "r1"}', is_whole=False)
+    start = b'{"runId": "r1"}'.ljust(answers.MAX_ANSWER_BYTES + 1)
+    answer = Answer.received(200, [], start)
 
     with pytest.raises(StablyResponseError, match="longer than"):
         _read(START, answer)
@@ -282,5 +283,5 @@ def test_an_unreachable_error_tells_the_kind_at_the_root_but_no_text_of_a_librar
 
     error = answers.unreachable(GET, outer, Endpoint("https://api", "key"), request_sent=False)
 
-    assert str(error).endswith("(the Stably API): ConnectionRefusedError")
+    assert str(error).startswith("No whole answer came (ConnectionRefusedError): GET /v1/")
     assert "pw" not in str(error)

@@ -186,7 +186,7 @@ async def test_a_failure_is_not_told_as_the_one_that_led_to_the_call(endpoint, s
         with pytest.raises(StablyUnreachableError) as caught:
             await send(calls.get_run(PROJECT, "r"), nowhere, once=True)
 
-    assert str(caught.value).endswith(": ConnectionRefusedError")
+    assert "came (ConnectionRefusedError)" in str(caught.value)
 
 
 async def test_a_silent_server_is_given_up_on(emulator, endpoint, send):

@@ -1,7 +1,9 @@
 """What the sessions of both clients keep and share: connections, cookies, the key."""
 
 import asyncio
+import copy
 import math
+import pickle
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,6 +19,7 @@ from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.api.endpoint import tls_context_for
 from airflow_provider_stably.exceptions import (
     StablyAuthError,
+    StablyHTTPError,
     StablyNotFoundError,
     StablyUnreachableError,
 )
@@ -49,6 +52,63 @@ def test_a_session_used_by_hand_is_safe(emulator, endpoint):
         assert own.json()["status"] in {"QUEUED", "RUNNING"}
         assert "authorization" not in other.requests()[0].headers
         assert (foreign.status_code, redirected.status_code, len(other.requests())) == (401, 302, 1)
+
+
+def test_no_request_that_a_caller_sees_has_the_key(emulator, endpoint, closed_port):
+    """Neither a prepared request, nor that of an answer or an error: a reporter would print its headers."""
+    with StablyClient(endpoint) as client:
+        prepared = client.session.prepare_request(requests.Request("GET", f"{emulator.url}/v1/x"))
+        answered = client.session.send(prepared)
+        emulator.inject(Fault(drop=True))
+        with pytest.raises(requests.ConnectionError) as dropped:
+            client.session.get(f"{emulator.url}/v1/x")
+
+    assert [request.headers["authorization"] for request in emulator.requests()] == [f"Bearer {KEY}"] * 2
+    for request in (prepared, answered.request, dropped.value.request):
+        assert "Authorization" not in request.headers
+
+
+def test_a_request_that_is_pointed_elsewhere_takes_no_key_along(emulator, endpoint):
+    """Nor does it if the caller put the header in by hand."""
+    with StablyEmulator(api_key=KEY) as other, StablyClient(endpoint) as client:
+        prepared = client.session.prepare_request(
+            requests.Request("GET", f"{emulator.url}/v1/x", headers={"Authorization": f"Bearer {KEY}"})
+        )
+        prepared.url = f"{other.url}/v1/x"
+
+        assert client.session.send(prepared).status_code == 401
+        assert "authorization" not in other.requests()[0].headers
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.deepcopy])
+def test_what_holds_the_key_is_not_pickled(endpoint, copied):
+    """A session or a client in an XCom, or in a task's arguments, is refused."""
+    with StablyClient(endpoint) as client:
+        for holder in (endpoint, client.session, client, AsyncStablyClient(endpoint)):
+            with pytest.raises(TypeError, match="API key"):
+                copied(holder)
+
+
+def test_a_start_goes_over_a_connection_of_its_own(emulator, endpoint):
+    """A pooled one may have been dropped silently, and the start's answer would count as lost."""
+    with StablyClient(endpoint) as client:
+        for call in (calls.get_run, calls.cancel_run, calls.get_run):
+            with pytest.raises(StablyHTTPError):
+                client.send(call(PROJECT, "r"))
+        assert emulator.connections == 1
+        client.send(calls.start_run(PROJECT))
+        assert emulator.connections == 2
+
+
+async def test_a_start_on_a_loop_goes_over_a_connection_of_its_own(emulator, endpoint):
+    """The same for the client of triggers."""
+    async with AsyncStablyClient(endpoint) as client:
+        for call in (calls.get_run, calls.cancel_run, calls.get_run):
+            with pytest.raises(StablyHTTPError):
+                await client.send(call(PROJECT, "r"))
+        assert emulator.connections == 1
+        await client.send(calls.start_run(PROJECT))
+        assert emulator.connections == 2
 
 
 def test_threads_share_a_client(emulator, endpoint):
@@ -123,10 +183,6 @@ async def test_clients_on_one_loop_share_connections(emulator, endpoint):
 
 async def test_clients_that_enter_at_once_share_too(emulator, endpoint, monkeypatch):
     """A CA bundle that takes time to read is read once, and makes one session."""
-    made, new_session = [], async_client._new_session
-    monkeypatch.setattr(
-        async_client, "_new_session", lambda *given: made.append(new_session(*given)) or made[-1]
-    )
     reads = create_autospec(tls_context_for, side_effect=tls_context_for)
     monkeypatch.setattr(async_client, "tls_context_for", reads)
     bundled = replace(endpoint, base_url="https://stably.invalid", verify=certifi.where())
@@ -141,7 +197,6 @@ async def test_clients_that_enter_at_once_share_too(emulator, endpoint, monkeypa
 
     assert len(set(map(id, sessions))) == 1
     assert sessions[0].closed
-    assert made == sessions[:1]
     assert reads.call_count == 1
 
 

@@ -3,12 +3,12 @@
 import asyncio
 import ssl
 from dataclasses import replace
-from urllib.parse import urlsplit
 
 import pytest
+import requests
 from requests.utils import select_proxy
 
-from airflow_provider_stably.api import calls
+from airflow_provider_stably.api import async_client, calls
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.api.endpoint import Endpoint, tls_context_for
 from airflow_provider_stably.exceptions import (
@@ -18,6 +18,7 @@ from airflow_provider_stably.exceptions import (
     StablyUnreachableError,
 )
 from airflow_provider_stably.testing import Fault, StablyEmulator
+from tests.api.hostile import HostileServer, answer
 from tests.constants import KEY, PROJECT
 
 
@@ -119,24 +120,48 @@ async def test_netrc_does_not_replace_the_key(emulator, send, tmp_path, monkeypa
         pytest.param(True, True, "", True, "own", id="own before environment"),
         pytest.param(False, True, "", False, None, id="environment not trusted"),
         pytest.param(True, True, "", False, "own", id="own, environment not trusted"),
-        pytest.param(False, True, "127.0.0.1", True, None, id="no_proxy"),
+        pytest.param(False, True, "stably.invalid", True, None, id="no_proxy"),
     ],
 )
 async def test_the_connections_proxy_comes_before_the_environments(
-    emulator, endpoint, send, monkeypatch, own, environment, no_proxy, trust_env, used
+    endpoint, send, monkeypatch, own, environment, no_proxy, trust_env, used
 ):
     """Which way a request takes is the same for both clients."""
-    with StablyEmulator(api_key=KEY) as own_proxy, StablyEmulator(api_key=KEY) as environments_proxy:
+    no = answer(b"{}", status=b"404 Not Found")
+    with HostileServer(no) as own_proxy, HostileServer(no) as environments_proxy:
         monkeypatch.setenv("no_proxy", no_proxy)
         if environment:
             monkeypatch.setenv("http_proxy", environments_proxy.url)
-        proxied = replace(endpoint, proxy=own_proxy.url if own else None, trust_env=trust_env)
+        proxied = replace(
+            endpoint,
+            base_url="http://stably.invalid",
+            proxy=own_proxy.url if own else None,
+            trust_env=trust_env,
+        )
 
-        with pytest.raises(StablyNotFoundError):
+        with pytest.raises(StablyNotFoundError if used else StablyUnreachableError):
             await send(calls.get_run(PROJECT, "r"), proxied)
 
-        asked = {None: emulator, "own": own_proxy, "environment": environments_proxy}
-        assert [name for name, server in asked.items() if server.requests()] == [used]
+        asked = {"own": own_proxy, "environment": environments_proxy}
+        assert [name for name, server in asked.items() if server.requests] == ([used] if used else [])
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("own", [False, True], ids=["environment's", "own"])
+async def test_loopback_is_reached_without_a_proxy(emulator, endpoint, send, monkeypatch, host, own):
+    """A proxy would get the key in clear text: plain http is allowed there."""
+    with HostileServer(answer(b"{}")) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        direct = replace(
+            endpoint,
+            base_url=endpoint.base_url.replace("127.0.0.1", host),
+            proxy=proxy.url if own else None,
+        )
+
+        with pytest.raises(StablyNotFoundError):
+            await send(calls.get_run(PROJECT, "r"), direct)
+
+        assert (len(emulator.requests()), proxy.requests) == (1, [])
 
 
 @pytest.mark.parametrize(
@@ -144,34 +169,46 @@ async def test_the_connections_proxy_comes_before_the_environments(
     [
         ("", False),
         ("*", True),
-        ("127.0.0.1", True),
-        ("127.0.0.2", False),
-        ("127.0.0.0/8", True),
-        ("10.0.0.0/8, 127.0.0.0/8", True),
-        ("10.0.0.0/8", False),
-        ("127.0.0.1:{port}", False),  # ports are looked at for names only
+        ("10.1.2.3", True),
+        ("10.1.2.4", False),
+        ("10.0.0.0/8", True),
+        ("127.0.0.0/8, 10.0.0.0/8", True),
+        ("127.0.0.0/8", False),
+        ("10.1.2.3:8080", False),  # ports are looked at for names only
         ("[::1]", False),
         ("example.com", False),
     ],
 )
-async def test_both_clients_read_no_proxy_alike(emulator, endpoint, send, monkeypatch, no_proxy, direct):
-    """NO_PROXY has one meaning, that of requests, whichever library asks."""
-    with StablyEmulator(api_key=KEY) as proxy:
-        monkeypatch.setenv("http_proxy", proxy.url)
-        monkeypatch.setenv("no_proxy", no_proxy.format(port=urlsplit(emulator.url).port))
+def test_no_proxy_is_read_as_requests_reads_it(monkeypatch, no_proxy, direct):
+    """NO_PROXY may hold networks."""
+    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", no_proxy)
 
-        with pytest.raises(StablyNotFoundError):
-            await send(calls.get_run(PROJECT, "r"), endpoint)
-
-        assert (len(emulator.requests()), len(proxy.requests())) == ((1, 0) if direct else (0, 1))
+    assert (Endpoint("http://10.1.2.3:8080", KEY).effective_proxy() is None) == direct
 
 
 @pytest.mark.parametrize(
     "no_proxy",
-    ["::1", "[::1]", "localhost", "stably.example", ".stably.example", "stably.example:8443", "le"],
+    [
+        "::1",
+        "[::1]",
+        "fd00::1",
+        "stably.example",
+        ".stably.example",
+        "stably.example:8443",
+        "le",
+        "10.0.0.0/8",
+    ],
 )
 @pytest.mark.parametrize(
-    "base_url", ["http://[::1]:8484", "https://api.stably.example", "https://stably.example:8443"]
+    "base_url",
+    [
+        "http://[::1]:8484",
+        "http://[fd00::1]:8484",
+        "https://api.stably.example",
+        "https://stably.example:8443",
+        "http://10.1.2.3:8080",
+    ],
 )
 def test_a_session_and_an_endpoint_agree_about_the_proxy(monkeypatch, base_url, no_proxy):
     """What the async client is told is what requests would do, for names and IPv6 too."""
@@ -217,6 +254,37 @@ async def test_a_certificate_is_verified_as_the_connection_says(
         with pytest.raises(StablyUnreachableError) as caught:
             await send(calls.start_run(PROJECT), endpoint)
         assert (caught.value.request_sent, private_emulator.requests()) == (False, [])
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+@pytest.mark.parametrize("trust_env", [True, False], ids=["trusted", "not trusted"])
+async def test_the_environments_ca_bundle_counts_in_both_clients(
+    send, authority, private_emulator, tmp_path, monkeypatch, variable, trust_env
+):
+    """What lets the worker in lets the triggerer in, too."""
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(bundle)
+    monkeypatch.setenv(variable, str(bundle))
+    asked = send(calls.start_run(PROJECT), Endpoint(private_emulator.url, KEY, trust_env=trust_env))
+
+    if trust_env:
+        assert await asked in private_emulator.runs
+    else:
+        with pytest.raises(StablyUnreachableError):
+            await asked
+
+
+async def test_what_is_trusted_by_default_is_the_same(monkeypatch, endpoint):
+    """Without a bundle both clients trust certifi's and not, as aiohttp by itself would, the system's."""
+    made = []
+    monkeypatch.setattr(
+        async_client, "tls_context_for", lambda bundle: made.append(bundle) or tls_context_for(bundle)
+    )
+
+    async with async_client.AsyncStablyClient(replace(endpoint, base_url="https://stably.invalid")):
+        pass
+
+    assert made == [requests.certs.where()]
 
 
 def test_a_ca_folder_is_a_ca_bundle_too(tmp_path):

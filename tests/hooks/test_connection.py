@@ -7,6 +7,7 @@ import pytest
 from airflow_provider_stably.api.endpoint import Endpoint
 from airflow_provider_stably.exceptions import StablyConfigError
 from airflow_provider_stably.hooks.connection import read_connection
+from airflow_provider_stably.hooks.stably import StablyHook
 from tests.constants import KEY
 
 
@@ -53,6 +54,8 @@ def test_a_connection_with_a_key_only_reaches_the_public_api():
         ("http://localhost", 8484, "http://localhost:8484"),
         ("http://[::1]:8484", None, "http://[::1]:8484"),
         ("http://[::1]", 8484, "http://[::1]:8484"),
+        ("stably.example:080", 80, "https://stably.example:80"),
+        ("https://xn--bcher-kva.example", None, "https://xn--bcher-kva.example"),
     ],
 )
 def test_host_and_port_make_the_base_url(host, port, base_url):
@@ -75,6 +78,11 @@ def test_host_and_port_make_the_base_url(host, port, base_url):
         ("https://[::1", None, "host", "not an address"),
         ("https://stably.example:port", None, "host", "not an address"),
         ("stably example", None, "host", "not an address"),
+        ("http://evil.example[::1]", None, "host", "not an address"),
+        ("https:/api.stably.ai", None, "host", "not an address"),
+        ("https://evil\\.example", None, "host", "not an address"),
+        ("https://b\u00fccher.example", None, "host", "xn--"),
+        ("http://127.1", None, "host", "not an address"),
         ("stably.example:0", None, "host", "not an address"),
         ("stably.example:99999", None, "host", "not an address"),
         ("stably.example:1", 2, "port", "contradicts"),
@@ -112,6 +120,27 @@ def test_a_key_that_cannot_be_sent_is_an_error_that_does_not_show_it(password):
 
     assert caught.value.field == "password"
     assert not password or not password.strip() or password.strip() not in str(caught.value)
+
+
+@pytest.mark.parametrize("conn_type", ["postgres", "aws", "http", "generic", "STABLY", "", None])
+def test_a_connection_of_another_type_is_refused(conn_type):
+    """Its password is not for Stably, wherever its id came from."""
+    connection = _connection(host="db.example", password="hush")
+    connection.conn_type = conn_type
+
+    with pytest.raises(StablyConfigError, match="only type 'stably' is used") as caught:
+        read_connection(connection)
+
+    assert caught.value.field == "conn_type"
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["stably://:k@stably.example", '{"conn_type": "stably", "password": "k"}'])
+def test_a_connection_from_the_environment_has_its_type(monkeypatch, text):
+    """As address and as JSON, the two forms that Airflow takes."""
+    monkeypatch.setenv("AIRFLOW_CONN_MINE", text)
+
+    assert StablyHook("mine").client.session.endpoint.api_key == "k"
 
 
 def test_blanks_around_a_key_do_not_matter():
@@ -157,6 +186,13 @@ def test_extras_are_read_as_typed_or_as_text(extra, attribute, value):
     ("extra", "field"),
     [
         ("{not json", "extra"),
+        ("[" * 100_000, "extra"),
+        ('{"timeout": ' + "9" * 5000 + "}", "extra"),
+        ('{"timeout": ' + "9" * 400 + "}", "extra.timeout"),
+        ({"timeout": "9" * 400}, "extra.timeout"),
+        ('{"verify": ' + "[" * 900 + "]" * 900 + "}", "extra.verify"),
+        ({"proxy": "http://evil.example[::1]"}, "extra.proxy"),
+        ({"proxy": "http://p.example\\@q.example"}, "extra.proxy"),
         ("[]", "extra"),
         ('"text"', "extra"),
         ({"timeout": 0}, "extra.timeout"),

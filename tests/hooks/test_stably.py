@@ -1,5 +1,6 @@
 import importlib
 import json
+import pickle
 import sys
 import threading
 from importlib.util import find_spec
@@ -259,3 +260,13 @@ def test_the_key_shows_up_nowhere(emulator, caplog):
     ]
     assert not any(KEY in text for text in shown)
     assert KEY not in repr(Endpoint("https://api", KEY))
+
+
+def test_a_pickled_hook_holds_no_key(hook):
+    """A copy in another process looks the connection up there."""
+    assert hook.get_conn().endpoint.api_key == KEY
+
+    pickled = pickle.dumps(hook)
+
+    assert KEY.encode() not in pickled
+    assert pickle.loads(pickled).get_conn().endpoint.api_key == KEY  # noqa: S301 - made here

@@ -51,3 +51,15 @@ def test_the_button_has_no_address_before_the_run(monkeypatch):
     monkeypatch.setattr(XCom, "get_value", lambda **_: None)
 
     assert StablyRunLink().get_link(None, ti_key=None) == ""
+
+
+@pytest.mark.parametrize(
+    "url", ["javascript:alert(1)", "http://x", "//x", " https://x", ["https://x"], {}, 7]
+)
+def test_the_button_leads_to_https_only(monkeypatch, url):
+    """Whoever may write XComs cannot make the button run a script."""
+    from airflow.providers.common.compat.sdk import XCom
+
+    monkeypatch.setattr(XCom, "get_value", lambda **_: url)
+
+    assert StablyRunLink().get_link(None, ti_key=None) == ""

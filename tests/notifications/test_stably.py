@@ -130,7 +130,7 @@ def test_runs_of_another_connection_are_cancelled_with_its_key(emulator, context
     """A run that was started with another connection is cancelled by that one."""
     with StablyEmulator(api_key="another-key") as other:
         monkeypatch.setenv("AIRFLOW_CONN_STABLY_OTHER", other.connection())
-        context["xcom"]["start"] = None
+        context["dag"].get_task("start").stably_conn_id = "stably_other"
         context["xcom"]["start", "stably_run"] = _started(other, stably_conn_id="stably_other")
         context["xcom"]["start_many", "stably_run"] = [_started(emulator)]
 
@@ -141,6 +141,7 @@ def test_runs_of_another_connection_are_cancelled_with_its_key(emulator, context
 
 def test_a_connection_that_cannot_be_used_spares_no_other_run(emulator, context, caplog):
     """What one connection's runs lack does not keep the others from being cancelled."""
+    context["dag"].get_task("start").stably_conn_id = "not_there"
     context["xcom"]["start", "stably_run"] = _started(emulator, stably_conn_id="not_there")
     context["xcom"]["start_many", "stably_run"] = _started(emulator)
 

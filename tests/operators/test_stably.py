@@ -371,6 +371,31 @@ def test_runs_are_cancelled_each_with_the_connection_it_was_started_with(emulato
         assert emulator.live_runs() == another.live_runs() == []
 
 
+def test_a_connection_that_no_task_names_is_not_borrowed(emulator, context, monkeypatch):
+    """Whoever writes an XCom cannot have a run cancelled with another team's key."""
+    with StablyEmulator(api_key="sk-victim-key") as victim:
+        monkeypatch.setenv("AIRFLOW_CONN_VICTIM", victim.connection())
+        stolen = {"run_id": victim.add_run(project_id="p1"), "project_id": "p1", "stably_conn_id": "victim"}
+        context["xcom"]["start", "stably_run"] = stolen
+        context["xcom"]["start_many", "stably_run"] = [stolen]
+
+        with pytest.raises(AirflowFailException, match="not_found"):
+            _cancel(context, task_ids=["start", "start_many"])
+
+        assert victim.requests() == []
+
+
+def test_a_task_that_is_not_mapped_has_one_run(emulator, context):
+    """A list in its XCom is not this provider's: it could name hundreds of runs."""
+    run = {"run_id": emulator.add_run(), "project_id": PROJECT}
+    context["xcom"]["start", "stably_run"] = [run] * 300
+
+    with pytest.raises(AirflowFailException, match="not one of this provider's"):
+        _cancel(context, task_ids="start")
+
+    assert emulator.requests() == []
+
+
 def test_a_task_that_started_no_run_is_nothing_to_cancel(emulator, context):
     """A task that was skipped or failed early has no XCom, and that is not an error."""
     with pytest.raises(AirflowSkipException, match="task_ids named none"):

@@ -57,6 +57,16 @@ def test_a_cancelled_run_is_shown_as_such():
     assert rows(html) == [["run-1", PROJECT, "", "", "CANCELLED", "12:00:00", "7 s"]]
 
 
+def test_no_start_makes_the_page_unreadable():
+    """Half a surrogate pair, control characters and long names are shown escaped and cut."""
+    run = make_run(playwrightProjectName="half \ud83d a pair\n\x1b[31m", environment="e" * 10_000)
+
+    [[_, _, name, environment, *_]] = rows(render([run], NOON))
+
+    assert name == r"half \ud83d a pair\n\x1b[31m"
+    assert environment == "e" * 200
+
+
 def test_the_newest_run_is_on_top():
     """The newest run comes first, and the live ones are counted."""
     ended = make_run("run-1")

@@ -463,3 +463,35 @@ def test_failed_start_can_be_made_up_for():
         response = start(emulator)
 
     assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "10.0.0.1", "", "evil.example[::1]"]
+)
+@pytest.mark.parametrize("path", ["/", f"/v1/projects/{PROJECT}/runs/r"])
+def test_a_request_to_another_host_is_refused(emulator, host, path):
+    """A web page that makes a browser take its name for this machine sees no run."""
+    response = requests.get(emulator.url + path, headers={"Host": host}, timeout=5)
+
+    assert response.status_code in {400, 421}
+    assert emulator.requests() == []
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:1", "[::1]:8484", "LOCALHOST:80"])
+def test_any_name_of_loopback_will_do(emulator, host):
+    """Whichever a connection has."""
+    assert requests.get(emulator.url, headers={"Host": host}, timeout=5).status_code == 200
+
+
+def test_the_journals_repr_shows_no_secret(emulator):
+    """A failed assertion on the journal prints it."""
+    requests.post(
+        f"{emulator.url}/v1/projects/{PROJECT}/runs",
+        json={"envOverrides": {"TOKEN": "hush"}},
+        headers={"Authorization": f"Bearer {KEY}"},
+        timeout=5,
+    )
+
+    assert "start" in repr(emulator.requests())
+    assert KEY not in repr(emulator.requests())
+    assert "hush" not in repr(emulator.requests())

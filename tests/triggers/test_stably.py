@@ -45,6 +45,18 @@ def says(monkeypatch):
     return say
 
 
+@pytest.mark.parametrize("argument", ["started_at", "deadline", "poll_interval"])
+@pytest.mark.parametrize("value", [-1, 0, math.nan, math.inf, -math.inf, None, "5", [1]], ids=repr)
+async def test_arguments_that_would_flood_or_never_end_are_refused(emulator, trigger, argument, value):
+    """They crossed a database; a poll interval of -1 s would be a thousand requests a second."""
+    setattr(trigger, argument, value)
+
+    with pytest.raises(ValueError, match=f"{argument} is a number of seconds"):
+        await anext(trigger.run())
+
+    assert emulator.requests() == []
+
+
 async def _run_until_cancelled(emulator, trigger):
     """Run a trigger until it has looked once, and cancel it as Airflow does; it is about to end then."""
 

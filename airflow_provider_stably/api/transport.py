@@ -1,0 +1,132 @@
+"""How requests reaches one endpoint: with its key, within a bounded time, and without a word in the log.
+
+Nothing here takes a lock or needs a thread, so it works in a signal handler too.
+"""
+
+from __future__ import annotations
+
+import io
+import socket
+import time
+from functools import cache
+from http.client import SWITCHING_PROTOCOLS, HTTPResponse
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, PoolManager
+
+from airflow_provider_stably.api.endpoint import READ_TIMEOUTS, Endpoint
+
+MAX_CONNECTIONS = 8
+"""How many calls of one session may be under way at once before connections are thrown away."""
+
+
+class EndpointAdapter(HTTPAdapter):
+    """Sends requests with the endpoint's key, if they go to the endpoint's own origin.
+
+    The key is in no request that a caller holds, or that an error or an answer holds for it. A request to any
+    other origin is sent without ``Authorization``.
+
+    :param endpoint: The API and its key.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        super().__init__(pool_maxsize=MAX_CONNECTIONS)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Make the pools for direct connections."""
+        super().init_poolmanager(*args, **kwargs)  # type: ignore[no-untyped-call, unused-ignore] # by stubs
+        _bound(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        """Make the pools for connections through a proxy."""
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        _bound(manager)
+        return manager
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        """Send a copy of the request that has the key."""
+        sent = request.copy()
+        sent.headers.pop("Authorization", None)
+        if sent.url and self._endpoint.owns(sent.url):
+            sent.headers["Authorization"] = f"Bearer {self._endpoint.api_key}"
+        try:
+            response = super().send(sent, *args, **kwargs)
+        except requests.RequestException as error:
+            error.request = request
+            raise
+        response.request = request
+        return response
+
+
+class _TimedResponse(HTTPResponse):
+    """An answer that has to be there, from the first header to the last trailer, within a bounded time."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp: Any = io.BufferedReader(_TimedReader(sock, self.fp.detach()))
+
+    def begin(self) -> None:
+        """Read status and headers; skip interim answers, of which ``http.client`` skips only 100."""
+        super().begin()
+        while 100 <= self.status <= 199 and self.status != SWITCHING_PROTOCOLS:
+            self.headers: Any = None  # else begin() takes them for those of the answer
+            super().begin()
+        # urllib3 would log what follows a line that is no header, an echo of the key for example.
+        self.headers.defects.clear()
+        self.headers.set_payload(None)
+
+
+class _TimedReader(io.RawIOBase):
+    """What a socket receives, until its time is up.
+
+    A socket's own timeout starts anew with each byte.
+
+    :param sock: Its timeout is the longest that a single read may take; all of them together may take
+        :data:`~airflow_provider_stably.api.endpoint.READ_TIMEOUTS` times as long.
+    :param raw: Reads from the socket.
+    """
+
+    def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
+        self._sock = sock
+        self._raw = raw
+        self._timeout = sock.gettimeout()
+        self._deadline = time.monotonic() + READ_TIMEOUTS * (self._timeout or 0)
+
+    def readable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._raw.fileno()
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self._timeout is not None:  # None: the caller asked for no timeout
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("the answer was not complete in time")
+            self._sock.settimeout(min(self._timeout, left))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def _bound(manager: PoolManager) -> None:
+    """Let a manager's connections read answers as :class:`_TimedResponse`."""
+    pools = manager.pool_classes_by_scheme
+    manager.pool_classes_by_scheme = {scheme: _bounded(pool) for scheme, pool in pools.items()}
+
+
+@cache
+def _bounded(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
+    if issubclass(pool, _Bounded):
+        return pool  # a proxy's manager is kept, and so was here before
+    connection = type("BoundedConnection", (pool.ConnectionCls,), {"response_class": _TimedResponse})
+    return type("BoundedPool", (_Bounded, pool), {"ConnectionCls": connection})
+
+
+class _Bounded:
+    """Marks the pools that are done."""

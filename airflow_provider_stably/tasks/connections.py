@@ -1,0 +1,52 @@
+"""Which connection reaches a task's run: one that the task names in the DAG, whatever its XCom says."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from airflow_provider_stably.runs.reference import RunReference
+
+log = logging.getLogger(__name__)
+
+_ARGUMENT = "stably_conn_id"
+
+
+def with_named_connection(run: RunReference, task: Any) -> RunReference:
+    """Return a run with a connection that its task names in the DAG; with none, if the task names none.
+
+    Whoever may write the XCom could name another team's connection.
+
+    :param run: The run as its task pushed it.
+    :param task: The task in the DAG.
+    """
+    named = [name for name in _named_by(task) if isinstance(name, str)]
+    if run.stably_conn_id in named:
+        return run
+    if run.stably_conn_id is not None:
+        log.warning(
+            "Run %s: its task does not name the connection %.80r in the DAG, so that is not used",
+            run.run_id,
+            run.stably_conn_id,
+        )
+    return replace(run, stably_conn_id=named[0] if named else None)
+
+
+def is_mapped(task: Any) -> bool:
+    """Whether a task has several instances in a DAG run."""
+    return hasattr(task, "partial_kwargs") or task.get_closest_mapped_task_group() is not None
+
+
+def _named_by(task: Any) -> Iterable[object]:
+    if not hasattr(task, "partial_kwargs"):
+        return [getattr(task, _ARGUMENT, None)]
+    parameter = inspect.signature(task.operator_class).parameters.get(_ARGUMENT)
+    in_all = task.partial_kwargs.get(_ARGUMENT, parameter and parameter.default)
+    expanded = task.expand_input.value
+    if isinstance(expanded, Mapping):  # .expand(stably_conn_id=[...])
+        expanded = expanded.get(_ARGUMENT)
+    in_each = expanded if isinstance(expanded, Sequence) else []  # what comes out of an XCom is not known
+    return [in_all, *(each.get(_ARGUMENT) if isinstance(each, Mapping) else each for each in in_each)]

@@ -1,0 +1,175 @@
+"""A raw socket server on loopback that answers with whatever bytes it is told to, and the worst of those."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import socket
+import zlib
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from threading import Event, Thread
+from types import TracebackType
+from typing import Self
+
+from tests.constants import KEY
+
+Script = Callable[[bytes], Iterable[bytes | float]]
+"""From a request to what is sent: bytes, and seconds to wait."""
+
+PACE = 0.02
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+PASSED = b'{"status": "PASSED"}'
+
+
+class HostileServer:
+    """Answers each request with a script's bytes, then closes the connection. Use as a context manager.
+
+    :param script: May be set anew between requests.
+    :param reads_request: Whether a request is waited for: with TLS, none that could be read comes.
+    """
+
+    def __init__(self, script: Script, *, reads_request: bool = True) -> None:
+        self.script = script
+        self._reads_request = reads_request
+        self.requests: list[bytes] = []
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+
+    def __enter__(self) -> Self:
+        self._stopped = Event()
+        self._threads: list[Thread] = []
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._accepting = Thread(target=self._accept, daemon=True)
+        self._accepting.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopped.set()
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        for thread in [self._accepting, *self._threads]:
+            thread.join()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listening.accept()
+                self._threads.append(Thread(target=self._serve, args=(connection,), daemon=True))
+                self._threads[-1].start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        connection.settimeout(10)
+        with connection, suppress(OSError):
+            request = _read_request(connection) if self._reads_request else b""
+            self.requests.append(request)
+            for part in self.script(request):
+                if self._stopped.is_set():
+                    return
+                if isinstance(part, bytes):
+                    connection.sendall(part)
+                else:
+                    self._stopped.wait(part)
+
+
+def _read_request(connection: socket.socket) -> bytes:
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += connection.recv(65536) or b"\r\n\r\n"
+    head, _, body = received.partition(b"\r\n\r\n")
+    length = next((int(line[15:]) for line in head.split(b"\r\n") if line[:15] == b"Content-Length:"), 0)
+    while len(body) < length:
+        body += connection.recv(65536) or b" " * length
+    return head + b"\r\n\r\n" + body
+
+
+def always(*parts: bytes | float) -> Script:
+    """Send the same to each request."""
+    return lambda _: parts
+
+
+def answer(body: bytes, *headers: bytes, status: bytes = b"200 OK") -> Script:
+    """Send a whole answer."""
+    fields = b"".join(header + b"\r\n" for header in (b"Content-Length: %d" % len(body), *headers))
+    return always(b"HTTP/1.1 " + status + b"\r\n" + fields + b"\r\n" + body)
+
+
+def _for_ever(start: bytes, part: bytes) -> Script:
+    return lambda _: itertools.chain([start], itertools.repeat(part))
+
+
+def _trickled(start: bytes, part: bytes) -> Script:
+    return lambda _: itertools.chain([start], itertools.cycle([part, PACE]))
+
+
+_GZIP_HEAD = gzip.compress(b"")[:10]
+_EMPTY_BLOCKS = b"\x00\x00\x00\xff\xff" * 2000
+_GZIPPED = OK + b"Content-Encoding: gzip\r\n\r\n" + _GZIP_HEAD
+
+ENDLESS: dict[str, Script] = {
+    "nothing": always(3600.0),
+    "status line, trickled": _trickled(b"HTTP/1.1 200 ", b"O"),
+    "header, trickled": _trickled(OK + b"X: ", b"x"),
+    "headers, trickled": _trickled(OK, b"X: y\r\n"),
+    "header without end": _for_ever(OK + b"X: ", b"x" * 10_000),
+    "headers without end": _for_ever(OK, b"X: y\r\n"),
+    "100 Continue, trickled": _trickled(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "100 Continue without end": _for_ever(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "103 Early Hints, trickled": _trickled(b"", b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"),
+    "body, trickled": _trickled(OK + b"Content-Length: 100000\r\n\r\n", b" "),
+    "body without length, trickled": _trickled(OK + b"\r\n", b" "),
+    "body without end": _for_ever(OK + b"\r\n", b" " * 10_000),
+    "chunk size, trickled": _trickled(CHUNKED, b"0"),
+    "chunk extension, trickled": _trickled(CHUNKED + b"2;x=", b"y"),
+    "chunks, trickled": _trickled(CHUNKED, b"1\r\n \r\n"),
+    "trailers, trickled": _trickled(CHUNKED + b"2\r\n{}\r\n0\r\n", b"X: y\r\n"),
+    "trailers without end": _for_ever(CHUNKED + b"2\r\n{}\r\n0\r\n", b"X: y\r\n" * 1000),
+    "trailer, trickled": _trickled(CHUNKED + b"2\r\n{}\r\n0\r\nX: ", b"y"),
+    "gzip of empty blocks": _for_ever(_GZIPPED, _EMPTY_BLOCKS),
+    "gzip of empty blocks, trickled": _trickled(_GZIPPED, _EMPTY_BLOCKS[:5]),
+}
+"""Answers that never end."""
+
+
+def _deflated(start: bytes, part: bytes, times: int) -> bytes:
+    """Compress, without ever having it in memory: a start, and a part many times over."""
+    compressor = zlib.compressobj(wbits=31)
+    parts = [compressor.compress(start), *(compressor.compress(part) for _ in range(times))]
+    return b"".join([*parts, compressor.flush()])
+
+
+def _with_cases(case: bytes, bytes_in_all: int) -> bytes:
+    start = b'{"status": "FAILED", "results": {"testCases": ['
+    many = max(1, 1_000_000 // len(case))
+    return _deflated(start, case * many, max(1, bytes_in_all // (many * len(case))))
+
+
+_GZIP = b"Content-Encoding: gzip"
+
+HEAVY: dict[str, Script] = {
+    "16 MB of test cases, gzip": answer(_with_cases(b'{"title":"a","status":"FAILED"},', 16_000_000), _GZIP),
+    "1 GB, gzip": answer(_deflated(b"", b" " * 1_000_000, 1000), _GZIP),
+    "2.9 MB of empty objects": answer(
+        b'{"status":"PASSED","results":{"testCases":[' + b"{}," * 966_000 + b"{}]}}"
+    ),
+    "a status of 16 MB": answer(b'{"status": ["' + b"x" * 16_000_000 + b'"]}'),
+    "a status of 2.9 MB": answer(b'{"status": "' + b"x" * 2_900_000 + b'", "results": {}}'),
+    "a list as status": answer(b'{"status": [' + b'"xy",' * 149_000 + b'""]}'),
+    "escapes": answer(b'{"error": "' + b"\\u0041" * 450_000 + b'"}', status=b"400 Bad Request"),
+    "backslashes": answer(b"\\" * 2_900_000, status=b"400 Bad Request"),
+    "emoji": answer('{"status": "FAILED", "branchName": "\U0001f600'.encode() + b"x" * 2_900_000 + b'"}'),
+    "149,000 keys": answer(b'{"status": "PASSED"' + b"".join(b',"%x":1' % i for i in range(149_000)) + b"}"),
+    "nested": answer(b"[" * 149_000),
+    "a number of 2.9 MB": answer(b'{"status": "PASSED", "x": 0.' + b"1" * 2_900_000 + b"}"),
+    "Retry-After of 60 kB": answer(b"{}", b"Retry-After: " + b"9" * 60_000, status=b"429 Too Many"),
+    "a Content-Type of 60 kB": answer(b"<html>", b"Content-Type: " + b"\\" * 60_000),
+    "a run id of 2.9 MB": answer(b'{"runId": "' + b"x" * 2_900_000 + b'"}'),
+    "the key, many times": answer((KEY.encode() + b" ") * 100_000, status=b"500 Oops"),
+}
+"""Answers that were made to cost time or memory."""

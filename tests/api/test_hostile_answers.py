@@ -1,0 +1,220 @@
+"""What a hostile server can and cannot do to either client."""
+
+import asyncio
+import gc
+import gzip
+import json
+import threading
+import time
+import tracemalloc
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+
+from airflow_provider_stably.api import calls
+from airflow_provider_stably.api.answers import Answer, read_answer
+from airflow_provider_stably.api.async_client import AsyncStablyClient
+from airflow_provider_stably.api.client import StablyClient
+from airflow_provider_stably.exceptions import StablyError, StablyResponseError, StablyUnreachableError
+from tests.api import hostile
+from tests.api.hostile import ENDLESS, HEAVY, OK, PASSED, HostileServer, always, answer
+from tests.constants import KEY, PROJECT
+
+GET = calls.get_run(PROJECT, "r")
+START = calls.start_run(PROJECT)
+LONG = 20
+"""Seconds that nothing here takes, however loaded the machine is."""
+
+
+@pytest.fixture
+def ask(send, endpoint):
+    """Send a call once, with either client, to a server that answers with a script."""
+
+    async def ask(script, call=GET, **settings):
+        with HostileServer(script) as server:
+            # In a thread, so that a client that hangs fails the test: the server ends before the thread.
+            asked = replace(endpoint, base_url=server.url, **settings)
+            sending = asyncio.to_thread(asyncio.run, send(call, asked, once=True))
+            return await asyncio.wait_for(sending, LONG)
+
+    return ask
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+async def test_an_answer_without_end_is_given_up_on(ask, name):
+    """However it goes on, a call ends after connecting and two read timeouts."""
+    with pytest.raises(StablyError) as caught:
+        await ask(ENDLESS[name], connect_timeout=0.3, read_timeout=0.3)
+
+    if isinstance(caught.value, StablyUnreachableError):
+        assert caught.value.request_sent
+
+
+async def test_a_handshake_without_end_is_given_up_on(send, endpoint):
+    """A TLS record that comes byte by byte does not outlast the connect timeout; nothing was sent by then."""
+    record = always(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc", *[b"\x00", 0.02] * 16_000)
+    with HostileServer(record, reads_request=False) as server:
+        url = server.url.replace("http:", "https:")
+        asked = replace(endpoint, base_url=url, connect_timeout=0.3, read_timeout=0.3)
+
+        with pytest.raises(StablyUnreachableError):
+            await asyncio.wait_for(asyncio.to_thread(asyncio.run, send(GET, asked, once=True)), LONG)
+
+
+async def test_an_answer_may_take_its_time(ask):
+    """A read timeout is for each part of an answer, not for all of it."""
+    slow = always(OK, 0.4, b"Content-Length: 20\r\n\r\n", 0.4, PASSED)
+
+    assert (await ask(slow, read_timeout=0.6)).is_passed
+
+
+@pytest.mark.parametrize(
+    "interim",
+    [
+        b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n",
+        b"HTTP/1.1 102 Processing\r\nX: y\r\n\r\n" * 3,
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n",
+    ],
+    ids=["103", "three times 102", "100 and 103"],
+)
+async def test_interim_answers_are_skipped(ask, interim):
+    """An answer before the answer is not taken for it: a start's id is read."""
+    script = always(interim + OK + b'Content-Length: 14\r\n\r\n{"runId": "r"}')
+
+    assert await ask(script, START) == "r"
+
+
+async def test_switching_protocols_is_no_interim_answer(ask):
+    """After 101 no answer follows, so none is waited for."""
+    with pytest.raises(StablyError):
+        await ask(
+            always(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", 60.0)
+        )
+
+
+@pytest.mark.parametrize("size", [9_000, 60_000])
+async def test_a_long_header_line_is_read(ask, size):
+    """A Content-Security-Policy of many kilobytes is no reason to lose an answer."""
+    assert (await ask(answer(PASSED, b"Content-Security-Policy: " + b"x" * size))).is_passed
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(
+            answer(gzip.compress(PASSED)[:-8], b"Content-Encoding: gzip"), id="gzip without trailer"
+        ),
+        pytest.param(answer(gzip.compress(PASSED)[:-1], b"Content-Encoding: gzip"), id="gzip, a byte short"),
+        pytest.param(answer(gzip.compress(PASSED) + b"x", b"Content-Encoding: br"), id="brotli"),
+        pytest.param(always(hostile.CHUNKED + b"14\r\n" + PASSED + b"\r\n"), id="no last chunk"),
+        pytest.param(always(OK + b"Content-Length: 21\r\n\r\n" + PASSED), id="shorter than it says"),
+    ],
+)
+async def test_a_cut_body_is_no_answer(ask, script):
+    """What came reads as PASSED, but not all came."""
+    with pytest.raises((StablyResponseError, StablyUnreachableError)):
+        await ask(script)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP", "deflate", "raw deflate", "identity"])
+async def test_what_is_offered_is_read(ask, encoding):
+    """Both clients offer gzip and deflate, and read them, with and without zlib's header."""
+    import zlib
+
+    raw = zlib.compressobj(wbits=-15)
+    bodies = {
+        "deflate": zlib.compress(PASSED),
+        "raw deflate": raw.compress(PASSED) + raw.flush(),
+        "identity": PASSED,
+    }
+    body = bodies.get(encoding, gzip.compress(PASSED))
+    offered = []
+
+    def script(request):
+        offered.append(b"Accept-Encoding: gzip, deflate\r\n" in request)
+        return answer(body, b"Content-Encoding: " + encoding.split()[-1].encode())(request)
+
+    assert (await ask(script)).is_passed
+    assert offered == [True]
+
+
+async def test_a_line_that_is_no_header_does_not_lose_a_run(send, endpoint, caplog):
+    """A start's id is read all the same by the client that starts runs, and nothing of it is logged."""
+    caplog.set_level("DEBUG", logger="")
+    script = always(b"HTTP/1.1 200 OK\r\nnot a header\r\nX: " + KEY.encode() + b'\r\n\r\n{"runId": "r"}')
+
+    with HostileServer(script) as server, StablyClient(replace(endpoint, base_url=server.url)) as client:
+        assert client.send_once(START) == "r"
+
+    assert KEY not in caplog.text
+
+
+@pytest.mark.parametrize("name", HEAVY)
+async def test_a_heavy_answer_does_not_hold_the_loop(endpoint, name):
+    """Other triggers go on meanwhile: about 0.1 s was measured, the bound is for a loaded machine."""
+    gaps = []
+
+    async def tick():
+        while True:
+            began = time.perf_counter()
+            await asyncio.sleep(0.001)
+            gaps.append(time.perf_counter() - began)
+
+    with HostileServer(HEAVY[name]) as server:
+        async with AsyncStablyClient(replace(endpoint, base_url=server.url)) as client:
+            ticking = asyncio.create_task(tick())
+            for call in (GET, START):
+                with suppress(StablyError):
+                    await asyncio.wait_for(client.send_once(call), LONG)
+            ticking.cancel()
+
+    assert max(gaps) < 1.5
+
+
+@pytest.mark.parametrize("name", HEAVY)
+def test_a_heavy_answer_costs_little_memory(endpoint, name):
+    """Less than 50 MB to read it."""
+    script = HEAVY[name]
+    [raw] = script(b"")
+    head, _, body = raw.partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    headers = [tuple(line.split(": ", 1)) for line in lines[1:]]
+    del raw
+    gc.collect()
+
+    tracemalloc.start()
+    try:
+        for call in (GET, START):
+            try:
+                read_answer(call, Answer.received(int(lines[0].split()[1]), headers, body), endpoint)
+            except StablyError:
+                continue
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 50e6
+
+
+async def test_ten_thousand_test_cases_are_read(ask):
+    """The bounds leave room for the biggest suites."""
+    case = {"title": "x" * 200, "status": "PASSED", "durationMs": 12345, "retries": 0, "tags": ["a", "b"]}
+    body = json.dumps({"status": "PASSED", "results": {"testCases": [case] * 10_000}}).encode()
+
+    run = await ask(answer(gzip.compress(body), b"Content-Encoding: gzip"))
+
+    assert len(run.test_results) == 10_000
+
+
+def test_no_thread_is_left(endpoint):
+    """The bound needs no watchdog thread, so it holds in a signal handler too."""
+    before = threading.active_count()
+    with (
+        HostileServer(ENDLESS["trailers, trickled"]) as server,
+        StablyClient(replace(endpoint, base_url=server.url, read_timeout=0.1)) as client,
+        pytest.raises(StablyUnreachableError),
+    ):
+        client.send_once(GET)
+
+    assert threading.active_count() == before

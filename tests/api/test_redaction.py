@@ -1,0 +1,168 @@
+"""What of an answer may be kept and shown."""
+
+import json
+import random
+import string
+import time
+
+import pytest
+
+from airflow_provider_stably.api import calls
+from airflow_provider_stably.api.endpoint import Endpoint
+from airflow_provider_stably.api.redaction import Redactor
+from airflow_provider_stably.api.text import one_line, shown
+from tests.constants import KEY
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("plain, \u00fcml\u00e4ut, \U0001f600", "plain, \u00fcml\u00e4ut, \U0001f600"),
+        ("a\nb\r\n\tc", r"a\nb\r\n\tc"),
+        ("\x1b[31mred\x1b[0m", r"\x1b[31mred\x1b[0m"),
+        ("\x9b31m\x85\x7f", r"\x9b31m\x85\x7f"),
+        ("a\u202etxt.exe\u2066\u200f", r"a\u202etxt.exe\u2066\u200f"),
+        ("a\u2028b\u2029c\ufeff", r"a\u2028b\u2029c\ufeff"),
+        ("half \ud83d a pair, nul \0", r"half \ud83d a pair, nul \x00"),
+        ("\n" * 100, "\\n" * 25),
+        ("x" * 100, "x" * 50),
+    ],
+    ids=ascii,
+)
+def test_text_from_outside_is_one_short_line(text, line):
+    """Control characters, ANSI's and those that change a line's direction are shown escaped."""
+    assert one_line(text, limit=50) == line
+
+
+class _Unshowable:
+    def __repr__(self):
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x" * 10**7,
+        "a\n\x1b\ud83d",
+        [[[[[[[[[]]]]]]]]] * 100,
+        {"a": "x" * 10**7},
+        10**10_000,
+        _Unshowable(),
+        None,
+    ],
+    ids=["long", "controls", "nested", "mapping", "number", "unshowable", "none"],
+)
+def test_any_value_can_be_shown(value):
+    """Quoting a wrong value neither fails nor fills a screen nor breaks a line."""
+    text = shown(value)
+
+    assert len(text) <= 100
+    assert text.isprintable()
+
+
+def test_a_deeply_nested_value_can_be_shown():
+    """Deeper than Python's own repr can go."""
+    value = []
+    for _ in range(100_000):
+        value = [value]
+
+    assert len(shown(value)) <= 100
+    while value:
+        value = value.pop()  # else freeing it takes as deep a stack
+
+
+@pytest.mark.parametrize("length", [5, 99, 100, 101, 1000, 100_003])
+@pytest.mark.parametrize("form", ["as it is", "escaped", "cut", "twice"])
+def test_a_secret_of_any_length_is_hidden(length, form):
+    """A private key of many lines is hidden like a password, also where its echo is cut."""
+    secret = "".join(random.Random(length).choices(string.printable, k=length)).strip().ljust(5, "x")  # noqa: S311
+    echo = {
+        "as it is": secret,
+        "escaped": json.dumps(secret),
+        "cut": secret[: -length // 7],
+        "twice": secret * 2,
+    }
+    redactor = Redactor.hiding(KEY, [secret])
+
+    text = redactor.of(f"before {echo[form]}", is_cut=form == "cut")
+
+    assert all(secret[at : at + 5] not in text for at in range(min(length, 2000) - 4))
+
+
+def test_a_secret_is_hidden_in_later_answers_of_this_process():
+    """A status, a title or an error may echo what another client's start has sent."""
+    Redactor.hiding(KEY, ["sent-in-a-start"])
+
+    run = calls.get_run("p", "r").read(
+        {
+            "status": "is sent-in-a-start",
+            "branchName": KEY,
+            "results": {
+                "testCases": [{"title": "sent-in-a-start, \\u0073ent-in-a-start\n", "status": "a\nb"}]
+            },
+        },
+        Redactor.hiding("another key"),
+    )
+
+    assert run.status == "is ***"
+    assert run.test_results[0].title == r"***, ***\n"
+    assert run.test_results[0].status == r"a\nb"
+
+
+def test_a_known_status_is_no_secret():
+    """A run that passed is not lost because an environment override is the word PASSED."""
+    redactor = Redactor.hiding(KEY, ["PASSED", "FAILED"])
+    answer = {"status": "PASSED", "results": {"testCases": [{"title": "a", "status": "FAILED"}]}}
+
+    run = calls.get_run("p", "r").read(answer, redactor)
+
+    assert run.is_passed
+    assert run.test_results[0].status == "FAILED"
+
+
+@pytest.mark.parametrize(
+    "run_id", [KEY, f"x{KEY}", "sent-in-a-start", "x" * 201, "a b", "", "..", None, ["r"]]
+)
+def test_a_run_id_that_echoes_or_is_none_is_refused(run_id):
+    """It would go into XComs, links and logs."""
+    redactor = Redactor.hiding(KEY, ["sent-in-a-start"])
+
+    with pytest.raises(ValueError, match="no run id") as caught:
+        calls.start_run("p").read({"runId": run_id}, redactor)
+
+    assert not isinstance(run_id, str) or len(run_id) < 3 or run_id not in str(caught.value)
+
+
+def test_titles_and_statuses_are_cut():
+    """Nothing of an answer fills an XCom or an event."""
+    answer = {
+        "status": "S" * 10**6,
+        "branchName": "b" * 10**6,
+        "results": {"testCases": [{"title": "t" * 10**6, "status": "s" * 10**6}]},
+    }
+
+    run = calls.get_run("p", "r").read(answer, Redactor.hiding(KEY))
+
+    [case] = run.test_results
+    assert {len(text) for text in (run.status, run.branch_name, case.title, case.status)} == {200}
+
+
+def test_reprs_show_no_secret():
+    """A reporter that prints local variables prints these."""
+    redactor = Redactor.hiding(KEY, ["sent-in-a-start"])
+    endpoint = Endpoint("https://stably.example", KEY, proxy="http://user:sent-in-a-start@p.example")
+
+    for shown_value in (repr(redactor), repr(endpoint)):
+        assert KEY not in shown_value
+        assert "sent-in-a-start" not in shown_value
+
+
+def test_cutting_comes_before_looking_for_secrets():
+    """However long a text, quoting it takes a moment (a millisecond was measured)."""
+    redactor = Redactor.hiding(KEY, [f"secret-{index}" for index in range(100)])
+    began = time.perf_counter()
+
+    redactor.of("\\u0041" * 3_000_000)
+    redactor.of_body(b"\\" * 16_000_000)
+
+    assert time.perf_counter() - began < 2
