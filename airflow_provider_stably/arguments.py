@@ -1,16 +1,11 @@
-"""Read what DAG authors write, also as templates render it: seconds, run ids, task ids, start arguments."""
+"""Read what DAG authors write, also as templates render it: seconds, task ids, start arguments."""
 
 from __future__ import annotations
 
-import ast
-import json
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
 from datetime import timedelta
-
-from airflow_provider_stably.exceptions import StablyInvalidIdError
 
 log = logging.getLogger(__name__)
 
@@ -39,42 +34,6 @@ def seconds(name: str, value: float | timedelta, *, at_least: float = math.ulp(0
 def is_missing(value: object) -> bool:
     """Whether a value is None, or what Jinja makes of None: the text ``None``, ``null`` or blanks."""
     return value is None or (isinstance(value, str) and value.strip().lower() in _MISSING_WORDS)
-
-
-@dataclass(frozen=True, slots=True)
-class RunIds:
-    """The runs that an argument names.
-
-    :param valid: Ids in the order given, each once.
-    :param malformed: What cannot be an id, cut short for messages.
-    :param missing: How many entries were empty: ``'None'``, ``'null'`` or blanks.
-    """
-
-    valid: tuple[str, ...] = ()
-    malformed: tuple[str, ...] = ()
-    missing: int = 0
-
-
-def read_run_ids(value: object) -> RunIds:
-    """Read run ids as users, templates and XComs give them.
-
-    :param value: One id, a sequence of ids, None, or the text that a template makes of any of these, e.g.
-        ``"['a', 'b']"``.
-    """
-    from airflow_provider_stably.api.calls import check_id  # not needed to parse a DAG
-
-    if value is None or value == "":
-        return RunIds()
-    entries = _entries(value)
-    present = [entry for entry in entries if not is_missing(entry)]
-    valid: dict[str, None] = {}
-    malformed: dict[str, None] = {}
-    for entry in present:
-        try:
-            valid[check_id("run", entry.strip() if isinstance(entry, str) else entry)] = None
-        except StablyInvalidIdError:
-            malformed[f"{entry!s:.80}"] = None
-    return RunIds(tuple(valid), tuple(malformed), len(entries) - len(present))
 
 
 def read_task_ids(task_ids: object, *, run_ids: object) -> list[str] | None:
@@ -121,26 +80,6 @@ def env_overrides_as_text(overrides: object) -> dict[str, str]:
             "env_overrides is not a mapping; one template for all of it needs render_template_as_native_obj"
         )
     return {str(name): _as_text(str(name), value) for name, value in overrides.items()}
-
-
-def _entries(value: object) -> list[object]:
-    if isinstance(value, str):
-        return _entries_of_text(value.strip())
-    if isinstance(value, Iterable) and not isinstance(value, Mapping | bytes):
-        return list(value)
-    return [value]
-
-
-def _entries_of_text(text: str) -> list[object]:
-    """Read a list back from the text that a template made of it; any other text is one entry."""
-    if text.startswith(("[", "(")):
-        for parse in (json.loads, ast.literal_eval):
-            try:
-                parsed = parse(text)
-            except (ValueError, SyntaxError, RecursionError, MemoryError):
-                continue
-            return list(parsed) if isinstance(parsed, list | tuple) else [text]
-    return [text]
 
 
 def _as_text(name: str, value: object) -> str:

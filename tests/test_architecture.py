@@ -13,8 +13,8 @@ DECLARED = {"operators", "sensors", "notifications", "links"}
 
 MAY_IMPORT = {
     "api": {"exceptions"},
-    "arguments": {"exceptions", "api"},
-    "runs": {"exceptions", "api"},
+    "arguments": set(),
+    "runs": {"exceptions", "api", "arguments"},
     "tasks": {"runs"},
     "hooks": {"", "exceptions", "arguments", "api", "tasks", "get_provider_info"},
     "triggers": {"exceptions", "api", "runs", "tasks", "hooks"},

@@ -1,57 +1,10 @@
 import pytest
 
 from airflow_provider_stably.arguments import (
-    RunIds,
     env_overrides_as_text,
     is_missing,
-    read_run_ids,
     text_or_none,
 )
-
-
-@pytest.mark.parametrize(
-    ("value", "read"),
-    [
-        pytest.param(None, RunIds(), id="None"),
-        pytest.param("", RunIds(), id="empty text"),
-        pytest.param([], RunIds(), id="empty list"),
-        pytest.param("[]", RunIds(), id="rendered empty list"),
-        pytest.param("a1", RunIds(("a1",)), id="one"),
-        pytest.param(" a1\n", RunIds(("a1",)), id="blanks around"),
-        pytest.param(["a", "b", "a"], RunIds(("a", "b")), id="each once, in order"),
-        pytest.param(("a", "b"), RunIds(("a", "b")), id="tuple"),
-        pytest.param((x for x in "ab"), RunIds(("a", "b")), id="lazy"),
-        pytest.param("['a', 'b']", RunIds(("a", "b")), id="rendered list"),
-        pytest.param('["a"]', RunIds(("a",)), id="JSON list"),
-        pytest.param("('a', 'b')", RunIds(("a", "b")), id="rendered tuple"),
-        pytest.param("['a', None]", RunIds(("a",), missing=1), id="rendered list with None"),
-        pytest.param('["a", null]', RunIds(("a",), missing=1), id="JSON list with null"),
-        pytest.param("None", RunIds(missing=1), id="rendered None"),
-        pytest.param("null", RunIds(missing=1), id="null"),
-        pytest.param("  ", RunIds(missing=1), id="blanks"),
-        pytest.param(["a", "None", None, " "], RunIds(("a",), missing=3), id="some missing"),
-        pytest.param("a,b", RunIds(malformed=("a,b",)), id="comma"),
-        pytest.param("a b", RunIds(malformed=("a b",)), id="space"),
-        pytest.param("../x", RunIds(malformed=("../x",)), id="path"),
-        pytest.param("..", RunIds(malformed=("..",)), id="dots"),
-        pytest.param("[a, b]", RunIds(malformed=("[a, b]",)), id="unquoted list"),
-        pytest.param("[" * 10_000, RunIds(malformed=("[" * 80,)), id="deep"),
-        pytest.param("(1)", RunIds(malformed=("(1)",)), id="not a list after all"),
-        pytest.param(
-            "LazySelectSequence([2 items])",
-            RunIds(malformed=("LazySelectSequence([2 items])",)),
-            id="lazy, rendered",
-        ),
-        pytest.param(7, RunIds(malformed=("7",)), id="number"),
-        pytest.param({"a": 1}, RunIds(malformed=("{'a': 1}",)), id="mapping"),
-        pytest.param(b"a", RunIds(malformed=("b'a'",)), id="bytes"),
-        pytest.param(["a", 7, ["b"]], RunIds(("a",), malformed=("7", "['b']")), id="some malformed"),
-        pytest.param("x" * 500 + "/", RunIds(malformed=("x" * 80,)), id="long"),
-    ],
-)
-def test_ids_are_read_whatever_a_template_made_of_them(value, read):
-    """Ids, nothings and malformed entries are told apart."""
-    assert read_run_ids(value) == read
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def budget_owner(context: Mapping[str, Any]) -> object:
 
 
 def run_has_ended(context: Mapping[str, Any]) -> bool:
-    """Whether a task failed because its run ended."""
+    """Whether a task failed because its run ended; an error that is not retried has that one as context."""
     ended = (StablyRunFailedError, StablyRunCancelledError)
     exception = context.get("exception")
-    return isinstance(exception, ended) or isinstance(getattr(exception, "__cause__", None), ended)
+    return isinstance(exception, ended) or isinstance(getattr(exception, "__context__", None), ended)

@@ -11,6 +11,7 @@ from airflow_provider_stably.api import calls
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.api.retries import may_replay
 from airflow_provider_stably.exceptions import StablyConfigError, StablyError
+from airflow_provider_stably.execution.no_retry import not_retried
 from airflow_provider_stably.execution.options import RunTestsOptions
 from airflow_provider_stably.execution.start import KILL_PAUSE_SECONDS, Ownership, Starter
 from airflow_provider_stably.hooks.stably import StablyHook
@@ -100,7 +101,7 @@ class RunTests:
             result = WatchResult.from_json(event)
         except (ValueError, TypeError) as error:
             self.cancel_pushed_run()
-            raise AirflowFailException(f"The trigger's event cannot be read: {error}") from error
+            raise AirflowFailException(f"The trigger's event cannot be read: {error}") from None
         try:
             if result.end is WatchEnd.HANDED_BACK:
                 result = self._go_on_watching(result)
@@ -197,7 +198,7 @@ class RunTests:
         try:
             return self._connect()
         except StablyConfigError as error:
-            raise AirflowFailException(str(error)) from error
+            raise not_retried(error) from None
 
     def _resume_or_start(self) -> RunReference:
         hook = self._connect_or_fail()
@@ -257,7 +258,7 @@ class RunTests:
         self._log.error("%s", result.run.report)
         if may_retry:
             raise error
-        raise AirflowFailException(str(error)) from error
+        raise not_retried(error) from None
 
     def _is_resumed(self) -> bool:
         """Whether an earlier try has started the run."""

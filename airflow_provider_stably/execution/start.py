@@ -18,6 +18,7 @@ from airflow_provider_stably.exceptions import (
     StablyCancelError,
     StablyError,
 )
+from airflow_provider_stably.execution.no_retry import not_retried
 from airflow_provider_stably.execution.options import RunTestsOptions
 from airflow_provider_stably.execution.uninterrupted import finish_despite_interrupt
 from airflow_provider_stably.hooks.stably import StablyHook
@@ -105,7 +106,7 @@ class Starter:
         except StablyError as error:
             if may_retry_start(error):
                 raise
-            raise AirflowFailException(str(error)) from error
+            raise not_retried(error) from None
 
     def _resume_or_cancel_earlier_run(self) -> RunReference | None:
         """Return the run of an earlier try if it is to go on; one that is not is cancelled here."""
@@ -184,7 +185,7 @@ class Starter:
             }
             overrides = env_overrides_as_text(options.env_overrides)
         except ValueError as error:
-            raise AirflowFailException(str(error)) from error
+            raise not_retried(error) from None
         return calls.start_run(self._hook.resolve_project_id(project_id), **which, env_overrides=overrides)
 
     def _send(self, call: calls.Call[str]) -> RunReference:

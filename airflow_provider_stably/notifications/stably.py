@@ -31,8 +31,9 @@ class StablyCancelRunNotifier(BaseNotifier):
     :param task_ids: The tasks of this DAG run whose Stably runs to cancel, or task groups; mapped tasks
         included, each run in its own project and with its own connection. Default, for tasks only: the run
         that the failing task itself has started, in this very try.
-    :param run_ids: Instead: the ids of the runs (templated, on a copy).
-    :param project_id: Project of the runs in ``run_ids``; default: the connection's (templated likewise).
+    :param run_ids: Instead: the runs, as the cancel operator's ``run_ids`` names them (templated, on a copy).
+    :param project_id: Project of the runs in ``run_ids`` that come without one; default: the connection's
+        (templated likewise).
     :param stably_conn_id: Id of a connection of type ``stably``, for ``run_ids``.
     :param context: Airflow passes it where it wants the class, not an instance.
     """

@@ -43,11 +43,12 @@ class StablyCancelRunOperator(BaseOperator):
     It fails for good where no retry can help: a refused key, an unknown run, a malformed id, a connection
     that cannot be used.
 
-    :param run_ids: One run id or several (templated). A rendered list is read as the list that it is; None,
-        an empty text or list, and a rendered ``'None'`` name no run.
+    :param run_ids: The runs (templated): ids, addresses of their pages, or outputs of the tasks that started
+        them; one or a list, also as text. None, an empty text or list, and a rendered ``'None'`` name no run.
     :param task_ids: Instead of ``run_ids``: the tasks of this DAG run whose Stably runs to cancel, mapped
         tasks included, each run in its own project. A task that started none is nothing to cancel.
-    :param project_id: Project of the runs in ``run_ids``; default: the connection's (templated).
+    :param project_id: Project of the runs in ``run_ids`` that come without one; default: the connection's
+        (templated).
     :param stably_conn_id: Id of a connection of type ``stably``.
     :param on_empty: What to do if no run is named: ``skip``, ``success`` or ``fail``.
     :param ignore_missing: Whether a run that its project does not have counts as over.
@@ -61,7 +62,7 @@ class StablyCancelRunOperator(BaseOperator):
     def __init__(
         self,
         *,
-        run_ids: str | Sequence[str] | XComArg | None = None,
+        run_ids: str | Sequence[str | XComArg] | XComArg | None = None,
         task_ids: str | Sequence[str] | None = None,
         project_id: str | None = None,
         stably_conn_id: str = StablyHook.default_conn_name,
@@ -106,8 +107,8 @@ class StablyRunTestsOperator(BaseOperator):
     its end, see ``cancel_on_kill``.
 
     XComs, pushed as soon as the run is started: ``run_id``, ``run_url``, and ``stably_run`` for this
-    provider's own operators and callbacks. ``return_value``: ``run_id``, ``run_url``, ``status``, ``total``,
-    ``passed``, ``failed``, ``skipped``, ``duration_ms``, ``failed_tests`` (titles, the first 20); what is not
+    provider's own operators and callbacks. ``return_value``: ``run_id``, ``project_id``, ``run_url``,
+    ``status``, ``total``, ``passed``, ``failed``, ``skipped``, ``duration_ms``, ``failed_tests`` (titles, the first 20); what is not
     known is None.
 
     :param project_id: Project whose tests to run; default: the connection's (templated).

