@@ -37,20 +37,37 @@ def is_missing(value: object) -> bool:
 
 
 def read_task_ids(task_ids: object, *, run_ids: object) -> list[str] | None:
-    """Return the argument ``task_ids`` as a list; None if it is not given.
+    """Return the argument ``task_ids`` as a list of ids; None if it is not given.
 
-    :param task_ids: One id of a task or task group, or several.
+    :param task_ids: A task or task group, or several: ids, operators, task groups or outputs of tasks.
     :param run_ids: The argument that names runs instead.
-    :raises ValueError: if both are given, or if something in it cannot be an id.
+    :raises ValueError: if both are given, if it names nothing, or if something in it cannot be a task.
     """
     if task_ids is None:
         return None
     if run_ids is not None:
         raise ValueError("pass run_ids or task_ids, not both")
-    names = [task_ids] if isinstance(task_ids, str) else task_ids
-    if not isinstance(names, Sequence | Set) or not all(name and isinstance(name, str) for name in names):
-        raise ValueError(f"task_ids are ids of tasks or task groups, as text, not {task_ids!r}")
-    return list(names)
+    if isinstance(task_ids, str) or not isinstance(task_ids, Sequence | Set):
+        return [_task_id(task_ids)]
+    names = [_task_id(entry) for entry in task_ids]
+    if not names:
+        raise ValueError("task_ids is empty: name the tasks whose runs are to be cancelled")
+    return names
+
+
+def _task_id(entry: object) -> str:
+    if not isinstance(entry, str):
+        operator = getattr(entry, "operator", entry)  # of a task's output
+        entry = getattr(operator, "task_id", None) or getattr(operator, "group_id", entry)
+    if not isinstance(entry, str) or not entry.strip():
+        raise ValueError(f"task_ids are tasks or task groups, or their ids, not {entry!r}")
+    if _is_template(entry):
+        raise ValueError(f"task_ids is not templated: {entry!r}; name the task, or render run_ids")
+    return entry
+
+
+def _is_template(text: str) -> bool:
+    return "{{" in text or "{%" in text
 
 
 def text_or_none(value: object, name: str) -> str | None:
@@ -66,6 +83,25 @@ def text_or_none(value: object, name: str) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(f"{name} is neither text nor a number but {type(value).__name__}")
     return str(value)
+
+
+def check_env_overrides(overrides: object) -> None:
+    """Refuse, when the DAG is parsed, environment overrides that cannot become a mapping of names to text.
+
+    What a template or a task's output will come to is not known then. No error shows a value.
+
+    :raises ValueError: naming the variable, if there is one.
+    """
+    if isinstance(overrides, Mapping):
+        for name, value in overrides.items():
+            if not _comes_later(value):
+                _as_text(str(name), value)
+    elif not is_missing(overrides) and not _comes_later(overrides):
+        raise ValueError(f"env_overrides is a mapping of names to values, not {type(overrides).__name__}")
+
+
+def _comes_later(value: object) -> bool:
+    return _is_template(value) if isinstance(value, str) else hasattr(value, "resolve")
 
 
 def env_overrides_as_text(overrides: object) -> dict[str, str]:

@@ -27,7 +27,9 @@ from airflow_provider_stably.runs import belief
 from airflow_provider_stably.runs.cancel import CancelOutcome, cancel
 from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
 from airflow_provider_stably.runs.reference import RunReference
+from airflow_provider_stably.tasks.best_effort import best_effort
 from airflow_provider_stably.tasks.start_record import StartRecords
+from airflow_provider_stably.tasks.wiring import wiring_problems
 from airflow_provider_stably.tasks.xcom import STABLY_RUN_KEY, PushedRun
 
 KILL_PAUSE_SECONDS = 0.2
@@ -160,6 +162,9 @@ class Starter:
             )
 
     def _start(self) -> RunReference:
+        with best_effort("The DAG's Stably tasks cannot be checked"):
+            for problem in wiring_problems(self._context["dag"]):
+                self._log.warning("Before a run is started: %s", problem)
         call = self._call()
         self._ownership.stop_if_killed()
         self._records.write(None)

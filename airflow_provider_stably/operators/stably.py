@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
-from airflow_provider_stably.arguments import read_task_ids, seconds
+from airflow_provider_stably.arguments import check_env_overrides, read_task_ids, seconds
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import StablyRunLink
-from airflow_provider_stably.tasks.version_compat import HAS_TASK_STATE_STORE
+from airflow_provider_stably.tasks.version_compat import HAS_TASK_STATE_STORE, is_mapped_instance
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, XComArg
+    from airflow.providers.common.compat.sdk import Context, MappedOperator, TaskGroup, XComArg
 
     from airflow_provider_stably.execution.run_tests import RunTests
+
+    NamesTask = str | BaseOperator | MappedOperator | TaskGroup | XComArg
 
 OnEmpty = Literal["skip", "success", "fail"]
 
@@ -45,8 +47,9 @@ class StablyCancelRunOperator(BaseOperator):
 
     :param run_ids: The runs (templated): ids, addresses of their pages, or outputs of the tasks that started
         them; one or a list, also as text. None, an empty text or list, and a rendered ``'None'`` name no run.
-    :param task_ids: Instead of ``run_ids``: the tasks of this DAG run whose Stably runs to cancel, mapped
-        tasks included, each run in its own project. A task that started none is nothing to cancel.
+    :param task_ids: Instead of ``run_ids``: the tasks of this DAG run whose Stably runs to cancel, or task
+        groups, by id or as they are; mapped tasks included, each run in its own project. A task that started
+        none is nothing to cancel.
     :param project_id: Project of the runs in ``run_ids`` that come without one; default: the connection's
         (templated).
     :param stably_conn_id: Id of a connection of type ``stably``.
@@ -63,7 +66,7 @@ class StablyCancelRunOperator(BaseOperator):
         self,
         *,
         run_ids: str | Sequence[str | XComArg] | XComArg | None = None,
-        task_ids: str | Sequence[str] | None = None,
+        task_ids: NamesTask | Sequence[NamesTask] | None = None,
         project_id: str | None = None,
         stably_conn_id: str = StablyHook.default_conn_name,
         on_empty: OnEmpty = "skip",
@@ -78,6 +81,8 @@ class StablyCancelRunOperator(BaseOperator):
             raise ValueError(f"on_empty is one of {', '.join(get_args(OnEmpty))}, not {on_empty!r}")
         self.run_ids = run_ids
         self.task_ids = read_task_ids(task_ids, run_ids=run_ids)
+        if run_ids is None and task_ids is None and not is_mapped_instance(self):
+            raise ValueError("name the runs to cancel: pass run_ids, or task_ids of their tasks")
         self.project_id = project_id
         self.stably_conn_id = stably_conn_id
         self.on_empty = on_empty
@@ -108,8 +113,8 @@ class StablyRunTestsOperator(BaseOperator):
 
     XComs, pushed as soon as the run is started: ``run_id``, ``run_url``, and ``stably_run`` for this
     provider's own operators and callbacks. ``return_value``: ``run_id``, ``project_id``, ``run_url``,
-    ``status``, ``total``, ``passed``, ``failed``, ``skipped``, ``duration_ms``, ``failed_tests`` (titles, the first 20); what is not
-    known is None.
+    ``status``, ``total``, ``passed``, ``failed``, ``skipped``, ``duration_ms``, ``failed_tests`` (titles, the
+    first 20); what is not known is None.
 
     :param project_id: Project whose tests to run; default: the connection's (templated).
     :param playwright_project_name: Playwright project (``--project``) to run; None runs all (templated).
@@ -159,6 +164,7 @@ class StablyRunTestsOperator(BaseOperator):
         self.playwright_project_name = playwright_project_name
         self.branch = branch
         self.environment = environment
+        check_env_overrides(env_overrides)
         self.env_overrides = env_overrides
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable

@@ -34,8 +34,8 @@ class StablyRunSensor(BaseSensorOperator):
 
     XCom ``return_value``: the run's summary, as of :class:`StablyRunTestsOperator`.
 
-    :param run_id: The run (templated): its id, the address of its page, or the output of the task that started
-        it, which names the run's project, too.
+    :param run_id: The run (templated): its id, the address of its page, or the output of the task that
+        started it, which names the run's project, too.
     :param project_id: Its project, if ``run_id`` does not name it; default: the connection's (templated).
     :param deferrable: Whether to wait in the triggerer; ``poke_interval`` is then the longest pause.
     :param stably_conn_id: Id of a connection of type ``stably``.

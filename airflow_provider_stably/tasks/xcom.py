@@ -97,7 +97,7 @@ def runs_of_tasks(context: Any, names: Iterable[str], *, of_all_indexes: bool = 
         within it.
     """
     runs: dict[RunReference, None] = {}
-    task_ids, wrong = _tasks_named(context["dag"], names)
+    task_ids, wrong = tasks_named(context["dag"], names)
     unread: list[str] = []
     for task_id in task_ids:
         xcom = f"The XCom {STABLY_RUN_KEY!r} of task {task_id!r}"
@@ -144,7 +144,7 @@ def _shared_map_index(context: Any, task_id: str) -> int | None:
     return index
 
 
-def _tasks_named(dag: Any, names: Iterable[str]) -> tuple[list[str], list[str]]:
+def tasks_named(dag: Any, names: Iterable[str]) -> tuple[list[str], list[str]]:
     """Return the ids of the tasks that names mean, and a message for each name that means none."""
     groups = dag.task_group_dict
     task_ids: dict[str, None] = {}

@@ -5,20 +5,22 @@ import threading
 from datetime import timedelta
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, AirflowSkipException, TaskGroup
 
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.exceptions import StablyCancelError
 from airflow_provider_stably.execution import cancel_runs
 from airflow_provider_stably.hooks.stably import StablyHook
-from airflow_provider_stably.operators.stably import StablyCancelRunOperator
+from airflow_provider_stably.operators.stably import StablyCancelRunOperator, StablyRunTestsOperator
 from airflow_provider_stably.testing import Fault, StablyEmulator
 from tests.constants import KEY, PROJECT
 from tests.interruption import Interrupted, interrupt_when
 
 
 def _cancel(context, run_ids=None, **arguments):
-    operator = StablyCancelRunOperator(task_id="cancel", run_ids=run_ids, **arguments)
+    which = {} if "task_ids" in arguments else {"run_ids": "{{ rendered }}"}
+    operator = StablyCancelRunOperator(task_id="cancel", **which, **arguments)
+    operator.run_ids = run_ids
     return operator.execute(context)
 
 
@@ -532,14 +534,57 @@ def test_without_xcom_push_nothing_is_pushed(context, run_id):
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
+        ({}, "name the runs to cancel: pass run_ids, or task_ids"),
+        ({"run_ids": None}, "name the runs to cancel"),
+        ({"task_ids": []}, "task_ids is empty"),
         ({"run_ids": "a", "task_ids": "b"}, "not both"),
-        ({"task_ids": ["start", None]}, "task_ids are ids"),
-        ({"on_empty": "panic"}, "on_empty is one of skip, success, fail"),
-        *[({"timeout": wrong}, "timeout is a number") for wrong in (-1, math.nan, math.inf, "120", True)],
-        *[({"poll_interval": wrong}, "poll_interval is a number") for wrong in (0, None, timedelta(0))],
+        ({"task_ids": ["start", None]}, "task_ids are tasks or task groups, or their ids, not None"),
+        ({"task_ids": " "}, "task_ids are tasks"),
+        ({"task_ids": 7}, "task_ids are tasks"),
+        ({"task_ids": "{{ params.task }}"}, "task_ids is not templated"),
+        ({"run_ids": "a", "on_empty": "panic"}, "on_empty is one of skip, success, fail"),
+        *[
+            ({"run_ids": "a", "timeout": wrong}, "timeout is a number")
+            for wrong in (-1, math.nan, math.inf, "120", True)
+        ],
+        *[
+            ({"run_ids": "a", "poll_interval": wrong}, "poll_interval is a number")
+            for wrong in (0, None, timedelta(0))
+        ],
     ],
 )
 def test_arguments_that_make_no_sense_fail_the_dags_parse(arguments, problem):
     """What is not templated is checked when the DAG is parsed."""
     with pytest.raises(ValueError, match=problem):
         StablyCancelRunOperator(task_id="cancel", **arguments)
+
+
+def test_task_ids_take_tasks_groups_and_outputs_as_they_are():
+    """An operator, a mapped one, a task's output or a task group stands for its id."""
+    with DAG("names", schedule=None):
+        with TaskGroup("suites") as suites:
+            start = StablyRunTestsOperator(task_id="start")
+        mapped = StablyRunTestsOperator.partial(task_id="mapped").expand(environment=["a"])
+        given = [start, start.output, suites, mapped, [start, mapped.output, "other"], {"other"}]
+
+        tasks = [
+            StablyCancelRunOperator(task_id=f"cancel_{number}", task_ids=task_ids)
+            for number, task_ids in enumerate(given)
+        ]
+
+    assert [task.task_ids for task in tasks] == [
+        ["suites.start"],
+        ["suites.start"],
+        ["suites"],
+        ["mapped"],
+        ["suites.start", "mapped", "other"],
+        ["other"],
+    ]
+
+
+def test_a_mapped_cancel_that_gets_none_is_skipped(context):
+    """What a task returned for one map index may be None; that is no forgotten wiring."""
+    mapped = StablyCancelRunOperator.partial(task_id="cancel").expand(run_ids=["a", None])
+
+    with pytest.raises(AirflowSkipException):
+        mapped.unmap({"run_ids": None}).execute(context)
