@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "arguments": set(),
     "runs": {"exceptions", "api", "arguments"},
     "tasks": {"runs", "arguments"},
-    "hooks": {"", "exceptions", "arguments", "api", "tasks", "get_provider_info"},
+    "hooks": {"", "exceptions", "arguments", "api", "runs", "tasks", "get_provider_info"},
     "triggers": {"exceptions", "api", "runs", "tasks", "hooks"},
     "links": set(),
     "execution": {"exceptions", "arguments", "api", "runs", "tasks", "hooks", "triggers", "links"},

@@ -127,7 +127,22 @@ def _http_error(call: Call[Any], answer: Answer, endpoint: Endpoint, now: dateti
     if detail:
         message += f": {detail}"
     retry_after = retry_after_seconds(answer.headers.get("retry-after"), now)
-    return _error_class(status)(message, status=status, detail=detail, retry_after=retry_after)
+    return _error_class(status)(
+        message,
+        status=status,
+        detail=detail,
+        retry_after=retry_after,
+        is_from_api=_is_api_error(answer.body),
+    )
+
+
+def _is_api_error(body: bytes) -> bool:
+    """Whether a body is the contract's ``{"error": ...}``."""
+    try:
+        parsed = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(parsed, dict) and isinstance(parsed.get("error"), str)
 
 
 def _error_class(status: int) -> type[StablyHTTPError]:

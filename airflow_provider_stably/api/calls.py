@@ -126,6 +126,9 @@ def check_id(kind: str, value: object) -> str:
     """
     if isinstance(value, str) and _ID.fullmatch(value) and value not in {".", ".."}:
         return value
+    if value is None:
+        message = f"{kind}_id is None: the task or call that should give it returned nothing"
+        raise StablyInvalidIdError(message, kind=kind, value=value)
     shown = f"{value!r:.80}" if isinstance(value, str) else f"{type(value).__name__} {value!r:.80}"
     message = f"{shown} is not a Stably {kind} id: those are made of letters, digits and '._~-'"
     raise StablyInvalidIdError(message, kind=kind, value=value)

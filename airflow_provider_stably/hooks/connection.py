@@ -107,6 +107,8 @@ class _Reader:
                 '"allow_http" to true if that network is yours'
             )
             raise self.error("host", problem)
+        if url.path.rstrip("/").endswith("/v1"):
+            raise self.error("host", "leave /v1 out: it is added to each call's path")
         netloc = url.netloc
         if port:
             # A connection made in code, or by a secrets backend, may have it as text.
