@@ -139,5 +139,5 @@ class Notify:
     def _own_run(self) -> list[RunReference]:
         if self._is_dag_level:
             raise ValueError("name task_ids or run_ids: a DAG's callback belongs to no task")
-        own = None if run_has_ended(self._context) else own_run_of_this_try(self._context["ti"])
+        own = None if run_has_ended(self._context) else own_run_of_this_try(self._context)
         return [] if own is None else [own.run]

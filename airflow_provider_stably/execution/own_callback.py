@@ -20,7 +20,7 @@ def cancel_own_run(context: Mapping[str, Any]) -> None:
     with best_effort(f"The run of task {task_id} could not be cancelled"):
         if run_has_ended(context):
             return
-        own = own_run_of_this_try(context["ti"])
+        own = own_run_of_this_try(context)
         if own is not None and own.cancel_on_kill:
             cancel_within_budget([own.run], owner=budget_owner(context))
 

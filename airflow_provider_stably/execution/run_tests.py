@@ -62,9 +62,11 @@ class RunTests:
         self._records = StartRecords(context)
         self._ownership = Ownership()
         self._is_killing = False
+        self._is_first_part = False
 
     def execute(self) -> dict[str, Any]:
         """Start the run and, unless told otherwise, wait for its end; see the operator."""
+        self._is_first_part = True
         try:
             run = self._resume_or_start()
             self._ownership.stop_if_killed()
@@ -80,6 +82,11 @@ class RunTests:
             None  # finished, or fire-and-forget: a late on_kill must not cancel it
         )
         return RunSummary.of(run, None).return_value() if result is None else self._end(result)
+
+    @property
+    def knows_no_run(self) -> bool:
+        """Whether this process began the task and has pushed no run, so that no XCom needs to be read."""
+        return self._is_first_part and not self._ownership.may_be_pushed
 
     def resumes_another_try(self) -> bool:
         """Whether Airflow resumes this try with the event of the try before it.
@@ -141,7 +148,7 @@ class RunTests:
     def cancel_pushed_run(self) -> None:
         """Cancel the run that this task's XCom names: the process that started it is gone."""
         with best_effort("The run of this task could not be cancelled"):
-            own = own_run_of_this_try(self._context["ti"])
+            own = own_run_of_this_try(self._context)
             if own is not None and own.cancel_on_kill:
                 self._connect()
                 self._own(own.run)

@@ -38,13 +38,14 @@ KILL_PAUSE_SECONDS = 0.2
 
 @dataclass(slots=True)
 class Ownership:
-    """Which run this process has to cancel if it stops watching, and whether the task was killed.
+    """Which run this process has to cancel if it stops watching, and what has happened to the task.
 
     No locks: ``on_kill`` runs in a signal handler, and what it interrupts could hold them.
     """
 
     run_to_cancel: RunReference | None = None
     is_killed: bool = False
+    may_be_pushed: bool = False
 
     def stop_if_killed(self) -> None:
         """Raise if the task was killed.
@@ -222,6 +223,7 @@ class Starter:
         ti.xcom_push(key=StablyRunLink.xcom_key, value=run.run_url)
 
     def _push_reference(self, run: RunReference) -> None:
+        self._ownership.may_be_pushed = True
         ti = self._context["ti"]
         pushed = PushedRun(run, ti.try_number, self._options.cancel_on_kill)
         ti.xcom_push(key=STABLY_RUN_KEY, value=pushed.to_xcom())

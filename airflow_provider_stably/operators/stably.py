@@ -221,6 +221,11 @@ class StablyRunTestsOperator(BaseOperator):
         if self._execution is not None:
             self._execution.kill()
 
+    @property
+    def knows_no_run(self) -> bool:
+        """Whether this process began the task and started no run: Airflow logs errors for missing XComs."""
+        return self._execution is not None and self._execution.knows_no_run
+
     def _begin(self, context: Context) -> RunTests:
         from airflow_provider_stably.execution.options import RunTestsOptions
         from airflow_provider_stably.execution.run_tests import RunTests

@@ -58,6 +58,7 @@ class StablyRunSensor(BaseSensorOperator):
         self.project_id = project_id
         self.deferrable = deferrable
         self.stably_conn_id = stably_conn_id
+        self.knows_no_run = False
 
     def execute(self, context: Context) -> Any:
         """Wait on the worker or in the triggerer.
@@ -66,8 +67,10 @@ class StablyRunSensor(BaseSensorOperator):
         :raises AirflowFailException: if the run did not pass, or cannot be read.
         :raises AirflowSensorTimeout: if it is not over in time.
         """
+        self.knows_no_run = True
         try:
             self._execution.push_url(self._options, context)
+            self.knows_no_run = False
             if self.deferrable:
                 return self._execution.defer(self._options, context)
         except AirflowFailException as error:

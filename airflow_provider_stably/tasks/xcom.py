@@ -67,8 +67,14 @@ def own_run(ti: Any) -> PushedRun | None:
     return None if pushed is None else PushedRun.from_xcom(pushed)
 
 
-def own_run_of_this_try(ti: Any) -> PushedRun | None:
-    """Return the same, but None for another try's run: a callback may come late."""
+def own_run_of_this_try(context: Any) -> PushedRun | None:
+    """Return the run of a callback's own task, but None for another try's: a callback may come late.
+
+    :param context: The callback's context. Nothing is looked up if its task, in this process, started no run.
+    """
+    if getattr(context.get("task"), "knows_no_run", False):
+        return None
+    ti = context["ti"]
     own = own_run(ti)
     if own is None or own.try_number == ti.try_number:
         return own
