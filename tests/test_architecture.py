@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "operators": {"arguments", "tasks", "hooks", "links", "execution"},
     "sensors": {"hooks", "links", "execution"},
     "notifications": {"arguments", "hooks", "execution"},
-    "testing": {"exceptions", "api", "tasks"},
+    "testing": {"exceptions", "api", "hooks", "tasks"},
     "exceptions": set(),
     "get_provider_info": set(),
     "": set(),
