@@ -33,17 +33,16 @@ TRIGGER_FAILED = "__fail__"
 class StablyCancelRunOperator(BaseOperator):
     """Cancel Stably runs and push the cancelled ids to XCom.
 
-    The goal is that nothing is left running: a run that is over already is a success, though not listed.
-    Every run is tried before the task fails, and both XComs are pushed before it fails:
+    The goal is that nothing is left running. A run that is over already is a success, though not listed. The
+    task tries every run and pushes both XComs before it fails:
 
     - ``return_value``: ids of the runs that are cancelled, in input order;
     - ``outcomes``: run id to ``{"outcome": ..., "status": ...}``, the outcome one of ``cancelled``,
       ``already_finished``, ``still_live``, ``not_found``, ``denied``, ``unknown``, ``not_attempted``,
       ``malformed``.
 
-    The task fails, and Airflow retries it if it has retries, where a run is still live or could not be read.
-    It fails for good where no retry can help: a refused key, an unknown run, a malformed id, a connection
-    that cannot be used.
+    If a run is still live or could not be read, the task fails and may be retried. It fails for good where no
+    retry can help: a refused key, an unknown run, a malformed id, a connection that cannot be used.
 
     :param run_ids: The runs (templated): ids, addresses of their pages, or outputs of the tasks that started
         them; one or a list, also as text. None, an empty text or list, and a rendered ``'None'`` name no run.
@@ -57,7 +56,7 @@ class StablyCancelRunOperator(BaseOperator):
     :param ignore_missing: Whether a run that its project does not have counts as over.
     :param wait_for_termination: Whether to return only when every run is over.
     :param timeout: Seconds to wait for that, all runs together.
-    :param poll_interval: Seconds between two looks while waiting.
+    :param poll_interval: Seconds between two polls while waiting.
     """
 
     template_fields: Sequence[str] = ("run_ids", "project_id")
@@ -125,8 +124,7 @@ class StablyRunTestsOperator(BaseOperator):
     :param wait_for_completion: Whether to wait for the run's end. If not, nobody watches the run, and nobody
         cancels it.
     :param deferrable: Whether to wait in the triggerer instead of on the worker.
-    :param poll_interval: Longest pause between two looks at the run, in seconds; a young run is looked at
-        more often.
+    :param poll_interval: Longest pause between two polls, in seconds; a young run is polled more often.
     :param timeout: Seconds from the run's start after which the task gives up.
     :param cancel_on_kill: Whether to cancel the run when the task stops watching it: killed, marked, cleared,
         timed out.

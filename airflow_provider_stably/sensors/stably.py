@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 class StablyRunSensor(BaseSensorOperator):
     """Wait for the end of a run that something else started, and account for its results.
 
-    Only a run that PASSED lets the sensor succeed. Any other end fails it for good, as looking again would
-    show the same; with ``soft_fail`` it is skipped. The sensor did not start the run and never cancels it.
+    Only a run that PASSED lets the sensor succeed. Any other end fails it for good, as it would not change;
+    with ``soft_fail`` it is skipped. The sensor did not start the run and never cancels it.
 
     XCom ``return_value``: the run's summary, as of :class:`StablyRunTestsOperator`.
 
