@@ -29,7 +29,7 @@ with DAG("messages_wait_denied", schedule=None) as wait_denied:
     StablyRunSensor(task_id="task", run_id="abc", stably_conn_id="wrong_key", poke_interval=0.01)
 
 with DAG("messages_mistyped_task", schedule=None) as mistyped_task:
-    StablyRunTestsOperator(task_id="start", playwright_project_name="passes", deferrable=False)
+    StablyRunTestsOperator(task_id="start", wait_for_completion=False)
     StablyCancelRunOperator(task_id="task", task_ids="strat")
 
 with DAG("messages_malformed", schedule=None) as malformed:
