@@ -223,6 +223,18 @@ def test_a_rendered_list_is_read_as_the_list_that_it_is(emulator, context, text)
     assert _cancel(context, text.format(*run_ids)) == run_ids
 
 
+def test_a_run_that_names_its_project_needs_no_other(emulator, context, monkeypatch):
+    """Its own project wins over the task's; a run without one is not attempted if there is none at all."""
+    own = emulator.add_run(project_id="p1")
+    monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", emulator.connection())
+
+    with pytest.raises(AirflowFailException, match=r"bare: not_attempted, .*'login': no project id"):
+        _cancel(context, [{"run_id": own, "project_id": "p1"}, "bare"])
+    assert _outcomes(context) == {own: "cancelled", "bare": "not_attempted"}
+
+    assert _cancel(context, {"run_id": own, "project_id": "p1"}, project_id="p2") == [own]
+
+
 def test_malformed_ids_are_never_sent_and_fail_after_the_valid_ones(emulator, context, run_id):
     """The valid ids are cancelled first, then one clear error that no retry repeats."""
     with pytest.raises(AirflowFailException, match=r"\.\./x: malformed, ids are made of letters"):
