@@ -176,6 +176,7 @@ class StablyHook(BaseHook):
         :raises StablyRunLostError: if the API lastingly refuses the key, or does not find the run.
         :raises StablyError: if the connection cannot be used, or the results cannot be read.
         """
+        from airflow_provider_stably.runs.belief import Belief
         from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
         from airflow_provider_stably.runs.watch import watch
 
@@ -185,6 +186,7 @@ class StablyHook(BaseHook):
             watch(
                 run,
                 BlockingDriver(self.client, reconnect=self._reconnect),
+                Belief(key_has_worked=False),
                 started_at=now,
                 deadline=now + seconds("timeout", timeout, at_least=0),
                 poll_interval=seconds("poll_interval", poll_interval),
@@ -266,9 +268,13 @@ class StablyHook(BaseHook):
         return RunReference(check_id("run", run_id), project_id)
 
     def _reconnect(self) -> StablyClient:
-        """Look the connection up anew: its key may have been rotated."""
-        for name in ("_settings", "client"):
-            vars(self).pop(name, None)
+        """Look the connection up anew, as its key may have been rotated; one that cannot be read is kept."""
+        from airflow_provider_stably.tasks.best_effort import best_effort
+
+        kept = {name: vars(self).pop(name) for name in ("_settings", "client")}
+        with best_effort("The connection cannot be read now, so the old one is kept"):
+            return self.client
+        vars(self).update(kept)
         return self.client
 
     @cached_property
