@@ -21,21 +21,22 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
+	@echo 'The first one makes .venv, which takes about a minute more.'
 	@echo 'PYTHON=python3.12 after any of them names the Python that .venv is made with.'
 	@echo 'MUTATE=on_kill after test-system switches this mechanism off, see docs/cancellation.md.'
 
-demo: $(READY) ## Cancel a run from a real Airflow, against the emulator
+demo: $(READY) ## Cancel a run from a real Airflow, against the emulator (half a minute)
 	@$(BIN)/python scripts/demo.py
 
 ui: $(READY) ## Try it by hand, in Airflow's user interface, against the emulator
 	@$(BIN)/python scripts/ui.py
 
-test: $(READY)-test ## Run the tests and hold coverage
+test: $(READY)-test ## Run the tests and hold coverage (some minutes)
 	$(BIN)/pytest $(IN-PARALLEL) --cov --cov-report=
 	$(BIN)/coverage report --fail-under=95
 	$(BIN)/coverage report --fail-under=100 --include='airflow_provider_stably/api/*'
 
-lint: $(READY)-lint ## Check style, formatting and types
+lint: $(READY)-lint ## Check style, formatting and types (seconds)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

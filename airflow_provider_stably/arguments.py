@@ -1,16 +1,11 @@
-"""Read what DAG authors write, also as templates render it: seconds, run ids, task ids, start arguments."""
+"""Read what DAG authors write, also as templates render it: seconds, task ids, start arguments."""
 
 from __future__ import annotations
 
-import ast
-import json
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
 from datetime import timedelta
-
-from airflow_provider_stably.exceptions import StablyInvalidIdError
 
 log = logging.getLogger(__name__)
 
@@ -41,57 +36,38 @@ def is_missing(value: object) -> bool:
     return value is None or (isinstance(value, str) and value.strip().lower() in _MISSING_WORDS)
 
 
-@dataclass(frozen=True, slots=True)
-class RunIds:
-    """The runs that an argument names.
-
-    :param valid: Ids in the order given, each once.
-    :param malformed: What cannot be an id, cut short for messages.
-    :param missing: How many entries were empty: ``'None'``, ``'null'`` or blanks.
-    """
-
-    valid: tuple[str, ...] = ()
-    malformed: tuple[str, ...] = ()
-    missing: int = 0
-
-
-def read_run_ids(value: object) -> RunIds:
-    """Read run ids as users, templates and XComs give them.
-
-    :param value: One id, a sequence of ids, None, or the text that a template makes of any of these, e.g.
-        ``"['a', 'b']"``.
-    """
-    from airflow_provider_stably.api.calls import check_id  # not needed to parse a DAG
-
-    if value is None or value == "":
-        return RunIds()
-    entries = _entries(value)
-    present = [entry for entry in entries if not is_missing(entry)]
-    valid: dict[str, None] = {}
-    malformed: dict[str, None] = {}
-    for entry in present:
-        try:
-            valid[check_id("run", entry.strip() if isinstance(entry, str) else entry)] = None
-        except StablyInvalidIdError:
-            malformed[_start_of(entry)] = None
-    return RunIds(tuple(valid), tuple(malformed), len(entries) - len(present))
-
-
 def read_task_ids(task_ids: object, *, run_ids: object) -> list[str] | None:
-    """Return the argument ``task_ids`` as a list; None if it is not given.
+    """Return the argument ``task_ids`` as a list of ids; None if it is not given.
 
-    :param task_ids: One id of a task or task group, or several.
+    :param task_ids: A task or task group, or several: ids, operators, task groups or outputs of tasks.
     :param run_ids: The argument that names runs instead.
-    :raises ValueError: if both are given, or if something in it cannot be an id.
+    :raises ValueError: if both are given, if it names nothing, or if something in it cannot be a task.
     """
     if task_ids is None:
         return None
     if run_ids is not None:
         raise ValueError("pass run_ids or task_ids, not both")
-    names = [task_ids] if isinstance(task_ids, str) else task_ids
-    if not isinstance(names, Sequence | Set) or not all(name and isinstance(name, str) for name in names):
-        raise ValueError(f"task_ids are ids of tasks or task groups, as text, not {task_ids!r}")
-    return list(names)
+    if isinstance(task_ids, str) or not isinstance(task_ids, Sequence | Set):
+        return [_task_id(task_ids)]
+    names = [_task_id(entry) for entry in task_ids]
+    if not names:
+        raise ValueError("task_ids is empty: name the tasks whose runs are to be cancelled")
+    return names
+
+
+def _task_id(entry: object) -> str:
+    if not isinstance(entry, str):
+        operator = getattr(entry, "operator", entry)  # of a task's output
+        entry = getattr(operator, "task_id", None) or getattr(operator, "group_id", entry)
+    if not isinstance(entry, str) or not entry.strip():
+        raise ValueError(f"task_ids are tasks or task groups, or their ids, not {entry!r}")
+    if _is_template(entry):
+        raise ValueError(f"task_ids is not templated: {entry!r}; name the task, or render run_ids")
+    return entry
+
+
+def _is_template(text: str) -> bool:
+    return "{{" in text or "{%" in text
 
 
 def text_or_none(value: object, name: str) -> str | None:
@@ -109,6 +85,25 @@ def text_or_none(value: object, name: str) -> str | None:
     return str(value)
 
 
+def check_env_overrides(overrides: object) -> None:
+    """Refuse, when the DAG is parsed, environment overrides that cannot become a mapping of names to text.
+
+    What a template or a task's output will come to is not known then. No error shows a value.
+
+    :raises ValueError: naming the variable, if there is one.
+    """
+    if isinstance(overrides, Mapping):
+        for name, value in overrides.items():
+            if not _comes_later(value):
+                _as_text(str(name), value)
+    elif not is_missing(overrides) and not _comes_later(overrides):
+        raise ValueError(f"env_overrides is a mapping of names to values, not {type(overrides).__name__}")
+
+
+def _comes_later(value: object) -> bool:
+    return _is_template(value) if isinstance(value, str) else hasattr(value, "resolve")
+
+
 def env_overrides_as_text(overrides: object) -> dict[str, str]:
     """Return environment overrides as the API takes them: text. No error shows a value.
 
@@ -121,36 +116,6 @@ def env_overrides_as_text(overrides: object) -> dict[str, str]:
             "env_overrides is not a mapping; one template for all of it needs render_template_as_native_obj"
         )
     return {str(name): _as_text(str(name), value) for name, value in overrides.items()}
-
-
-def _entries(value: object) -> list[object]:
-    if isinstance(value, str):
-        return _entries_of_text(value.strip())
-    if isinstance(value, Iterable) and not isinstance(value, Mapping | bytes):
-        return list(value)
-    return [value]
-
-
-def _entries_of_text(text: str) -> list[object]:
-    """Read a list back from the text that a template made of it; any other text is one entry."""
-    if text.startswith(("[", "(")):
-        for parse in (json.loads, ast.literal_eval):
-            try:
-                parsed = parse(text)
-            except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-                continue
-            return list(parsed) if isinstance(parsed, list | tuple) else [text]
-    return [text]
-
-
-def _start_of(entry: object) -> str:
-    """Return what cannot be an id as short text that Airflow can keep, however odd or deep it is."""
-    from airflow_provider_stably.api.text import MAX_SHOWN, one_line, shown
-
-    try:
-        return one_line(str(entry), limit=MAX_SHOWN)
-    except (ValueError, RecursionError):  # an integer of thousands of digits, a list in a list in ...
-        return shown(entry)
 
 
 def _as_text(name: str, value: object) -> str:

@@ -32,11 +32,15 @@ class StablyConfigError(StablyError):
 
     :param problem: What is wrong with the field.
     :param conn_id: The connection's id.
-    :param field: The field at fault, e.g. ``password`` or ``extra.timeout``.
+    :param field: The field at fault, e.g. ``password`` or ``extra.timeout``; ``conn_id`` if there is no such
+        connection.
     """
 
     def __init__(self, problem: str, *, conn_id: str, field: str) -> None:
-        super().__init__(f"Airflow connection {conn_id!r}, field {field!r}: {problem}")
+        where = f"Airflow connection {conn_id!r}"
+        super().__init__(
+            f"{where} {problem}" if field == "conn_id" else f"{where}, field {field!r}: {problem}"
+        )
         self.conn_id = conn_id
         self.field = field
 
@@ -74,6 +78,7 @@ class StablyHTTPError(StablyError):
     :param status: HTTP status code outside 200 to 299.
     :param detail: First 500 characters of the body, for the log.
     :param retry_after: Seconds that the answer asked to wait; None if it did not.
+    :param is_from_api: Whether the body is an error as Stably's API writes it, and not a proxy's page.
     """
 
     def __init__(
@@ -83,11 +88,13 @@ class StablyHTTPError(StablyError):
         status: int,
         detail: str,
         retry_after: float | None = None,
+        is_from_api: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.detail = detail
         self.retry_after = retry_after
+        self.is_from_api = is_from_api
 
 
 class StablyAuthError(StablyHTTPError):

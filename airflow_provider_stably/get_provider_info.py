@@ -85,7 +85,7 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "allow_http": {
                         "label": "Allow plain HTTP",
-                        "description": "Let the API key travel in clear text to other hosts. Default false.",
+                        "description": "Send the API key in clear text to any host. Default false.",
                         "schema": {"type": ["boolean", "null"], "default": False},
                     },
                 },

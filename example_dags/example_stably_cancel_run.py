@@ -42,5 +42,6 @@ with DAG(
         for run_id in cancelled:
             print(f"Cancelled Stably run {run_id}")
 
-    report(cancel.output)
+    # A teardown: it also runs if an id was wrong, and the DAG run is red then all the same.
+    report(cancel.output).as_teardown()
     # [END howto_operator_stably_cancel_run]

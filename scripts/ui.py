@@ -112,7 +112,12 @@ def welcome(url: str, password: str, emulator_url: str, log: Path) -> str:
 
         Try this: in Airflow, trigger the DAG example_stably_gate_deployment with the Playwright project
         "hangs". Its run goes on until it is cancelled: clear the task run_tests, or mark it failed, and
-        see the run turn CANCELLED in the emulator. Other Playwright projects to try:
+        see the run turn CANCELLED in the emulator.
+
+        Or use the kill switch: start another "hangs" run, copy its id from the emulator's page, and trigger
+        the DAG example_stably_cancel_run with it.
+
+        Other Playwright projects to try:
         {", ".join(SCRIPTS)};
         any other name passes after {RUN_SECONDS} s.
 

@@ -55,6 +55,20 @@ def test_example_stably_cancel_run(emulator, airflow_db, capfd, conf, project_id
     assert re.findall(r"^Cancelled Stably run (\S+)$", capfd.readouterr().out, re.MULTILINE) == run_ids
 
 
+def test_the_kill_switch_reports_in_spite_of_a_wrong_id(emulator, airflow_db, capfd):
+    """A wrong id leaves the DAG run red, the others are cancelled and reported; a blank line is no id."""
+    run_id = emulator.add_run(project_id=PROJECT)
+    dag = _load_example("example_stably_cancel_run")
+
+    dag_run = dag.test(run_conf={"run_ids": [run_id, "nope", ""]})
+
+    assert dag_run.state == "failed"
+    assert _states(dag_run) == {("cancel", -1): "failed", ("report", -1): "success"}
+    printed = capfd.readouterr().out
+    assert re.findall(r"^Cancelled Stably run (\S+)$", printed, re.MULTILINE) == [run_id]
+    assert "Ignored None" not in printed
+
+
 @BOTH_MODES
 @pytest.mark.parametrize(("suite", "deployed"), [("passes", "success"), ("fails", "upstream_failed")])
 def test_example_stably_gate_deployment(airflow_db, run_stably_dag, deferrable, suite, deployed):

@@ -193,7 +193,22 @@ def _http_error(
     if detail:
         message += f": {detail}"
     retry_after = retry_after_seconds(answer.headers.get("retry-after"), now)
-    return _error_class(status)(message, status=status, detail=detail, retry_after=retry_after)
+    return _error_class(status)(
+        message,
+        status=status,
+        detail=detail,
+        retry_after=retry_after,
+        is_from_api=_is_api_error(answer.body),
+    )
+
+
+def _is_api_error(body: bytes) -> bool:
+    """Whether a body is the contract's ``{"error": ...}``."""
+    try:
+        parsed = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(parsed, dict) and isinstance(parsed.get("error"), str)
 
 
 def _meaning(answer: Answer, redactor: Redactor) -> tuple[str, str]:

@@ -136,6 +136,9 @@ def check_id(kind: str, value: object) -> str:
     """
     if _is_id(value):
         return value
+    if value is None:
+        message = f"{kind}_id is None: the task or call that should give it returned nothing"
+        raise StablyInvalidIdError(message, kind=kind, value=value)
     message = f"{shown(value)} is not a Stably {kind} id: those are 1 to 200 letters, digits and '._~-'"
     raise StablyInvalidIdError(message, kind=kind, value=value)
 

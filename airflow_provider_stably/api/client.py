@@ -82,6 +82,12 @@ class StablySession(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Take no answer for a redirect: requests would read its body whole, and parse where it leads."""
 
+    def request(self, method: Any, url: Any, *args: Any, **kwargs: Any) -> requests.Response:
+        """Send a request to an address, which may be relative to the API's."""
+        if "://" not in str(url):
+            url = f"{self.endpoint.base_url}/{str(url).lstrip('/')}"
+        return super().request(method, url, *args, **kwargs)
+
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send with a timeout and without following redirects."""
         if kwargs.get("timeout") is None:

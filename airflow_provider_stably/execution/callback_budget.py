@@ -130,4 +130,4 @@ def _report(run: RunReference, result: CancelResult) -> None:
 
 
 def _names(runs: Iterable[RunReference]) -> str:
-    return f"Run(s) {', '.join(run.run_id for run in runs)}"
+    return f"Stably runs {', '.join(run.run_id for run in runs)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -13,8 +14,9 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 
 from airflow_provider_stably.api.calls import check_id
 from airflow_provider_stably.api.client import StablyClient
-from airflow_provider_stably.arguments import is_missing, read_run_ids
+from airflow_provider_stably.arguments import is_missing
 from airflow_provider_stably.exceptions import StablyCancelError, StablyError
+from airflow_provider_stably.execution.no_retry import not_retried
 from airflow_provider_stably.execution.options import CancelRunsOptions
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.runs.cancel import (
@@ -27,6 +29,7 @@ from airflow_provider_stably.runs.cancel import (
     read_status,
 )
 from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
+from airflow_provider_stably.runs.named_runs import read_runs
 from airflow_provider_stably.runs.reference import RunReference, by_connection
 from airflow_provider_stably.tasks.best_effort import best_effort
 from airflow_provider_stably.tasks.xcom import runs_of_tasks
@@ -45,7 +48,7 @@ _NEXT_STEPS = {
     CancelOutcome.DENIED: "it may still be running; check the API key and its access to the project",
     CancelOutcome.UNKNOWN: "it may still be running; clear this task once the API answers",
     CancelOutcome.NOT_ATTEMPTED: "it may still be running",
-    CancelOutcome.MALFORMED: "not a run id, so nothing was sent for it",
+    CancelOutcome.MALFORMED: "nothing was sent for it",
 }
 _WORTH_ANOTHER_POLL = MAY_CHANGE | {CancelOutcome.NOT_FOUND}
 
@@ -99,21 +102,26 @@ class CancelRuns:
         return cancelled
 
     def _runs_by_id(self) -> _NamedRuns:
-        named = read_run_ids(self._options.run_ids)
+        named = read_runs(self._options.run_ids)
         if named.missing:
             self._log.warning(
-                "Ignored %d empty run_ids (rendered as 'None', 'null' or blank). A task that was skipped or "
-                "failed has no XCom; task_ids=... names tasks instead and copes with that.",
-                named.missing,
+                "Ignored None in run_ids: a task that was skipped or failed has no XCom. "
+                "task_ids names tasks instead and copes with that."
             )
-        malformed = dict.fromkeys(named.malformed, CancelResult(CancelOutcome.MALFORMED))
-        if not named.valid:
-            return _NamedRuns(unsendable=malformed)
-        given = None if is_missing(self._options.project_id) else self._options.project_id
-        project_id = _ask(self._hook, lambda hook: check_id("project", hook.resolve_project_id(given)))
+        unsendable = {
+            entry: CancelResult(CancelOutcome.MALFORMED, detail=problem)
+            for entry, problem in named.malformed.items()
+        }
+        project_id = self._default_project() if any(not run.project_id for run in named.runs) else ""
         if isinstance(project_id, CancelResult):
-            return _NamedRuns(unsendable=malformed | dict.fromkeys(named.valid, project_id))
-        return _NamedRuns([RunReference(run_id, project_id) for run_id in named.valid], malformed)
+            unsendable |= {run.run_id: project_id for run in named.runs if not run.project_id}
+            return _NamedRuns([run.in_project("") for run in named.runs if run.project_id], unsendable)
+        return _NamedRuns([run.in_project(project_id) for run in named.runs], unsendable)
+
+    def _default_project(self) -> str | CancelResult:
+        """Return the project of the runs that name none; if there is none, what becomes of them."""
+        given = None if is_missing(self._options.project_id) else self._options.project_id
+        return _ask(self._hook, lambda hook: check_id("project", hook.resolve_project_id(given)))
 
     def _runs_of_tasks(self, task_ids: Sequence[str]) -> _NamedRuns:
         started = runs_of_tasks(self._context, task_ids)
@@ -162,17 +170,24 @@ class CancelRuns:
     def _fail(
         self, bad: Mapping[str, CancelOutcome], *, of: int, outcomes: Mapping[str, Mapping[str, str | None]]
     ) -> NoReturn:
-        conn_id = self._options.stably_conn_id
-        heading = f"{len(bad)} of {of} Stably runs cannot be shown to be over (connection {conn_id!r}):"
-        error = StablyCancelError("\n".join([heading, *(f"- {line}" for line in bad)]), outcomes=outcomes)
+        error = StablyCancelError(_report(bad, of=of), outcomes=outcomes)
         kinds = set(bad.values())
         if kinds & MAY_CHANGE:
             raise error
-        raise AirflowFailException(str(error)) from error
+        raise not_retried(error) from None
 
     def _push(self, key: str, value: object) -> None:
         if self._options.do_xcom_push:
             self._context["ti"].xcom_push(key=key, value=value)
+
+
+def _report(bad: Mapping[str, CancelOutcome], *, of: int) -> str:
+    """Return the error's text. A single failure stands alone: its cause is on the line that people see."""
+    if len(bad) == 1:
+        return next(iter(bad))
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in Counter(bad.values()).items())
+    heading = f"{len(bad)} of {of} Stably runs are not known to be over ({counts}):"
+    return "\n".join([heading, *(f"- {line}" for line in bad)])
 
 
 def cancel_all(clients: Mapping[RunReference, StablyClient]) -> Results:

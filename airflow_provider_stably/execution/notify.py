@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_stably.api.calls import check_id
-from airflow_provider_stably.arguments import is_missing, read_run_ids
+from airflow_provider_stably.arguments import is_missing
 from airflow_provider_stably.execution.callback_budget import acancel_within_budget, cancel_within_budget
 from airflow_provider_stably.execution.options import NotifyOptions
 from airflow_provider_stably.execution.own_callback import budget_owner, run_has_ended
 from airflow_provider_stably.hooks.stably import StablyHook
+from airflow_provider_stably.runs.named_runs import read_runs
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.tasks.best_effort import best_effort
 from airflow_provider_stably.tasks.connections import with_named_connection
@@ -79,15 +80,22 @@ class Notify:
         return bool(runs)
 
     def _named_runs(self) -> list[RunReference]:
-        named = read_run_ids(self._rendered_run_ids())
-        for entry in named.malformed:
-            log.warning("Not a run id, so nothing is sent for it: %s", entry)
-        if not named.valid:
-            return []
+        named = read_runs(self._rendered_run_ids())
+        for entry, problem in named.malformed.items():
+            log.warning("Not a Stably run, so nothing is sent for it: %s; %s", entry, problem)
+        runs = [run.in_project("") for run in named.runs if run.project_id]
+        without_project = [run for run in named.runs if not run.project_id]
+        if without_project:
+            with best_effort(_failure([run.run_id for run in without_project])):
+                project_id = self._default_project()
+                runs += [run.in_project(project_id) for run in without_project]
+        return runs
+
+    def _default_project(self) -> str:
         project_id = self._render(self._options.project_id, self._context)
         hook = StablyHook(self._options.stably_conn_id)
-        project_id = hook.resolve_project_id(None if is_missing(project_id) else project_id)
-        return [RunReference(run_id, check_id("project", project_id)) for run_id in named.valid]
+        given = None if is_missing(project_id) else project_id
+        return check_id("project", hook.resolve_project_id(given))
 
     def _rendered_run_ids(self) -> object:
         """Render each entry by itself: one that fails, for lack of an XCom perhaps, leaves the others."""
@@ -140,5 +148,5 @@ class Notify:
     def _own_run(self) -> list[RunReference]:
         if self._is_dag_level:
             raise ValueError("name task_ids or run_ids: a DAG's callback belongs to no task")
-        own = None if run_has_ended(self._context) else own_run_of_this_try(self._context["ti"])
+        own = None if run_has_ended(self._context) else own_run_of_this_try(self._context)
         return [] if own is None else [with_named_connection(own.run, self._context["task"])]

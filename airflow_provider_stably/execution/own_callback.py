@@ -21,7 +21,7 @@ def cancel_own_run(context: Mapping[str, Any]) -> None:
     with best_effort(f"The run of task {task_id} could not be cancelled"):
         if run_has_ended(context):
             return
-        own = own_run_of_this_try(context["ti"])
+        own = own_run_of_this_try(context)
         if own is not None and own.cancel_on_kill:
             run = with_named_connection(own.run, context["task"])
             cancel_within_budget([run], owner=budget_owner(context))
@@ -36,7 +36,7 @@ def budget_owner(context: Mapping[str, Any]) -> object:
 
 
 def run_has_ended(context: Mapping[str, Any]) -> bool:
-    """Whether a task failed because its run ended."""
+    """Whether a task failed because its run ended; an error that is not retried has that one as context."""
     ended = (StablyRunFailedError, StablyRunCancelledError)
     exception = context.get("exception")
-    return isinstance(exception, ended) or isinstance(getattr(exception, "__cause__", None), ended)
+    return isinstance(exception, ended) or isinstance(getattr(exception, "__context__", None), ended)

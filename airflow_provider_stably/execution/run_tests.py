@@ -11,6 +11,7 @@ from airflow_provider_stably.api import calls
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.api.retries import may_replay
 from airflow_provider_stably.exceptions import StablyConfigError, StablyError
+from airflow_provider_stably.execution.no_retry import not_retried
 from airflow_provider_stably.execution.options import RunTestsOptions
 from airflow_provider_stably.execution.start import KILL_PAUSE_SECONDS, Ownership, Starter
 from airflow_provider_stably.hooks.stably import StablyHook
@@ -61,9 +62,11 @@ class RunTests:
         self._records = StartRecords(context)
         self._ownership = Ownership()
         self._is_killing = False
+        self._is_first_part = False
 
     def execute(self) -> dict[str, Any]:
         """Start the run and, unless told otherwise, wait for its end; see the operator."""
+        self._is_first_part = True
         try:
             run = self._resume_or_start()
             self._ownership.stop_if_killed()
@@ -79,6 +82,11 @@ class RunTests:
             None  # finished, or fire-and-forget: a late on_kill must not cancel it
         )
         return RunSummary.of(run, None).return_value() if result is None else self._end(result)
+
+    @property
+    def knows_no_run(self) -> bool:
+        """Whether this process began the task and has pushed no run, so that no XCom needs to be read."""
+        return self._is_first_part and not self._ownership.may_be_pushed
 
     def resumes_another_try(self) -> bool:
         """Whether Airflow resumes this try with the event of the try before it.
@@ -100,7 +108,7 @@ class RunTests:
             result = WatchResult.from_json(event)
         except (ValueError, TypeError) as error:
             self.cancel_pushed_run()
-            raise AirflowFailException(f"The trigger's event cannot be read: {error}") from error
+            raise AirflowFailException(f"The trigger's event cannot be read: {error}") from None
         try:
             if result.end is WatchEnd.HANDED_BACK:
                 result = self._go_on_watching(result)
@@ -140,7 +148,7 @@ class RunTests:
     def cancel_pushed_run(self) -> None:
         """Cancel the run that this task's XCom names: the process that started it is gone."""
         with best_effort("The run of this task could not be cancelled"):
-            own = own_run_of_this_try(self._context["ti"])
+            own = own_run_of_this_try(self._context)
             if own is not None and own.cancel_on_kill:
                 self._connect()
                 self._own(own.run)
@@ -197,7 +205,7 @@ class RunTests:
         try:
             return self._connect()
         except StablyConfigError as error:
-            raise AirflowFailException(str(error)) from error
+            raise not_retried(error) from None
 
     def _resume_or_start(self) -> RunReference:
         hook = self._connect_or_fail()
@@ -257,7 +265,7 @@ class RunTests:
         self._log.error("%s", result.run.report)
         if may_retry:
             raise error
-        raise AirflowFailException(str(error)) from error
+        raise not_retried(error) from None
 
     def _is_resumed(self) -> bool:
         """Whether an earlier try has started the run."""

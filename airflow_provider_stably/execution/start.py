@@ -18,6 +18,7 @@ from airflow_provider_stably.exceptions import (
     StablyCancelError,
     StablyError,
 )
+from airflow_provider_stably.execution.no_retry import not_retried
 from airflow_provider_stably.execution.options import RunTestsOptions
 from airflow_provider_stably.execution.uninterrupted import finish_despite_interrupt
 from airflow_provider_stably.hooks.stably import StablyHook
@@ -26,7 +27,9 @@ from airflow_provider_stably.runs import belief
 from airflow_provider_stably.runs.cancel import CancelOutcome, cancel
 from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
 from airflow_provider_stably.runs.reference import RunReference
+from airflow_provider_stably.tasks.best_effort import best_effort
 from airflow_provider_stably.tasks.start_record import StartRecords
+from airflow_provider_stably.tasks.wiring import wiring_problems
 from airflow_provider_stably.tasks.xcom import STABLY_RUN_KEY, PushedRun
 
 KILL_PAUSE_SECONDS = 0.2
@@ -35,13 +38,14 @@ KILL_PAUSE_SECONDS = 0.2
 
 @dataclass(slots=True)
 class Ownership:
-    """Which run this process has to cancel if it stops watching, and whether the task was killed.
+    """Which run this process has to cancel if it stops watching, and what has happened to the task.
 
     No locks: ``on_kill`` runs in a signal handler, and what it interrupts could hold them.
     """
 
     run_to_cancel: RunReference | None = None
     is_killed: bool = False
+    may_be_pushed: bool = False
 
     def stop_if_killed(self) -> None:
         """Raise if the task was killed.
@@ -105,7 +109,7 @@ class Starter:
         except StablyError as error:
             if may_retry_start(error):
                 raise
-            raise AirflowFailException(str(error)) from error
+            raise not_retried(error) from None
 
     def _resume_or_cancel_earlier_run(self) -> RunReference | None:
         """Return the run of an earlier try if it is to go on; one that is not is cancelled here."""
@@ -159,6 +163,9 @@ class Starter:
             )
 
     def _start(self) -> RunReference:
+        with best_effort("The DAG's Stably tasks cannot be checked"):
+            for problem in wiring_problems(self._context["dag"]):
+                self._log.warning("Before a run is started: %s", problem)
         call = self._call()
         self._ownership.stop_if_killed()
         self._records.write(None)
@@ -184,7 +191,7 @@ class Starter:
             }
             overrides = env_overrides_as_text(options.env_overrides)
         except ValueError as error:
-            raise AirflowFailException(str(error)) from error
+            raise not_retried(error) from None
         return calls.start_run(self._hook.resolve_project_id(project_id), **which, env_overrides=overrides)
 
     def _send(self, call: calls.Call[str]) -> RunReference:
@@ -216,6 +223,7 @@ class Starter:
         ti.xcom_push(key=StablyRunLink.xcom_key, value=run.run_url)
 
     def _push_reference(self, run: RunReference) -> None:
+        self._ownership.may_be_pushed = True
         ti = self._context["ti"]
         pushed = PushedRun(run, ti.try_number, self._options.cancel_on_kill)
         ti.xcom_push(key=STABLY_RUN_KEY, value=pushed.to_xcom())

@@ -12,11 +12,13 @@ from airflow_provider_stably.api.calls import check_id
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.arguments import text_or_none
 from airflow_provider_stably.exceptions import StablyConfigError, StablyRunTimeoutError
+from airflow_provider_stably.execution.no_retry import not_retried
 from airflow_provider_stably.execution.options import WatchRunOptions
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import RUN_URL_KEY, StablyRunLink
 from airflow_provider_stably.runs.belief import Belief
 from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
+from airflow_provider_stably.runs.named_runs import read_run
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.runs.watch import poll_once
 from airflow_provider_stably.runs.watch_result import WatchEnd, WatchResult
@@ -82,7 +84,7 @@ class WatchRun:
             driver = BlockingDriver(self._hook.client, reconnect=self._reconnect, now=self._now)
             result = run_blocking(poll_once(run, driver, self._belief))
         except StablyConfigError as error:
-            raise AirflowFailException(str(error)) from error
+            raise not_retried(error) from None
         if result is None:
             return PokeReturnValue(is_done=False)
         return PokeReturnValue(is_done=True, xcom_value=self._end(result))
@@ -95,7 +97,7 @@ class WatchRun:
         try:
             result = WatchResult.from_json(event)
         except (ValueError, TypeError) as error:
-            raise AirflowFailException(f"The trigger's event cannot be read: {error}") from error
+            raise AirflowFailException(f"The trigger's event cannot be read: {error}") from None
         if result.end is WatchEnd.HANDED_BACK:
             self._log.warning("The triggerer could not watch run %s: %s", result.run.run_id, result.detail)
             return None
@@ -104,11 +106,11 @@ class WatchRun:
     def _named_run(self, options: WatchRunOptions) -> RunReference:
         """Return the run that the sensor means now: a subclass may set another one between two pokes."""
         try:
-            run_id = check_id("run", text_or_none(options.run_id, "run_id"))
-            project_id = self._hook.resolve_project_id(text_or_none(options.project_id, "project_id"))
-            return RunReference(run_id, check_id("project", project_id))
+            run = read_run(options.run_id, argument="run_id")
+            given = run.project_id or text_or_none(options.project_id, "project_id")
+            return run.in_project(check_id("project", self._hook.resolve_project_id(given)))
         except (StablyConfigError, ValueError) as error:
-            raise AirflowFailException(str(error)) from error
+            raise not_retried(error) from None
 
     def _reconnect(self) -> StablyClient:
         hook = StablyHook(self._hook.stably_conn_id)
@@ -124,5 +126,5 @@ class WatchRun:
         if error is None:
             return result.run.return_value()
         if isinstance(error, StablyRunTimeoutError):
-            raise AirflowSensorTimeout(str(error)) from error
-        raise AirflowFailException(str(error)) from error
+            raise AirflowSensorTimeout(str(error)) from None
+        raise not_retried(error) from None

@@ -116,6 +116,8 @@ class _Reader:
                 '"allow_http" to true if that network is yours'
             )
             raise self.error("host", problem)
+        if address.path.rstrip("/").endswith("/v1"):
+            raise self.error("host", "leave /v1 out: it is added to each call's path")
         return address.base_url(self.port(port, address) if port else None)
 
     def port(self, port: object, address: Address) -> int:

@@ -8,17 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
-from airflow_provider_stably.arguments import seconds
-from airflow_provider_stably.exceptions import (
-    StablyConfigError,
-    StablyError,
-    StablyHTTPError,
-)
+from airflow_provider_stably.arguments import env_overrides_as_text, seconds
+from airflow_provider_stably.exceptions import StablyConfigError
 
 if TYPE_CHECKING:
     import requests
@@ -27,6 +24,8 @@ if TYPE_CHECKING:
     from airflow_provider_stably.api.client import StablyClient
     from airflow_provider_stably.api.models import Run
     from airflow_provider_stably.hooks.connection import ConnectionSettings
+    from airflow_provider_stably.runs.cancel import CancelResult
+    from airflow_provider_stably.runs.reference import RunReference
 
 
 class StablyHook(BaseHook):
@@ -56,11 +55,20 @@ class StablyHook(BaseHook):
     def get_conn(self) -> requests.Session:
         """Return an authenticated session, for calls that this hook has no method for.
 
-        The key goes to the connection's host only, redirects are not followed and there is always a timeout.
+        It takes addresses relative to :attr:`base_url`, e.g. ``session.get("/v1/projects/...")``. The key
+        goes to the connection's host only, redirects are not followed and there is always a timeout.
 
         :raises StablyConfigError: if the connection cannot be used.
         """
         return self.client.session
+
+    @property
+    def base_url(self) -> str:
+        """Where the API is: scheme, host and perhaps port and path, without a slash at the end.
+
+        :raises StablyConfigError: if the connection cannot be used.
+        """
+        return self._settings.endpoint.base_url
 
     @cached_property
     def client(self) -> StablyClient:
@@ -117,7 +125,7 @@ class StablyHook(BaseHook):
         playwright_project_name: str | None = None,
         branch: str | None = None,
         environment: str | None = None,
-        env_overrides: Mapping[str, str] | None = None,
+        env_overrides: Mapping[str, Any] | None = None,
     ) -> str:
         """Start a run; each call that is accepted is a new run.
 
@@ -125,8 +133,10 @@ class StablyHook(BaseHook):
         :param playwright_project_name: Playwright project (``--project``) to run; None runs all.
         :param branch: Git branch to associate with the run.
         :param environment: Name of a Stably environment.
-        :param env_overrides: Environment variable name to value; never logged.
+        :param env_overrides: Environment variable name to value; numbers and booleans are sent as text. Never
+            logged.
         :returns: The run's id.
+        :raises ValueError: if ``env_overrides`` is no mapping of names to text, numbers and booleans.
         :raises StablyAmbiguousStartError: if the answer was lost: an untracked run may exist.
         :raises StablyError: on any other failure; then no run was started.
         """
@@ -137,7 +147,7 @@ class StablyHook(BaseHook):
             playwright_project_name=playwright_project_name,
             branch=branch,
             environment=environment,
-            env_overrides=env_overrides,
+            env_overrides=env_overrides_as_text(env_overrides),
         )
         return self.client.send(call)
 
@@ -152,18 +162,58 @@ class StablyHook(BaseHook):
 
         return self.client.send(calls.get_run(self.resolve_project_id(project_id), run_id))
 
-    def cancel_run(self, run_id: str, *, project_id: str | None = None) -> tuple[str, ...]:
-        """Ask the API to cancel a run.
+    def wait_for_run(
+        self,
+        run_id: str,
+        *,
+        project_id: str | None = None,
+        timeout: float | timedelta = timedelta(hours=24),
+        poll_interval: float | timedelta = 30,
+    ) -> Run:
+        """Wait, in this thread, until a run is over. The run is never cancelled.
 
         :param project_id: The run's project; None takes the connection's.
-        :returns: The ids that the API says it cancelled.
-        :raises StablyHTTPError: with status 400 if the run is unknown or over (assumed: the error text is
-            unpublished); :meth:`get_run` tells which.
-        :raises StablyError: on any other failure.
+        :param timeout: Seconds after which to give up.
+        :param poll_interval: Longest pause between two polls, in seconds; at first polls are closer together.
+        :returns: The run as it ended, however it ended: see its ``is_passed``.
+        :raises StablyRunTimeoutError: if it was not over in time.
+        :raises StablyRunLostError: if the API lastingly refuses the key, or does not find the run.
+        :raises StablyError: if the connection cannot be used, or the results cannot be read.
         """
-        from airflow_provider_stably.api import calls
+        from airflow_provider_stably.runs.belief import Belief
+        from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
+        from airflow_provider_stably.runs.watch import watch
 
-        return self.client.send(calls.cancel_run(self.resolve_project_id(project_id), run_id))
+        run = self._reference(run_id, project_id)
+        now = time.time()
+        result = run_blocking(
+            watch(
+                run,
+                BlockingDriver(self.client, reconnect=self._reconnect),
+                Belief(key_has_worked=False),
+                started_at=now,
+                deadline=now + seconds("timeout", timeout, at_least=0),
+                poll_interval=seconds("poll_interval", poll_interval),
+            )
+        )
+        if result.end != "finished":
+            raise result.error() or RuntimeError(f"run {run_id} is not over")
+        return self.get_run(run_id, project_id=run.project_id)
+
+    def cancel_run(self, run_id: str, *, project_id: str | None = None) -> CancelResult:
+        """Cancel a run and find out what became of it.
+
+        :param project_id: The run's project; None takes the connection's.
+        :returns: ``outcome``, the word that the cancel operator uses (``cancelled``, ``already_finished``,
+            ``still_live``, ``not_found``, ``denied`` or ``unknown``), the run's ``status`` if it is known, a
+            ``detail`` for people, and ``is_over``: whether nothing is left running.
+        :raises StablyConfigError: if the connection cannot be used.
+        :raises StablyInvalidIdError: if an id cannot be one; nothing was sent.
+        """
+        from airflow_provider_stably.runs.cancel import cancel
+        from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
+
+        return run_blocking(cancel(self._reference(run_id, project_id), BlockingDriver(self.client)))
 
     def run_url(self, run_id: str, *, project_id: str | None = None) -> str:
         """Return the address of a run's page in Stably's dashboard.
@@ -192,47 +242,44 @@ class StablyHook(BaseHook):
 
         :returns: Whether the key was accepted, and what that does and does not show.
         """
-        from airflow_provider_stably.api import calls
+        from airflow_provider_stably.hooks.key_check import check_key, without_id
 
         try:
-            call = calls.get_run(self._settings.project_id or "connection-test", "connection-test")
-            self.client.send_once(call)
-        except StablyError as error:
-            key_accepted = isinstance(error, StablyHTTPError) and error.status in {400, 404}
-            if not key_accepted:
-                return False, str(error)
-        return True, (
-            "Stably answered and accepted the API key. "
-            "Not checked: that the project exists, and that the key may start and cancel its runs."
-        )
+            accepted, message = check_key(self.client, self._settings.project_id)
+        except StablyConfigError as error:
+            accepted, message = False, str(error)
+        return accepted, without_id(message, self.stably_conn_id)
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Describe the form's standard fields for Airflow before 3.2.
+        """Describe the form's standard fields for Airflow before 3.2."""
+        from airflow_provider_stably.hooks.form import ui_field_behaviour
 
-        Remove this and the next when the oldest supported Airflow is 3.2.
-        """
-        behaviour = _connection_type()["ui-field-behaviour"]
-        return {name.replace("-", "_"): value for name, value in behaviour.items()}
+        return ui_field_behaviour()
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Describe the form's own fields for Airflow before 3.2.
+        """Describe the form's own fields for Airflow before 3.2."""
+        from airflow_provider_stably.hooks.form import connection_form_widgets
 
-        All are text: a check box of those forms cannot be left unset, and saving one would set it to false.
-        """
-        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
-        from flask_babel import lazy_gettext
-        from wtforms import StringField
+        return connection_form_widgets()
 
-        return {
-            name: StringField(
-                lazy_gettext(field["label"]),
-                description=field["description"],
-                widget=BS3TextFieldWidget(),
-            )
-            for name, field in _connection_type()["conn-fields"].items()
-        }
+    def _reference(self, run_id: str, project_id: str | None) -> RunReference:
+        from airflow_provider_stably.api.calls import check_id
+        from airflow_provider_stably.runs.reference import RunReference
+
+        project_id = check_id("project", self.resolve_project_id(project_id))
+        return RunReference(check_id("run", run_id), project_id)
+
+    def _reconnect(self) -> StablyClient:
+        """Look the connection up anew, as its key may have been rotated; one that cannot be read is kept."""
+        from airflow_provider_stably.tasks.best_effort import best_effort
+
+        kept = {name: vars(self).pop(name) for name in ("_settings", "client")}
+        with best_effort("The connection cannot be read now, so the old one is kept"):
+            return self.client
+        vars(self).update(kept)
+        return self.client
 
     @cached_property
     def _settings(self) -> ConnectionSettings:
@@ -245,14 +292,7 @@ class StablyHook(BaseHook):
         return read_connection(connection, timeout=self.timeout)
 
     def _not_defined(self) -> StablyConfigError:
-        return self._config_error("conn_id", "not defined: add a connection of type 'stably' with this id")
+        return self._config_error("conn_id", "is not defined: add a connection of type 'stably'")
 
     def _config_error(self, field: str, problem: str) -> StablyConfigError:
         return StablyConfigError(problem, conn_id=self.stably_conn_id, field=field)
-
-
-def _connection_type() -> dict[str, Any]:
-    from airflow_provider_stably.get_provider_info import get_provider_info
-
-    connection_type: dict[str, Any] = get_provider_info()["connection-types"][0]
-    return connection_type

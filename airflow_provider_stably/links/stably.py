@@ -23,11 +23,13 @@ class StablyRunLink(BaseOperatorLink):
     name = "Open in Stably"
     xcom_key = "_link_StablyRunLink"
 
-    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 - Airflow's signature
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Return the run's address; empty if the task has not started one.
 
         Whoever may write XComs may have written this one, so nothing but an ``https://`` address is a link.
         """
+        if getattr(operator, "knows_no_run", False):
+            return ""
         from airflow.providers.common.compat.sdk import XCom
 
         url = XCom.get_value(key=RUN_URL_KEY, ti_key=ti_key)

@@ -11,9 +11,11 @@ from airflow_provider_stably.arguments import read_task_ids
 from airflow_provider_stably.hooks.stably import StablyHook
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import BaseOperator, Context, MappedOperator, TaskGroup, XComArg
 
     from airflow_provider_stably.execution.notify import Notify
+
+    NamesTask = str | BaseOperator | MappedOperator | TaskGroup | XComArg
 
 
 class StablyCancelRunNotifier(BaseNotifier):
@@ -28,11 +30,12 @@ class StablyCancelRunNotifier(BaseNotifier):
 
     One instance may serve many tasks, so nothing is rendered in place; ``template_fields`` is empty.
 
-    :param task_ids: The tasks of this DAG run whose Stably runs to cancel, or task groups; mapped tasks
-        included, each run in its own project and with its own connection. Default, for tasks only: the run
-        that the failing task itself has started, in this very try.
-    :param run_ids: Instead: the ids of the runs (templated, on a copy).
-    :param project_id: Project of the runs in ``run_ids``; default: the connection's (templated likewise).
+    :param task_ids: The tasks of this DAG run whose Stably runs to cancel, or task groups, by id or as they
+        are; mapped tasks included, each run in its own project and with its own connection. Default, for
+        tasks only: the run that the failing task itself has started, in this very try.
+    :param run_ids: Instead: the runs, as the cancel operator's ``run_ids`` names them (templated, on a copy).
+    :param project_id: Project of the runs in ``run_ids`` that come without one; default: the connection's
+        (templated likewise).
     :param stably_conn_id: Id of a connection of type ``stably``, for ``run_ids``.
     :param context: Airflow passes it where it wants the class, not an instance.
     """
@@ -40,8 +43,8 @@ class StablyCancelRunNotifier(BaseNotifier):
     def __init__(
         self,
         *,
-        task_ids: str | Sequence[str] | None = None,
-        run_ids: str | Sequence[str] | None = None,
+        task_ids: NamesTask | Sequence[NamesTask] | None = None,
+        run_ids: str | Sequence[str | XComArg] | XComArg | None = None,
         project_id: str | None = None,
         stably_conn_id: str = StablyHook.default_conn_name,
         context: Context | None = None,

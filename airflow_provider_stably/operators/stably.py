@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
-from airflow_provider_stably.arguments import read_task_ids, seconds
+from airflow_provider_stably.arguments import check_env_overrides, read_task_ids, seconds
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import StablyRunLink
-from airflow_provider_stably.tasks.version_compat import HAS_TASK_STATE_STORE
+from airflow_provider_stably.tasks.version_compat import HAS_TASK_STATE_STORE, is_mapped_instance
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, XComArg
+    from airflow.providers.common.compat.sdk import Context, MappedOperator, TaskGroup, XComArg
 
     from airflow_provider_stably.execution.run_tests import RunTests
+
+    NamesTask = str | BaseOperator | MappedOperator | TaskGroup | XComArg
 
 OnEmpty = Literal["skip", "success", "fail"]
 
@@ -31,29 +33,30 @@ TRIGGER_FAILED = "__fail__"
 class StablyCancelRunOperator(BaseOperator):
     """Cancel Stably runs and push the cancelled ids to XCom.
 
-    The goal is that nothing is left running: a run that is over already is a success, though not listed.
-    Every run is tried before the task fails, and both XComs are pushed before it fails:
+    The goal is that nothing is left running. A run that is over already is a success, though not listed. The
+    task tries every run and pushes both XComs before it fails:
 
     - ``return_value``: ids of the runs that are cancelled, in input order;
     - ``outcomes``: run id to ``{"outcome": ..., "status": ...}``, the outcome one of ``cancelled``,
       ``already_finished``, ``still_live``, ``not_found``, ``denied``, ``unknown``, ``not_attempted``,
       ``malformed``.
 
-    The task fails, and Airflow retries it if it has retries, where a run is still live or could not be read.
-    It fails for good where no retry can help: a refused key, an unknown run, a malformed id, a connection
-    that cannot be used.
+    If a run is still live or could not be read, the task fails and may be retried. It fails for good where no
+    retry can help: a refused key, an unknown run, a malformed id, a connection that cannot be used.
 
-    :param run_ids: One run id or several (templated). A rendered list is read as the list that it is; None,
-        an empty text or list, and a rendered ``'None'`` name no run.
-    :param task_ids: Instead of ``run_ids``: the tasks of this DAG run whose Stably runs to cancel, mapped
-        tasks included, each run in its own project. A task that started none is nothing to cancel.
-    :param project_id: Project of the runs in ``run_ids``; default: the connection's (templated).
+    :param run_ids: The runs (templated): ids, addresses of their pages, or outputs of the tasks that started
+        them; one or a list, also as text. None, an empty text or list, and a rendered ``'None'`` name no run.
+    :param task_ids: Instead of ``run_ids``: the tasks of this DAG run whose Stably runs to cancel, or task
+        groups, by id or as they are; mapped tasks included, each run in its own project. A task that started
+        none is nothing to cancel.
+    :param project_id: Project of the runs in ``run_ids`` that come without one; default: the connection's
+        (templated).
     :param stably_conn_id: Id of a connection of type ``stably``.
     :param on_empty: What to do if no run is named: ``skip``, ``success`` or ``fail``.
     :param ignore_missing: Whether a run that its project does not have counts as over.
     :param wait_for_termination: Whether to return only when every run is over.
     :param timeout: Seconds to wait for that, all runs together.
-    :param poll_interval: Seconds between two looks while waiting.
+    :param poll_interval: Seconds between two polls while waiting.
     """
 
     template_fields: Sequence[str] = ("run_ids", "project_id")
@@ -61,8 +64,8 @@ class StablyCancelRunOperator(BaseOperator):
     def __init__(
         self,
         *,
-        run_ids: str | Sequence[str] | XComArg | None = None,
-        task_ids: str | Sequence[str] | None = None,
+        run_ids: str | Sequence[str | XComArg] | XComArg | None = None,
+        task_ids: NamesTask | Sequence[NamesTask] | None = None,
         project_id: str | None = None,
         stably_conn_id: str = StablyHook.default_conn_name,
         on_empty: OnEmpty = "skip",
@@ -77,6 +80,8 @@ class StablyCancelRunOperator(BaseOperator):
             raise ValueError(f"on_empty is one of {', '.join(get_args(OnEmpty))}, not {on_empty!r}")
         self.run_ids = run_ids
         self.task_ids = read_task_ids(task_ids, run_ids=run_ids)
+        if run_ids is None and task_ids is None and not is_mapped_instance(self):
+            raise ValueError("name the runs to cancel: pass run_ids, or task_ids of their tasks")
         self.project_id = project_id
         self.stably_conn_id = stably_conn_id
         self.on_empty = on_empty
@@ -106,9 +111,9 @@ class StablyRunTestsOperator(BaseOperator):
     its end, see ``cancel_on_kill``.
 
     XComs, pushed as soon as the run is started: ``run_id``, ``run_url``, and ``stably_run`` for this
-    provider's own operators and callbacks. ``return_value``: ``run_id``, ``run_url``, ``status``, ``total``,
-    ``passed``, ``failed``, ``skipped``, ``duration_ms``, ``failed_tests`` (titles, the first 20); what is not
-    known is None.
+    provider's own operators and callbacks. ``return_value``: ``run_id``, ``project_id``, ``run_url``,
+    ``status``, ``total``, ``passed``, ``failed``, ``skipped``, ``duration_ms``, ``failed_tests`` (titles, the
+    first 20); what is not known is None.
 
     :param project_id: Project whose tests to run; default: the connection's (templated).
     :param playwright_project_name: Playwright project (``--project``) to run; None runs all (templated).
@@ -119,8 +124,7 @@ class StablyRunTestsOperator(BaseOperator):
     :param wait_for_completion: Whether to wait for the run's end. If not, nobody watches the run, and nobody
         cancels it.
     :param deferrable: Whether to wait in the triggerer instead of on the worker.
-    :param poll_interval: Longest pause between two looks at the run, in seconds; a young run is looked at
-        more often.
+    :param poll_interval: Longest pause between two polls, in seconds; a young run is polled more often.
     :param timeout: Seconds from the run's start after which the task gives up.
     :param cancel_on_kill: Whether to cancel the run when the task stops watching it: killed, marked, cleared,
         timed out.
@@ -158,6 +162,7 @@ class StablyRunTestsOperator(BaseOperator):
         self.playwright_project_name = playwright_project_name
         self.branch = branch
         self.environment = environment
+        check_env_overrides(env_overrides)
         self.env_overrides = env_overrides
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
@@ -213,6 +218,11 @@ class StablyRunTestsOperator(BaseOperator):
         self._is_killed = True  # a kill may come before execute
         if self._execution is not None:
             self._execution.kill()
+
+    @property
+    def knows_no_run(self) -> bool:
+        """Whether this process began the task and started no run: Airflow logs errors for missing XComs."""
+        return self._execution is not None and self._execution.knows_no_run
 
     def _begin(self, context: Context) -> RunTests:
         from airflow_provider_stably.execution.options import RunTestsOptions

@@ -75,7 +75,7 @@ class RunSummary:
     def return_value(self) -> dict[str, Any]:
         """Write what a task returns: the documented keys, plain JSON."""
         value = self.to_json()
-        del value["project_id"], value["story"]
+        del value["story"]
         return value
 
     def to_json(self) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class RunSummary:
         if self.failed == 0:
             counts = f": {self.passed} of {self.total} tests passed, {self.skipped} skipped"
         took = "" if self.duration_ms is None else f" in {_seconds(self.duration_ms)}"
-        return f"Run {self.run_id} {self.status or 'started'}{counts}{took}; see {self.run_url}"
+        return f"Run {self.run_id} {self.status or 'was never read'}{counts}{took}; see {self.run_url}"
 
     @property
     def report(self) -> str:

@@ -29,13 +29,14 @@ if TYPE_CHECKING:
 class StablyRunSensor(BaseSensorOperator):
     """Wait for the end of a run that something else started, and account for its results.
 
-    Only a run that PASSED lets the sensor succeed. Any other end fails it for good, as looking again would
-    show the same; with ``soft_fail`` it is skipped. The sensor did not start the run and never cancels it.
+    Only a run that PASSED lets the sensor succeed. Any other end fails it for good, as it would not change;
+    with ``soft_fail`` it is skipped. The sensor did not start the run and never cancels it.
 
     XCom ``return_value``: the run's summary, as of :class:`StablyRunTestsOperator`.
 
-    :param run_id: The run (templated).
-    :param project_id: Its project; default: the connection's (templated).
+    :param run_id: The run (templated): its id, the address of its page, or the output of the task that
+        started it, which names the run's project, too.
+    :param project_id: Its project, if ``run_id`` does not name it; default: the connection's (templated).
     :param deferrable: Whether to wait in the triggerer; ``poke_interval`` is then the longest pause.
     :param stably_conn_id: Id of a connection of type ``stably``.
     """
@@ -57,6 +58,7 @@ class StablyRunSensor(BaseSensorOperator):
         self.project_id = project_id
         self.deferrable = deferrable
         self.stably_conn_id = stably_conn_id
+        self.knows_no_run = False
 
     def execute(self, context: Context) -> Any:
         """Wait on the worker or in the triggerer.
@@ -65,13 +67,15 @@ class StablyRunSensor(BaseSensorOperator):
         :raises AirflowFailException: if the run did not pass, or cannot be read.
         :raises AirflowSensorTimeout: if it is not over in time.
         """
+        self.knows_no_run = True
         try:
             self._execution.push_url(self._options, context)
+            self.knows_no_run = False
             if self.deferrable:
                 return self._execution.defer(self._options, context)
         except AirflowFailException as error:
             if self.soft_fail or self.never_fail:  # as the base class does with what poke raises
-                raise AirflowSkipException(str(error)) from error
+                raise AirflowSkipException(str(error)) from None
             raise
         return super().execute(context)
 

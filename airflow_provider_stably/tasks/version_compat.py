@@ -40,6 +40,11 @@ Remove when the oldest supported Airflow is 3.3.
 """
 
 
+def is_mapped_instance(operator: object) -> bool:
+    """Whether Airflow has made an operator to run one index of a mapped task, and not to parse a DAG."""
+    return bool(getattr(operator, "_BaseOperator__from_mapped", False))
+
+
 def state_of_task(ti: Any) -> str | None:
     """Return the state of a trigger's task instance; None if it is not known.
 

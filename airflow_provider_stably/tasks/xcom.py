@@ -68,8 +68,14 @@ def own_run(ti: Any) -> PushedRun | None:
     return None if pushed is None else PushedRun.from_xcom(pushed)
 
 
-def own_run_of_this_try(ti: Any) -> PushedRun | None:
-    """Return the same, but None for another try's run: a callback may come late."""
+def own_run_of_this_try(context: Any) -> PushedRun | None:
+    """Return the run of a callback's own task, but None for another try's: a callback may come late.
+
+    :param context: The callback's context. Nothing is looked up if its task, in this process, started no run.
+    """
+    if getattr(context.get("task"), "knows_no_run", False):
+        return None
+    ti = context["ti"]
     own = own_run(ti)
     if own is None or own.try_number == ti.try_number:
         return own
@@ -98,7 +104,7 @@ def runs_of_tasks(context: Any, names: Iterable[str], *, of_all_indexes: bool = 
         within it.
     """
     runs: dict[RunReference, None] = {}
-    task_ids, wrong = _tasks_named(context["dag"], names)
+    task_ids, wrong = tasks_named(context["dag"], names)
     unread: list[str] = []
     for task_id in task_ids:
         xcom = f"The XCom {STABLY_RUN_KEY!r} of task {task_id!r}"
@@ -146,7 +152,7 @@ def _shared_map_index(context: Any, task_id: str) -> int | None:
     return index
 
 
-def _tasks_named(dag: Any, names: Iterable[str]) -> tuple[list[str], list[str]]:
+def tasks_named(dag: Any, names: Iterable[str]) -> tuple[list[str], list[str]]:
     """Return the ids of the tasks that names mean, and a message for each name that means none."""
     groups = dag.task_group_dict
     task_ids: dict[str, None] = {}

@@ -3,8 +3,9 @@
 Run it alone with ``python -m airflow_provider_stably.testing``.
 """
 
+from airflow_provider_stably.testing.check_dag import check_dag
 from airflow_provider_stably.testing.emulated_run import SCRIPTS
 from airflow_provider_stably.testing.emulator import Emulator
 from airflow_provider_stably.testing.server import Fault, StablyEmulator
 
-__all__ = ["SCRIPTS", "Emulator", "Fault", "StablyEmulator"]
+__all__ = ["SCRIPTS", "Emulator", "Fault", "StablyEmulator", "check_dag"]

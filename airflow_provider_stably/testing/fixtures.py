@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import pytest
 
+from airflow_provider_stably.exceptions import StablyConfigError
+from airflow_provider_stably.hooks import connection
 from airflow_provider_stably.testing.emulator import Request
 from airflow_provider_stably.testing.server import StablyEmulator
 
@@ -28,8 +31,9 @@ class StablyDagRun(NamedTuple):
 
 
 @pytest.fixture
-def stably_emulator() -> Iterator[StablyEmulator]:
-    """Give a fresh emulator whose runs take a tenth of a second."""
+def stably_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[StablyEmulator]:
+    """Give a fresh emulator whose runs take a tenth of a second; connections to other hosts are refused."""
+    monkeypatch.setattr(connection, "read_connection", _only_emulators(connection.read_connection))
     with StablyEmulator(run_seconds=0.1) as emulator:
         yield emulator
 
@@ -37,8 +41,7 @@ def stably_emulator() -> Iterator[StablyEmulator]:
 @pytest.fixture
 def stably_connection(stably_emulator: StablyEmulator, monkeypatch: pytest.MonkeyPatch) -> str:
     """Make the connection ``stably_default`` to the emulator, with a default project, and give its id."""
-    connection = stably_emulator.connection(login="project-1")
-    monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", connection)
+    monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", stably_emulator.connection(login="project-1"))
     return "stably_default"
 
 
@@ -54,7 +57,42 @@ def run_stably_dag(
 
     def run(dag: Any, conf: Mapping[str, Any] | None = None) -> StablyDagRun:
         seen = len(stably_emulator.journal)
-        dag_run = dag.test(run_conf=dict(conf or {}))
+        try:
+            dag_run = dag.test(run_conf=dict(conf or {}))
+        except Exception as error:
+            if advice := hint(error):
+                error.add_note(advice)
+            raise
         return StablyDagRun(dag_run, stably_emulator.journal[seen:])
 
     return run
+
+
+def hint(error: Exception) -> str:
+    """Return what to do about an Airflow that is not set up; empty for any other error."""
+    text = str(error)
+    if "no such table" in text or "does not exist" in text or "doesn't exist" in text:
+        return (
+            "Airflow's metadata database has to be migrated: run 'airflow db migrate' with this AIRFLOW_HOME"
+        )
+    if "not serialized" in text:
+        return (
+            "The DAG's file has to be in the DAGs folder: set AIRFLOW__CORE__DAGS_FOLDER before the tests run"
+        )
+    return ""
+
+
+def _only_emulators(
+    read: Callable[..., connection.ConnectionSettings],
+) -> Callable[..., connection.ConnectionSettings]:
+    """Refuse connections that lead elsewhere than to an emulator: a test must not start paid runs."""
+
+    def read_connection(airflow_connection: Any, **options: Any) -> connection.ConnectionSettings:
+        settings = read(airflow_connection, **options)
+        base_url = settings.endpoint.base_url
+        if urlsplit(base_url).hostname != "127.0.0.1":
+            problem = f"{base_url} is not an emulator; a test that uses stably_emulator reaches nothing else"
+            raise StablyConfigError(problem, conn_id=airflow_connection.conn_id, field="host")
+        return settings
+
+    return read_connection

@@ -49,7 +49,8 @@ def render(runs: Iterable[EmulatedRun], now: datetime) -> str:
     live = sum(run.is_live(now) for run in runs)
     head = "".join(f"<th>{title}</th>" for title in _COLUMNS)
     table = "\n".join([f"<table>\n<tr>{head}</tr>", *reversed(rows), "</table>"])
-    return f"{_HEAD}<p>{len(rows)} run(s), {live} live</p>\n{table}\n"
+    count = "1 run" if len(rows) == 1 else f"{len(rows)} runs"
+    return f"{_HEAD}<p>{count}, {live} live</p>\n{table}\n"
 
 
 def _row(run: EmulatedRun, now: datetime) -> str:

@@ -46,11 +46,11 @@ def test_a_malformed_id_never_gets_into_a_url(value):
         lambda bad: calls.get_run(bad, "r"),
         lambda bad: calls.run_url(bad, "r"),
     ):
-        with pytest.raises(StablyInvalidIdError, match="project id") as caught:
+        with pytest.raises(StablyInvalidIdError, match=r"project.id") as caught:
             build(value)
         assert (caught.value.kind, caught.value.value) == ("project", value)
     for build in (calls.get_run, calls.cancel_run, calls.run_url):
-        with pytest.raises(StablyInvalidIdError, match="run id"):
+        with pytest.raises(StablyInvalidIdError, match=r"run.id"):
             build("p", value)
 
 

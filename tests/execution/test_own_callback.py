@@ -6,11 +6,12 @@ from types import SimpleNamespace
 from typing import Literal
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, AirflowFailException
+from airflow.providers.common.compat.sdk import DAG
 from pydantic import TypeAdapter, create_model
 
 from airflow_provider_stably.exceptions import StablyRunCancelledError, StablyRunFailedError
 from airflow_provider_stably.execution import callback_budget
+from airflow_provider_stably.execution.no_retry import not_retried
 from airflow_provider_stably.notifications.stably import StablyCancelRunNotifier
 from airflow_provider_stably.operators.stably import (
     OWN_CALLBACKS,
@@ -82,9 +83,7 @@ def test_the_callback_makes_no_request_if_the_task_saw_the_end(emulator, context
     _started(emulator, context)
     error = kind("over", run={})
     if wrapped:
-        outer = AirflowFailException("over")
-        outer.__cause__ = error
-        error = outer
+        error = not_retried(error)
 
     cancel_run_on_failure({**context, "exception": error})
 

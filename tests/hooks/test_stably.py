@@ -1,6 +1,7 @@
 import importlib
 import json
 import pickle
+import re
 import sys
 import threading
 from importlib.util import find_spec
@@ -11,11 +12,17 @@ import pytest
 import requests
 
 from airflow_provider_stably.api.endpoint import Endpoint
-from airflow_provider_stably.exceptions import StablyConfigError, StablyInvalidIdError
+from airflow_provider_stably.exceptions import (
+    StablyConfigError,
+    StablyInvalidIdError,
+    StablyRunTimeoutError,
+)
 from airflow_provider_stably.get_provider_info import get_provider_info
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.testing import Fault
 from tests.constants import KEY, PROJECT
+
+NOT_STABLY = "Something answered, but not Stably's API: check the host"
 
 
 def test_a_run_is_started_read_and_cancelled(emulator, hook):
@@ -27,7 +34,7 @@ def test_a_run_is_started_read_and_cancelled(emulator, hook):
     cancelled = hook.cancel_run(run_id)
 
     assert not before.is_finished
-    assert cancelled == (run_id,)
+    assert (cancelled.outcome, cancelled.status, cancelled.is_over) == ("cancelled", "CANCELLED", True)
     assert emulator.status(run_id) == "CANCELLED"
     assert emulator.runs[run_id].project_id == PROJECT
     assert emulator.requests("start")[0].json() == {
@@ -43,7 +50,7 @@ def test_a_call_may_name_another_project(emulator, hook):
     run_id = hook.start_run(project_id="other")
 
     assert hook.get_run(run_id, project_id="other").run_id == run_id
-    assert hook.cancel_run(run_id, project_id="other") == (run_id,)
+    assert hook.cancel_run(run_id, project_id="other").is_over
     assert hook.run_url(run_id, project_id="other").startswith("https://app.stably.ai/project/other/")
     assert f"/project/{PROJECT}/" in hook.run_url(run_id)
 
@@ -56,6 +63,76 @@ def test_get_conn_gives_a_session_that_works_by_hand(emulator, hook):
 
     assert isinstance(session, requests.Session)
     assert session.get(f"{emulator.url}/v1/projects/{PROJECT}/runs/{run_id}").ok
+    assert session.get(f"/v1/projects/{PROJECT}/runs/{run_id}").ok
+    assert session.get(f"v1/projects/{PROJECT}/runs/{run_id}").json()["status"] == "QUEUED"
+    assert hook.base_url == emulator.url
+
+
+def test_a_relative_address_stays_on_the_connections_host(emulator, hook):
+    """An address that looks like another host's is a path on ours, so the key does not leave."""
+    hook.get_conn().get("//evil.example/v1")
+
+    assert [request.path for request in emulator.requests()] == ["/evil.example/v1"]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "outcome"),
+    [
+        (["RUNNING"], ("cancelled", "CANCELLED", True)),
+        (["CANCELLED"], ("cancelled", "CANCELLED", True)),
+        (["PASSED"], ("already_finished", "PASSED", True)),
+        (None, ("not_found", None, False)),
+    ],
+)
+def test_cancelling_tells_what_became_of_the_run(emulator, hook, statuses, outcome):
+    """A run that is over, or is not there, is an outcome and not an HTTP error to trip over."""
+    run_id = emulator.add_run(project_id=PROJECT, statuses=statuses) if statuses else "nope"
+
+    result = hook.cancel_run(run_id)
+
+    assert (result.outcome, result.status, result.is_over) == outcome
+
+
+def test_numbers_and_booleans_are_sent_as_text(emulator, hook):
+    """The hook takes environment overrides as the operator does, and names what it cannot send."""
+    hook.start_run(env_overrides={"RETRIES": 3, "HEADLESS": True})
+
+    assert emulator.requests("start")[0].json() == {"envOverrides": {"RETRIES": "3", "HEADLESS": "true"}}
+    with pytest.raises(ValueError, match="env_overrides: 'A'"):
+        hook.start_run(env_overrides={"A": ["hush"]})
+
+
+def test_waiting_returns_the_run_as_it_ended(emulator, hook):
+    """The run comes back with its results, whether it passed or not."""
+    run_id = emulator.add_run(project_id=PROJECT, statuses=["QUEUED", "RUNNING", "FAILED"])
+
+    run = hook.wait_for_run(run_id, timeout=30, poll_interval=0.01)
+
+    assert (run.run_id, run.status, run.is_passed) == (run_id, "FAILED", False)
+    assert emulator.requests("cancel") == []
+
+
+def test_waiting_gives_up_and_leaves_the_run_alone(emulator, hook):
+    """At the timeout the error says what was last seen; the run goes on."""
+    run_id = emulator.add_run(project_id=PROJECT)
+
+    with pytest.raises(
+        StablyRunTimeoutError, match=rf"^Run {run_id} was not over in time; last seen \w+, left"
+    ):
+        hook.wait_for_run(run_id, timeout=0.05, poll_interval=0.01)
+
+    assert emulator.live_runs() == [run_id]
+
+
+def test_waiting_takes_a_rotated_key_up(emulator, monkeypatch):
+    """After a refusal the connection is looked up anew."""
+    run_id = emulator.add_run(project_id=PROJECT, statuses=["PASSED"])
+    hook = StablyHook()
+    assert hook.base_url == emulator.url
+    emulator.api_key = "sk-rotated"
+    monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", emulator.connection(login=PROJECT))
+
+    assert hook.wait_for_run(run_id, poll_interval=0.01).is_passed
 
 
 async def test_triggers_get_an_async_client(emulator):
@@ -90,11 +167,14 @@ async def test_a_missing_connection_is_one_clear_error():
     """Both ways to a connection name its id and say what to do."""
     hook = StablyHook("nope")
 
-    with pytest.raises(StablyConfigError, match=r"'nope'.*add a connection of type 'stably'"):
+    with pytest.raises(
+        StablyConfigError,
+        match=r"^Airflow connection 'nope' is not defined: add a connection of type 'stably'",
+    ):
         hook.get_conn()
     with pytest.raises(StablyConfigError, match="'nope'"):
         await hook.get_async_client()
-    assert hook.test_connection() == (False, str(hook._not_defined()))
+    assert hook.test_connection()[0] is False
 
 
 def test_a_missing_project_is_one_clear_error(emulator, monkeypatch):
@@ -144,23 +224,59 @@ def test_connection_test_needs_no_project(emulator, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("fault", "accepted"),
+    ("fault", "says"),
     [
-        pytest.param(Fault(status=400), True, id="400"),
-        pytest.param(Fault(status=200, body={"status": "PASSED"}), True, id="200"),
-        pytest.param(Fault(status=401), False, id="401"),
-        pytest.param(Fault(status=403), False, id="403"),
-        pytest.param(Fault(status=500), False, id="500"),
-        pytest.param(Fault(body="<html>"), False, id="HTML"),
-        pytest.param(Fault(drop=True), False, id="dropped"),
+        pytest.param(
+            Fault(status=400, body={"error": "?"}), "Stably answered and accepted the API key", id="400"
+        ),
+        pytest.param(
+            Fault(status=404, body={"error": "?"}), "Stably answered and accepted the API key", id="404"
+        ),
+        pytest.param(Fault(status=404, body="<html>"), NOT_STABLY, id="404, HTML"),
+        pytest.param(Fault(status=404, body=""), NOT_STABLY, id="404, empty"),
+        pytest.param(Fault(status=404, body={"detail": "Not Found"}), NOT_STABLY, id="404, JSON"),
+        pytest.param(Fault(status=200, body={"status": "ok"}), NOT_STABLY, id="200"),
+        pytest.param(Fault(body="<html>"), NOT_STABLY, id="HTML"),
+        pytest.param(Fault(status=301, headers={"Location": "/"}), NOT_STABLY, id="301"),
+        pytest.param(Fault(status=405), NOT_STABLY, id="405"),
+        pytest.param(Fault(status=401), "API key was refused", id="401"),
+        pytest.param(Fault(status=403), "", id="403"),
+        pytest.param(Fault(status=500), "500", id="500"),
+        pytest.param(Fault(drop=True), "no whole answer", id="dropped"),
     ],
 )
-def test_connection_test_says_what_it_saw(emulator, hook, fault, accepted):
-    """Only an answer that shows the key accepted is a success, and it is asked for once."""
+def test_connection_test_says_what_it_saw(emulator, hook, fault, says):
+    """Only an answer of Stably's own that shows the key accepted is a success, and it is asked for once."""
     emulator.inject(fault)
 
-    assert hook.test_connection()[0] is accepted
+    accepted, message = hook.test_connection()
+
+    assert accepted is says.startswith("Stably answered")
+    assert says in message
     assert len(emulator.requests()) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"password": ""}, "^This connection, field 'password': the Stably API key is missing"),
+        ({"password": "wrong"}, "this connection"),
+        ({"host": "https://api.stably.ai/v1"}, "^This connection, field 'host': leave /v1 out"),
+        ({"host": "https://api.stably.ai/v1/"}, "leave /v1 out"),
+        (None, "^This connection is not defined"),
+    ],
+)
+def test_connection_test_shows_no_made_up_id(emulator, monkeypatch, fields, says):
+    """Airflow tests the form under a temporary id, which would mean nothing to its user."""
+    if fields is not None:
+        connection = emulator.connection(**{"login": PROJECT, **fields})
+        monkeypatch.setenv("AIRFLOW_CONN_TMP_4F6A", connection)
+
+    accepted, message = StablyHook("tmp_4f6a").test_connection()
+
+    assert not accepted
+    assert re.search(says, message)
+    assert "tmp_4f6a" not in message
 
 
 def test_airflow_finds_the_hook():

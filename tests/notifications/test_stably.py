@@ -434,3 +434,22 @@ def test_a_failing_task_keeps_its_own_error(emulator, context):
     StablyCancelRunNotifier(run_ids="run-1")(told)
 
     assert told == before
+
+
+def test_runs_are_named_as_people_do(emulator, context, monkeypatch):
+    """Outputs and addresses bring their project; an id that has none does not spoil them."""
+    monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", emulator.connection())
+    summary, pushed = _started(emulator, project_id="p1"), _started(emulator, project_id="p2")
+    bare = emulator.add_run(project_id=PROJECT)
+    address = run_url("p2", pushed["run_id"])
+
+    StablyCancelRunNotifier(run_ids=["{{ summary }}", address, bare])({**context, "summary": summary})
+
+    assert emulator.live_runs() == [bare]
+
+
+def test_names_that_cannot_work_fail_the_dags_parse():
+    """A template in task_ids, or none of them, would show only when something has failed."""
+    for task_ids in ([], "{{ params.task }}", [None]):
+        with pytest.raises(ValueError, match="task_ids"):
+            StablyCancelRunNotifier(task_ids=task_ids)

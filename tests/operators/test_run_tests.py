@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
+from airflow.providers.common.compat.sdk import DAG, AirflowException, AirflowFailException, TaskDeferred
 
 from airflow_provider_stably.exceptions import StablyRunCancelledError
 from airflow_provider_stably.operators.stably import TRIGGER_FAILED
@@ -278,9 +278,42 @@ def test_arguments_that_make_no_sense_fail_the_dags_parse(arguments, problem):
 
 
 @pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        ("A=1", "is a mapping of names to values, not str"),
+        (["A"], "is a mapping of names to values, not list"),
+        ({"A": ["hush"]}, "'A' is neither text"),
+        ({"A": None}, "'A' is neither text"),
+    ],
+)
+def test_env_overrides_that_cannot_be_a_mapping_fail_the_dags_parse(overrides, problem):
+    """What no template can mend is an error before anything runs, and shows no value."""
+    with pytest.raises(ValueError, match=f"env_overrides.*{problem}") as caught:
+        run_operator(env_overrides=overrides)
+
+    assert "hush" not in str(caught.value)
+
+
+def test_env_overrides_may_come_from_templates_and_tasks():
+    """A template or a task's output is read when the task runs, as a whole or as a value."""
+    with DAG("overrides", schedule=None):
+        start = run_operator(task_id="start")
+        for number, overrides in enumerate(
+            [
+                "{{ params.env }}",
+                start.output,
+                {"A": start.output["run_url"], "B": "{{ ds }}", "C": 1},
+                "",
+                None,
+            ]
+        ):
+            run_operator(task_id=f"run_{number}", env_overrides=overrides)
+
+
+@pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        ({"env_overrides": {"A": [1]}}, "env_overrides: 'A'"),
+        ({"env_overrides": "{{ params.env }}"}, "env_overrides is not a mapping"),
         ({"playwright_project_name": ["a"]}, "playwright_project_name is neither"),
         ({"branch": {"a": 1}}, "branch is neither"),
         ({"environment": True}, "environment is neither"),
@@ -307,4 +340,5 @@ def test_a_refused_start_is_retried_only_if_the_api_said_later(emulator, context
         run_operator().execute(context)
 
     assert isinstance(caught.value, AirflowFailException) is (kind is AirflowFailException)
-    assert caught.value.__cause__ is not caught.value  # a log that follows causes would never end
+    assert caught.value.__cause__ is None  # Airflow would log its text a second time
+    assert caught.value.__context__ is not caught.value  # a log that follows causes would never end

@@ -56,7 +56,7 @@ def _seen(act):
     except StablyRunTimeoutError:
         return "live"
     except AirflowFailException as error:
-        return type(error.__cause__)
+        return type(error.__context__)
     except StablyRunFailedError as error:
         return type(error)
     return "green"

@@ -166,6 +166,7 @@ def test_the_summary_counts_and_names():
 
     assert summary.return_value() == {
         "run_id": "r1",
+        "project_id": "p1",
         "run_url": REFERENCE.run_url,
         "status": "FAILED",
         "total": 5,

@@ -117,9 +117,9 @@ def test_a_rendered_nothing_is_told_of_once_a_poke(emulator, context, caplog):
     assert caplog.text.count("rendered by a template") == 1
 
 
-@pytest.mark.parametrize("run_id", [["run-1"], {"run_id": "run-1"}, "None"], ids=repr)
+@pytest.mark.parametrize("run_id", [["run-1", "run-2"], {"run": "run-1"}, "None"], ids=repr)
 def test_what_names_no_run_fails_for_good(emulator, context, run_id):
-    """A whole summary in place of its run_id is told of, and sends nothing."""
+    """None, several runs or a mapping without a run_id send nothing."""
     sensor = StablyRunSensor(task_id="wait", run_id=run_id)
 
     with pytest.raises(AirflowFailException, match="run"):

@@ -75,7 +75,7 @@ def test_the_newest_run_is_on_top():
     html = render([ended, make_run("run-2"), make_run("run-3")], NOON)
 
     assert [row[0] for row in rows(html)] == ["run-3", "run-2", "run-1"]
-    assert "3 run(s), 2 live" in html
+    assert "3 runs, 2 live" in html
 
 
 def test_without_runs_it_says_what_to_expect():

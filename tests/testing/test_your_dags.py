@@ -1,32 +1,52 @@
-"""The fixtures for users' own DAG tests, used as the docs show them."""
+"""The fixtures for users' own DAG tests, in a project as the docs show it and in this one."""
 
+import os
+import shutil
+import subprocess
+import sys
+
+import airflow
 import pytest
 
+from airflow_provider_stably.exceptions import StablyConfigError
+from airflow_provider_stably.hooks.stably import StablyHook
+from airflow_provider_stably.testing import StablyEmulator
+from airflow_provider_stably.testing.fixtures import hint
+from tests.constants import ROOT
 from tests.dag_files import load_dag_file
 
-# [START test_your_dags]
 pytest_plugins = ["airflow_provider_stably.testing.fixtures"]
 
 
-def test_a_red_suite_stops_the_deployment(run_stably_dag, deployment_dag):
-    """Nothing is deployed if the Stably run fails."""
-    dag_run, journal = run_stably_dag(deployment_dag, {"suite": "fails"})
-
-    assert dag_run.state == "failed"
-    assert journal[0].call == "start"
-    assert journal[0].json()["environment"] == "staging"
-
-
-def test_a_run_that_takes_too_long_is_cancelled(run_stably_dag, stably_emulator, deployment_dag):
-    """No run is left behind when the task gives up."""
-    deployment_dag.get_task("run_tests").timeout = 0.2
-
-    run_stably_dag(deployment_dag, {"suite": "hangs"})
-
-    assert stably_emulator.live_runs() == []
+def _pytest(folder, *arguments):
+    """Run the tests of a folder as their owner would."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments, folder],
+        env={**environ, "PYTHONPATH": str(ROOT)},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
-# [END test_your_dags]
+@pytest.fixture
+def project(tmp_path):
+    """A project of somebody else's: its conftest, its tests, and a DAG in its folder."""
+    folder = tmp_path / "project"
+    shutil.copytree(ROOT / "tests/testing/your_dags", folder)
+    (folder / "dags").mkdir()
+    shutil.copy(ROOT / "example_dags/example_stably_gate_deployment.py", folder / "dags/deployment.py")
+    return folder
+
+
+def test_the_documented_project_passes(project):
+    """The conftest and the tests that the docs show work as they stand."""
+    result = _pytest(project)
+
+    assert result.returncode == 0, result.stdout
+    assert "3 passed" in result.stdout
 
 
 @pytest.fixture
@@ -43,3 +63,52 @@ def test_the_journal_is_of_one_dag_run_only(run_stably_dag, stably_emulator, dep
     assert [request.call for request in first].count("start") == 1
     assert [request.call for request in second].count("start") == 1
     assert len(stably_emulator.journal) == len(first) + len(second)
+
+
+async def test_no_connection_leads_to_the_live_service(stably_emulator, monkeypatch):
+    """A DAG that names another connection cannot start paid runs in a test."""
+    monkeypatch.setenv("AIRFLOW_CONN_PRODUCTION", '{"conn_type": "stably", "password": "key"}')
+
+    with pytest.raises(
+        StablyConfigError, match=r"'production', field 'host': https://api\.stably\.ai is not"
+    ):
+        StablyHook("production").get_conn()
+    with pytest.raises(StablyConfigError, match="'production'"):
+        await StablyHook("production").get_async_client()
+
+
+def test_another_emulator_may_be_used(stably_emulator, monkeypatch):
+    """A DAG of two connections is tested with two emulators."""
+    with StablyEmulator() as another:
+        monkeypatch.setenv("AIRFLOW_CONN_ANOTHER", another.connection(login="p"))
+
+        assert StablyHook("another").start_run() in another.runs
+
+
+@pytest.mark.parametrize(
+    ("message", "advice"),
+    [
+        ("(sqlite3.OperationalError) no such table: task_instance", "airflow db migrate"),
+        ('(psycopg2.errors.UndefinedTable) relation "dag" does not exist', "airflow db migrate"),
+        ("Cannot create DagRun for DAG x because the dag is not serialized", "AIRFLOW__CORE__DAGS_FOLDER"),
+        ("something else", ""),
+    ],
+)
+def test_an_airflow_that_is_not_set_up_gets_a_hint(message, advice):
+    """Airflow's own error does not say what to do."""
+    assert advice in hint(RuntimeError(message))
+    assert bool(hint(RuntimeError(message))) is bool(advice)
+
+
+@pytest.mark.skipif(airflow.__version__.startswith("2."), reason="Airflow 2.11 takes a DAG from anywhere")
+def test_a_dag_outside_the_folder_gets_the_hint(project):
+    """The hint is in the output of the test that fails."""
+    (project / "dags").rename(project / "elsewhere")
+    conftest = (project / "conftest.py").read_text()
+    (project / "conftest.py").write_text(
+        conftest.replace('DAGS / "deployment.py"', '"elsewhere/deployment.py"')
+    )
+
+    result = _pytest(project, "-k", "red_suite")
+
+    assert "The DAG's file has to be in the DAGs folder" in result.stdout

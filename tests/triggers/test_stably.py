@@ -208,7 +208,7 @@ async def test_a_trigger_told_to_leave_runs_alone_does(emulator, trigger, says):
 async def test_a_connection_that_cannot_be_read_for_a_while_is_waited_for(emulator, trigger, monkeypatch):
     """A hiccup of Airflow's own database does not end the wait."""
     emulator.runs[trigger.run_id].statuses = ["PASSED"]
-    not_found = StablyConfigError("not defined", conn_id="stably_default", field="conn_id")
+    not_found = StablyConfigError("is not defined", conn_id="stably_default", field="conn_id")
     genuine, failures = StablyHook.get_async_client, [RuntimeError("database is away"), not_found] * 2
 
     async def sometimes(hook):

@@ -1,0 +1,21 @@
+"""Check a DAG's wiring in a test: a slip in a clean-up shows only when the clean-up is needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_stably.tasks.wiring import wiring_problems
+
+
+def check_dag(dag: Any) -> None:
+    """Check that a DAG leaves no Stably run behind for lack of a name.
+
+    Every Stably cancel task and notifier has to name tasks that exist and start runs. Every task that starts
+    a run with ``wait_for_completion=False`` has to be named by a cancel task, a teardown or a notifier.
+
+    :param dag: The DAG as its file makes it.
+    :raises AssertionError: listing what is wrong.
+    """
+    problems = wiring_problems(dag)
+    if problems:
+        raise AssertionError("\n".join([f"DAG {dag.dag_id!r}:", *(f"- {problem}" for problem in problems)]))

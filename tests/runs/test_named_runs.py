@@ -1,0 +1,208 @@
+"""The table of spellings: how an argument may name runs, and what is not one."""
+
+import json
+
+import pytest
+
+from airflow_provider_stably.exceptions import StablyInvalidIdError
+from airflow_provider_stably.runs.named_runs import NamedRun, read_run, read_runs, shown
+
+ADDRESS = "https://app.stably.ai/project/p1/playwright/history/{}?tab=specs"
+SUMMARY = {
+    "run_id": "a",
+    "project_id": "p1",
+    "run_url": ADDRESS.format("a"),
+    "status": "FAILED",
+    "total": 3,
+    "duration_ms": None,
+    "failed_tests": ['it\'s "quoted", [nested] (and) {more}'],
+}
+PUSHED = {"run_id": "b", "project_id": "p2", "try_number": 1, "cancel_on_kill": True}
+EARLIER_SUMMARY = {"run_id": "a", "status": None}
+
+BARE = [("a", None), ("b", None)]
+OWN = [("a", "p1"), ("b", "p2")]
+
+
+@pytest.mark.parametrize(
+    ("value", "runs"),
+    [
+        pytest.param("a", BARE[:1], id="id"),
+        pytest.param(" a\n", BARE[:1], id="id, blanks around"),
+        pytest.param('"a"', BARE[:1], id="id, quoted"),
+        pytest.param("a,b", BARE, id="commas"),
+        pytest.param("a, b;", BARE, id="commas and blanks"),
+        pytest.param("a b", BARE, id="blanks"),
+        pytest.param("a\r\nb\n\n", BARE, id="lines"),
+        pytest.param("'a', 'b'", BARE, id="quoted, with commas"),
+        pytest.param(["a", "b", "a"], BARE, id="list, each once, in order"),
+        pytest.param(("a", "b"), BARE, id="tuple"),
+        pytest.param((x for x in "ab"), BARE, id="lazy"),
+        pytest.param([["a"], ["b", "a"]], BARE, id="list of lists"),
+        pytest.param(["a,b"], BARE, id="list of texts with commas"),
+        pytest.param(["a", "", " "], BARE[:1], id="list with a blank line"),
+        pytest.param("['a', 'b', '']", BARE, id="rendered list with a blank line"),
+        pytest.param('["a", "b"]', BARE, id="JSON list"),
+        pytest.param("('a', 'b')", BARE, id="rendered tuple"),
+        pytest.param("{'a'}", BARE[:1], id="rendered set"),
+        pytest.param(SUMMARY, OWN[:1], id="summary"),
+        pytest.param(EARLIER_SUMMARY, BARE[:1], id="summary without project"),
+        pytest.param(PUSHED, OWN[1:], id="stably_run"),
+        pytest.param([SUMMARY, PUSHED, SUMMARY], OWN, id="list of mappings"),
+        pytest.param([SUMMARY, [PUSHED]], OWN, id="plain and mapped outputs"),
+        pytest.param(str(SUMMARY), OWN[:1], id="rendered summary"),
+        pytest.param(json.dumps(SUMMARY), OWN[:1], id="JSON summary"),
+        pytest.param(str([SUMMARY, PUSHED]), OWN, id="rendered list of mappings"),
+        pytest.param([str(SUMMARY), str(PUSHED)], OWN, id="list of rendered mappings"),
+        pytest.param(f"{SUMMARY}, {PUSHED}", OWN, id="rendered mappings, with comma"),
+        pytest.param(f"{SUMMARY}\n{PUSHED}", OWN, id="rendered mappings, lines"),
+        pytest.param(ADDRESS.format("a"), OWN[:1], id="address"),
+        pytest.param(ADDRESS.format("a").partition("?")[0], OWN[:1], id="address without query"),
+        pytest.param(ADDRESS.format("a").partition("//")[2], OWN[:1], id="address without scheme"),
+        pytest.param(ADDRESS.format("a").replace("?", "/spec-7?"), OWN[:1], id="address of one test"),
+        pytest.param(f"{ADDRESS.format('a')}\nb", [OWN[0], BARE[1]], id="address and id"),
+        pytest.param(f"{ADDRESS.format('a')},{ADDRESS.format('b')}", [OWN[0], ("b", "p1")], id="addresses"),
+        pytest.param({"run_id": "a", "project_id": "None"}, BARE[:1], id="rendered None as project"),
+        pytest.param(None, [], id="None"),
+        pytest.param("", [], id="empty text"),
+        pytest.param("  \n", [], id="blanks"),
+        pytest.param([], [], id="empty list"),
+        pytest.param("[]", [], id="rendered empty list"),
+    ],
+)
+def test_runs_are_read_in_any_spelling(value, runs):
+    """Ids, addresses and mappings are read, alone, in lists, and as a template renders them."""
+    named = read_runs(value)
+
+    assert [(run.run_id, run.project_id) for run in named.runs] == runs
+    assert named.malformed == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "missing"),
+    [
+        ("", 0),
+        ("\n", 0),
+        (["a", ""], 0),
+        (None, 1),
+        ("None", 1),
+        ("null", 1),
+        (["a", "None", None], 2),
+        ("['a', None]", 1),
+        ('["a", null]', 1),
+        ("a,None", 1),
+    ],
+    ids=repr,
+)
+def test_a_none_is_counted_and_a_blank_line_is_not(value, missing):
+    """A None comes from a task without a result; a blank line is just how people type."""
+    named = read_runs(value)
+
+    assert (named.missing, named.malformed) == (missing, {})
+
+
+@pytest.mark.parametrize(
+    ("value", "entry", "problem"),
+    [
+        pytest.param("../x", "../x", "ids are made of", id="path"),
+        pytest.param("..", "..", "ids are made of", id="dots"),
+        pytest.param("[a, b]", "[a, b]", "a list is written", id="unquoted list"),
+        pytest.param("[1, 2", "[1, 2", "a list is written", id="half a list"),
+        pytest.param("(1)", "(1)", "a list is written", id="no list after all"),
+        pytest.param(
+            "LazySelectSequence([2 items])",
+            "LazySelectSequence([2 items])",
+            r"use task_ids, or \.output\['run_id'\]",
+            id="mapped XComs in a template",
+        ),
+        pytest.param(7, "7", "ids are made of", id="number"),
+        pytest.param(True, "True", "ids are made of", id="boolean"),
+        pytest.param(b"a", "b'a'", "ids are made of", id="bytes"),
+        pytest.param({"a": 1}, "{'a': 1}", "it has no 'run_id'", id="mapping without run_id"),
+        pytest.param({"run_id": "a/b"}, "{'run_id': 'a/b'}", "ids are made of", id="mapping with no id"),
+        pytest.param(
+            {"run_id": "a", "project_id": 7}, "{'run_id': 'a', 'project_id': 7}", "ids are", id="project"
+        ),
+        pytest.param("https://a.b/c", "https://a.b/c", "a run's address is", id="other address"),
+        pytest.param("https://[", "https://[", "a list is written", id="broken address"),
+        pytest.param("http://[/x", "http://[/x", "a list is written", id="address that cannot be split"),
+        pytest.param("a\ud800", "a\\ud800", "ids are made of", id="half a surrogate pair"),
+        pytest.param("a\x1b]\u202e", "a\\x1b]\\u202e", "a list is written", id="control characters"),
+        pytest.param("9" * 5000 + "/", "9" * 200 + "...", "ids are made of", id="long"),
+        pytest.param(int("9" * 4000) ** 2, "<int>", "ids are made of", id="a number too long for text"),
+        pytest.param([[[[["a"]]]]], "['a']", "a list is written", id="too deep a list"),
+        pytest.param("[" * 10_000, "[" * 200 + "...", "a list is written", id="brackets without end"),
+        pytest.param("[" * 90 + "]" * 90, "[" * 87 + "]" * 87, "a list is written", id="nested brackets"),
+        pytest.param("[{[]: 1}]", "[{[]: 1}]", "a list is written", id="what Python cannot build"),
+        pytest.param("[" + "9" * 5000 + "]", "[" + "9" * 199 + "...", "a list is", id="huge number"),
+    ],
+)
+def test_what_is_not_a_run_is_shown_with_its_problem(value, entry, problem):
+    """An entry that cannot be read is shown so that it is recognized, on one line, with the next step."""
+    named = read_runs(value)
+
+    assert (named.runs, list(named.malformed)) == ({}, [entry])
+    with pytest.raises(StablyInvalidIdError, match=problem):
+        read_run(value, argument="run_id")
+
+
+def test_malformed_entries_leave_the_others():
+    """The runs that can be read are there beside those that cannot."""
+    named = read_runs(["a", 7, "b/c", SUMMARY])
+
+    assert list(named.runs) == [NamedRun("a"), NamedRun("a", "p1")]
+    assert list(named.malformed) == ["7", "b/c"]
+
+
+def test_its_own_project_wins():
+    """A run goes into the project that names it itself, else into the one of the argument."""
+    own, bare = read_runs([SUMMARY, "b"]).runs
+
+    assert own.in_project("default").project_id == "p1"
+    assert bare.in_project("default").project_id == "default"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (None, "run_id is None: the task that should give it was skipped"),
+        ("None", "run_id is 'None': the task that should give it was skipped"),
+        ([], r"run_id is \[\]: the task"),
+        ("a,b", "run_id names 2 runs, but takes one"),
+        ({"a": 1}, "run_id is not a Stably run: {'a': 1}; it has no 'run_id'"),
+    ],
+)
+def test_one_run_is_asked_for_by_its_arguments_name(value, message):
+    """Where one run is wanted the error names the argument and says what to do."""
+    with pytest.raises(StablyInvalidIdError, match=f"^{message}"):
+        read_run(value, argument="run_id")
+
+
+def test_what_cannot_be_text_is_shown_by_its_type():
+    """A deep list does not end the reader with an error of Python's."""
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+
+    assert shown(deep) == "<list>"
+    assert list(read_runs(deep).malformed) == ["<list>"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[{[]: 1}]",
+        "[{{}}]",
+        "[" + "9" * 5000 + "]",
+        "[1, -'a']",
+        "[\ud83d]",
+        "[0x]",
+        "[\0]",
+    ],
+)
+def test_text_that_only_looks_like_a_list_is_malformed(text):
+    """Whatever Python's and JSON's readers raise on it."""
+    named = read_runs(text)
+
+    assert named.runs == {}
+    assert len(named.malformed) == 1
