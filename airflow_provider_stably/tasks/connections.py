@@ -43,7 +43,9 @@ def is_mapped(task: Any) -> bool:
 def _named_by(task: Any) -> Iterable[object]:
     if not hasattr(task, "partial_kwargs"):
         return [getattr(task, _ARGUMENT, None)]
-    parameter = inspect.signature(task.operator_class).parameters.get(_ARGUMENT)
+    # In a serialized DAG, as dag.test() gives to a DAG's callback, the class is described, not there.
+    kind = task.operator_class
+    parameter = inspect.signature(kind).parameters.get(_ARGUMENT) if isinstance(kind, type) else None
     in_all = task.partial_kwargs.get(_ARGUMENT, parameter and parameter.default)
     expanded = task.expand_input.value
     if isinstance(expanded, Mapping):  # .expand(stably_conn_id=[...])

@@ -242,7 +242,7 @@ def test_connection_test_needs_no_project(emulator, monkeypatch):
         pytest.param(Fault(status=401), "API key was refused", id="401"),
         pytest.param(Fault(status=403), "", id="403"),
         pytest.param(Fault(status=500), "500", id="500"),
-        pytest.param(Fault(drop=True), "no whole answer", id="dropped"),
+        pytest.param(Fault(drop=True), "No whole answer came", id="dropped"),
     ],
 )
 def test_connection_test_says_what_it_saw(emulator, hook, fault, says):
