@@ -149,11 +149,13 @@ class StablyRunError(StablyError):
 
     :param run: The run's summary: run_id, project_id, run_url, status, total, passed, failed, skipped,
         duration_ms, failed_tests (titles, capped) and story (lines for people).
+    :param is_over: Whether the run is known to have ended: then nothing is left to cancel.
     """
 
-    def __init__(self, message: str, *, run: Mapping[str, Any]) -> None:
+    def __init__(self, message: str, *, run: Mapping[str, Any], is_over: bool = True) -> None:
         super().__init__(message)
         self.run = run
+        self.is_over = is_over
 
 
 class StablyRunFailedError(StablyRunError):

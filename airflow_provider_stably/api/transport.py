@@ -98,9 +98,6 @@ class _TimedReader(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def fileno(self) -> int:
-        return self._raw.fileno()
-
     def readinto(self, buffer: Any) -> int | None:
         if self._timeout is not None:  # None: the caller asked for no timeout
             left = self._deadline - time.monotonic()

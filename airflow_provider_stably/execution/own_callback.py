@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider_stably.exceptions import StablyRunCancelledError, StablyRunFailedError
+from airflow_provider_stably.exceptions import StablyRunError
 from airflow_provider_stably.execution.callback_budget import cancel_within_budget
 from airflow_provider_stably.tasks.best_effort import best_effort
 from airflow_provider_stably.tasks.connections import with_named_connection
@@ -36,7 +36,7 @@ def budget_owner(context: Mapping[str, Any]) -> object:
 
 
 def run_has_ended(context: Mapping[str, Any]) -> bool:
-    """Whether a task failed because its run ended; an error that is not retried has that one as context."""
-    ended = (StablyRunFailedError, StablyRunCancelledError)
+    """Whether a task failed knowing that its run had ended: by itself, or because the task cancelled it."""
     exception = context.get("exception")
-    return isinstance(exception, ended) or isinstance(getattr(exception, "__context__", None), ended)
+    errors = (exception, getattr(exception, "__context__", None))
+    return any(isinstance(error, StablyRunError) and error.is_over for error in errors)

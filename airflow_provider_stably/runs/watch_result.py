@@ -96,7 +96,7 @@ class WatchResult:
             f"Run {self.run.run_id} {_WHY[self.end]}{cause}; {self._aftermath()}; see {self.run.run_url}"
         )
         kind = StablyRunTimeoutError if self.end is WatchEnd.TIMED_OUT else StablyRunLostError
-        return kind(message, run=self.run.to_json())
+        return kind(message, run=self.run.to_json(), is_over=self.is_over)
 
     def _aftermath(self) -> str:
         last = f"last seen {self.run.status}" if self.run.status else "its status was never read"

@@ -43,11 +43,10 @@ def is_mapped(task: Any) -> bool:
 def _named_by(task: Any) -> Iterable[object]:
     if not hasattr(task, "partial_kwargs"):
         return [getattr(task, _ARGUMENT, None)]
-    # In a serialized DAG, as dag.test() gives to a DAG's callback, the class is described, not there.
-    kind = task.operator_class
+    kind = task.operator_class  # a description of it where Airflow has the DAG from its database
     parameter = inspect.signature(kind).parameters.get(_ARGUMENT) if isinstance(kind, type) else None
     in_all = task.partial_kwargs.get(_ARGUMENT, parameter and parameter.default)
-    expanded = task.expand_input.value
+    expanded = getattr(task.expand_input, "value", None)  # None for a decorated task's
     if isinstance(expanded, Mapping):  # .expand(stably_conn_id=[...])
         expanded = expanded.get(_ARGUMENT)
     in_each = expanded if isinstance(expanded, Sequence) else []  # what comes out of an XCom is not known

@@ -107,6 +107,7 @@ async def test_a_long_header_line_is_read(ask, size):
         ),
         pytest.param(answer(gzip.compress(PASSED)[:-1], b"Content-Encoding: gzip"), id="gzip, a byte short"),
         pytest.param(answer(gzip.compress(PASSED) + b"x", b"Content-Encoding: br"), id="brotli"),
+        pytest.param(answer(PASSED, b"Content-Encoding: gzip"), id="not gzip"),
         pytest.param(always(hostile.CHUNKED + b"14\r\n" + PASSED + b"\r\n"), id="no last chunk"),
         pytest.param(always(OK + b"Content-Length: 21\r\n\r\n" + PASSED), id="shorter than it says"),
     ],

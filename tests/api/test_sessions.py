@@ -222,3 +222,25 @@ def test_a_new_loop_gets_a_new_session(endpoint):
             return client._session
 
     assert asyncio.run(session()) is not asyncio.run(session())
+
+
+def test_a_caller_may_ask_for_no_timeout(emulator, endpoint):
+    """By hand, each of the session's bounds can be lifted."""
+    import urllib3
+
+    with StablyClient(endpoint) as client:
+        response = client.session.get(f"{emulator.url}/v1/x", timeout=urllib3.Timeout(None, None))
+
+    assert response.status_code == 404
+
+
+def test_cookies_of_an_answer_on_a_loop_are_not_parsed(endpoint):
+    """An aiohttp before 3.12 loads them into each answer, and logs those that it cannot read."""
+    from http.cookies import SimpleCookie
+
+    response = object.__new__(async_client._CookielessResponse)
+    response.cookies = SimpleCookie("a=b")
+
+    response.cookies.load("c=d")
+
+    assert response.cookies == {}

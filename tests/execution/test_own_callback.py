@@ -9,7 +9,11 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG
 from pydantic import TypeAdapter, create_model
 
-from airflow_provider_stably.exceptions import StablyRunCancelledError, StablyRunFailedError
+from airflow_provider_stably.exceptions import (
+    StablyRunCancelledError,
+    StablyRunFailedError,
+    StablyRunTimeoutError,
+)
 from airflow_provider_stably.execution import callback_budget
 from airflow_provider_stably.execution.no_retry import not_retried
 from airflow_provider_stably.notifications.stably import StablyCancelRunNotifier
@@ -77,7 +81,7 @@ def test_the_callback_leaves_another_tries_run_alone(emulator, context):
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-@pytest.mark.parametrize("kind", [StablyRunFailedError, StablyRunCancelledError])
+@pytest.mark.parametrize("kind", [StablyRunFailedError, StablyRunCancelledError, StablyRunTimeoutError])
 def test_the_callback_makes_no_request_if_the_task_saw_the_end(emulator, context, kind, wrapped):
     """A run that ended needs no cancelling."""
     _started(emulator, context)
@@ -88,6 +92,16 @@ def test_the_callback_makes_no_request_if_the_task_saw_the_end(emulator, context
     cancel_run_on_failure({**context, "exception": error})
 
     assert emulator.requests() == []
+
+
+def test_the_callback_cancels_what_the_task_could_not(emulator, context):
+    """A task that ended without knowing that its run is over leaves it to the callback."""
+    _started(emulator, context)
+    error = StablyRunTimeoutError("too long", run={}, is_over=False)
+
+    cancel_run_on_failure({**context, "exception": error})
+
+    assert emulator.live_runs() == []
 
 
 @pytest.mark.parametrize("xcom", [None, "junk", {"run_id": "a/b"}], ids=repr)

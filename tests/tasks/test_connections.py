@@ -1,13 +1,17 @@
 """Which connection a run is cancelled with, whatever its XCom says."""
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, BaseOperator
+from airflow.providers.common.compat.sdk import DAG, BaseOperator, task
 
 from airflow_provider_stably.operators.stably import StablyRunTestsOperator
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.tasks.connections import with_named_connection
 
 PARTIAL = StablyRunTestsOperator.partial
+
+
+def _echo(value):
+    return value
 
 
 @pytest.fixture
@@ -23,6 +27,7 @@ def dag():
         PARTIAL(task_id="expanded").expand(stably_conn_id=["a", "b"])
         PARTIAL(task_id="expanded_kwargs").expand_kwargs([{"stably_conn_id": "a"}, {"stably_conn_id": "b"}])
         PARTIAL(task_id="by_xcom").expand(stably_conn_id=dag.get_task("default").output)
+        task(task_id="mapped_other")(_echo).expand(value=[1, 2])
         PARTIAL(task_id="kwargs_by_xcom").expand_kwargs(dag.get_task("default").output)
     return dag
 
@@ -47,6 +52,7 @@ def dag():
         ("kwargs_by_xcom", "victim", "stably_default"),
         ("other", "victim", None),
         ("other", None, None),
+        ("mapped_other", "victim", None),
     ],
 )
 def test_a_run_is_cancelled_with_a_connection_that_its_task_names(dag, task_id, in_xcom, used, caplog):

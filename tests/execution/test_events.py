@@ -1,0 +1,103 @@
+"""What the run operator makes of a trigger's event: it ends, settles or watches the run from the worker."""
+
+import math
+import time
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_stably.exceptions import StablyRunLostError, StablyRunTimeoutError
+from airflow_provider_stably.testing import Fault
+from tests.constants import PROJECT
+from tests.operators.run_operator import run_operator
+
+
+@pytest.fixture
+def complete(emulator, context):
+    """Resume a deferred task whose run goes on, with an event of its trigger."""
+
+    def complete(end, *, cancellation=None, statuses=(), **arguments):
+        run_id = emulator.add_run(project_id=PROJECT, statuses=statuses)
+        context["xcom"]["stably_run"] = {
+            "run_id": run_id,
+            "project_id": PROJECT,
+            "stably_conn_id": "stably_default",
+            "started_at": time.time(),
+            "try_number": 1,
+        }
+        run = {"run_id": run_id, "project_id": PROJECT}
+        event = {"end": end, "run": run, "detail": "as it was", "cancellation": cancellation}
+        return run_operator(deferrable=True, **arguments).execute_complete(context, event)
+
+    return complete
+
+
+def test_a_run_that_is_handed_back_is_watched_here(emulator, complete):
+    """Where the triggerer cannot reach the API, the worker goes on; no second run is started."""
+    assert complete("handed_back", statuses=["RUNNING", "PASSED"])["status"] == "PASSED"
+    assert emulator.requests("start") == []
+
+
+def test_a_run_that_is_handed_back_has_its_deadline(emulator, complete):
+    """The timeout counts from the run's start, wherever it is watched."""
+    with pytest.raises(StablyRunTimeoutError, match="now cancelled"):
+        complete("handed_back", timeout=0.3)
+
+    assert emulator.live_runs() == []
+
+
+def test_a_worker_without_the_connection_either_says_so(complete, monkeypatch):
+    """The error names the connection, and no retry follows."""
+    monkeypatch.delenv("AIRFLOW_CONN_STABLY_DEFAULT")
+
+    with pytest.raises(AirflowFailException, match="stably_default"):
+        complete("handed_back")
+
+
+@pytest.mark.parametrize("cancellation", ["unknown", "denied", "still_live", None])
+@pytest.mark.parametrize(
+    ("end", "kind"), [("timed_out", StablyRunTimeoutError), ("denied", StablyRunLostError)]
+)
+def test_what_a_trigger_could_not_cancel_is_cancelled_here(emulator, complete, end, kind, cancellation):
+    """The worker settles a run that is not shown to be over with its own client and connection."""
+    with pytest.raises(kind, match="now cancelled"):
+        complete(end, cancellation=cancellation)
+
+    assert emulator.live_runs() == []
+
+
+def test_a_run_that_passed_meanwhile_is_green(emulator, complete):
+    """A run that turns out to be over when it is settled counts as watched to its end."""
+    assert complete("timed_out", cancellation="unknown", statuses=["PASSED"])["status"] == "PASSED"
+
+
+def test_a_run_that_is_settled_costs_no_request(emulator, complete):
+    """What the trigger has cancelled is not cancelled again."""
+    with pytest.raises(StablyRunTimeoutError):
+        complete("timed_out", cancellation="cancelled")
+
+    assert emulator.requests() == []
+
+
+def test_a_run_to_be_left_alone_is_left_alone(emulator, complete):
+    """cancel_on_kill=False holds for what the worker settles, too."""
+    with pytest.raises(AirflowFailException, match="left alone"):
+        complete("timed_out", cancel_on_kill=False)
+
+    assert emulator.requests("cancel") == []
+
+
+def test_a_live_run_that_no_try_would_know_is_not_retried(emulator, complete):
+    """Without a task state store the next try would start another run beside it."""
+    emulator.inject(Fault(status=500), times=math.inf)
+
+    with pytest.raises(AirflowFailException, match="may still be running"):
+        complete("timed_out", cancellation="unknown")
+
+
+def test_a_live_run_that_the_next_try_knows_is_retried(emulator, complete, store):
+    """With a task state store the next try goes on with the run."""
+    emulator.inject(Fault(status=500), times=math.inf)
+
+    with pytest.raises(StablyRunTimeoutError, match="may still be running"):
+        complete("timed_out", cancellation="unknown")
