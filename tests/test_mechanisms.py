@@ -6,7 +6,7 @@ from operator import attrgetter
 import pytest
 
 from tests.constants import ROOT
-from tests.system.mechanisms import MECHANISMS, MODES, as_markdown
+from tests.system.mechanisms import MECHANISMS, MODES, SHORT_WINDOWS, as_markdown
 from tests.system.scenarios import SCENARIOS
 
 PLAYED = {(scenario.name, mode) for scenario in SCENARIOS for mode in scenario.modes}
@@ -18,6 +18,14 @@ def test_a_mechanism_is_in_the_package(mechanism):
     module, name = mechanism.place
 
     assert attrgetter(name)(importlib.import_module(f"airflow_provider_stably.{module}")) is not None
+
+
+@pytest.mark.parametrize("place", SHORT_WINDOWS)
+def test_a_shortened_window_is_in_the_package(place):
+    """Each window that the test Airflow shortens is a constant of the package."""
+    module, name = place.split(":")
+
+    assert hasattr(importlib.import_module(f"airflow_provider_stably.{module}"), name)
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS.values(), ids=MECHANISMS)

@@ -18,7 +18,7 @@ from tests.system import component_name
 from tests.system.dag_runs import PATIENCE_SECONDS, DagRun, TaskInstance
 from tests.system.processes import Program
 from tests.system.rest import RestClient, RestError
-from tests.system.versions import Site, airflow_of_this_python, celery_settings
+from tests.system.versions import CELERY_WORKERS, Site, airflow_of_this_python, celery_settings
 from tests.waiting import wait_until
 
 T = TypeVar("T")
@@ -31,13 +31,22 @@ class AirflowUnderTest:
 
     :param site: Its folders, database and addresses.
     :param environment: Environment variables besides Airflow's configuration, such as connections.
+    :param worker_environment: Environment variables of the workers alone; of the LocalExecutor's, and then
+        of the scheduler that they descend from.
     """
 
-    def __init__(self, site: Site, *, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        site: Site,
+        *,
+        environment: Mapping[str, str] | None = None,
+        worker_environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.site = site
         self.programs: dict[str, Program] = {}
         self._airflow = airflow_of_this_python()
         self._environment = self._inherited() | self._configuration() | dict(environment or {})
+        self._worker_environment = dict(worker_environment or {})
         self.rest = RestClient(site.url + self._airflow.api, log_in=self._log_in)
 
     def __enter__(self) -> Self:
@@ -157,10 +166,11 @@ class AirflowUnderTest:
         }
 
     def _program(self, name: str, arguments: list[str]) -> Program:
+        own = self._worker_environment if name in {"scheduler", *CELERY_WORKERS} else {}
         return Program(
             name,
             [sys.executable, "-m", "airflow", *arguments],
-            environment=self._environment | {component_name.VARIABLE: name},
+            environment=self._environment | own | {component_name.VARIABLE: name},
             log=self.site.home / f"{name}.log",
         )
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import secrets
 import signal
+import ssl
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,12 +15,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+import trustme
 
 from airflow_provider_stably.testing import StablyEmulator
 from tests.constants import KEY, PROJECT, ROOT
 from tests.system.airflow_under_test import AirflowUnderTest
 from tests.system.dag_runs import DAG_RUN_ID
-from tests.system.mechanisms import MECHANISMS
+from tests.system.mechanisms import MECHANISMS, SHORT_WINDOWS
 from tests.system.postgres import PostgresServer
 from tests.system.processes import adopt_orphans, family, free_port, kill_descendants
 from tests.system.redis import RedisServer
@@ -85,15 +88,45 @@ def dags() -> Path:
 
 
 @pytest.fixture(scope="session")
-def environment(emulator) -> dict[str, str]:
-    """Environment variables of Airflow's processes besides its configuration, such as a connection."""
-    return {"AIRFLOW_CONN_STABLY_DEFAULT": emulator.connection(login=PROJECT)} | _mutation()
+def authority() -> trustme.CA:
+    """A certificate authority that only the workers trust."""
+    return trustme.CA()
 
 
 @pytest.fixture(scope="session")
-def airflow(home, dags, environment, _no_process_left) -> Iterator[AirflowUnderTest]:
+def tls_emulator(authority) -> Iterator[StablyEmulator]:
+    """An emulator with a certificate of that authority."""
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    with StablyEmulator(api_key=KEY, run_seconds=RUN_SECONDS, tls=tls) as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="session")
+def environment(emulator, tls_emulator) -> dict[str, str]:
+    """Environment variables of Airflow's processes besides its configuration, such as connections."""
+    return {
+        "AIRFLOW_CONN_STABLY_DEFAULT": emulator.connection(login=PROJECT),
+        "AIRFLOW_CONN_STABLY_UNTRUSTED": tls_emulator.connection(login=PROJECT),
+        **_changes(),
+    }
+
+
+@pytest.fixture(scope="session")
+def worker_environment(home, emulator, authority) -> dict[str, str]:
+    """Environment variables that only workers have: what a user forgot to give the triggerer."""
+    bundle = home / "authority.pem"
+    authority.cert_pem.write_to_path(str(bundle))
+    return {
+        "AIRFLOW_CONN_STABLY_UNKNOWN": emulator.connection(login=PROJECT),
+        "REQUESTS_CA_BUNDLE": str(bundle),
+    }
+
+
+@pytest.fixture(scope="session")
+def airflow(home, dags, environment, worker_environment, _no_process_left) -> Iterator[AirflowUnderTest]:
     """A running Airflow with the LocalExecutor."""
-    with _running(home / "local", dags, environment) as airflow:
+    with _running(home / "local", dags, environment, worker_environment=worker_environment) as airflow:
         yield airflow
 
 
@@ -112,11 +145,17 @@ def celery_airflow(home, dags, environment, _no_process_left) -> Iterator[Airflo
 
 @contextmanager
 def _running(
-    folder: Path, dags: Path, environment: Mapping[str, str], *, broker: str | None = None
+    folder: Path,
+    dags: Path,
+    environment: Mapping[str, str],
+    *,
+    worker_environment: Mapping[str, str] | None = None,
+    broker: str | None = None,
 ) -> Iterator[AirflowUnderTest]:
     """Run an Airflow with a database of its own.
 
     :param folder: The folder for its home and all logs.
+    :param worker_environment: As in :class:`AirflowUnderTest`.
     :param broker: As in :class:`tests.system.versions.Site`.
     """
     global _airflow  # noqa: PLW0603 - pytest_runtest_makereport cannot use fixtures
@@ -130,7 +169,7 @@ def _running(
             key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
             broker=broker,
         )
-        _airflow = AirflowUnderTest(site, environment=environment)
+        _airflow = AirflowUnderTest(site, environment=environment, worker_environment=worker_environment)
         with _airflow:
             yield _airflow
         _airflow = None
@@ -164,11 +203,13 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
-def _mutation() -> dict[str, str]:
-    """Return the environment that switches off the mechanism named by ``MUTATE``, see ``mechanisms.py``."""
-    if (mechanism := os.environ.get("MUTATE")) is None:
-        return {}
-    return {"MUTATE": mechanism, "PYTHONPATH": f"{_MUTATIONS}{os.pathsep}{ROOT}"}
+def _changes() -> dict[str, str]:
+    """Return the environment that changes the package in a test Airflow, see ``sitecustomize.py``."""
+    mutation = {name: value for name, value in os.environ.items() if name == "MUTATE"}
+    return mutation | {
+        "STABLY_TEST_CONSTANTS": json.dumps(SHORT_WINDOWS),
+        "PYTHONPATH": f"{_MUTATIONS}{os.pathsep}{ROOT}",
+    }
 
 
 def _logs() -> list[Path]:

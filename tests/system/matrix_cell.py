@@ -45,8 +45,11 @@ class MatrixCell:
         self.dag_run = self.airflow.trigger(f"matrix_{variant}_{self.mode}", conf)
         self.task = self.dag_run.task(task_id, map_index=map_index)
 
-    def inject(self, fault: Fault, *, call: str, times: float = 1) -> None:
-        """Make the emulator fail the next requests about this cell's project."""
+    def inject(self, fault: Fault, *, call: str | None = None, times: float = 1) -> None:
+        """Make the emulator fail the next requests about this cell's project.
+
+        :param call: Only ``start``, ``get`` or ``cancel`` requests; None means any.
+        """
         self.emulator.inject(fault, call=call, project_id=self.project_id, times=times)
 
     def runs(self) -> list[EmulatedRun]:
@@ -87,6 +90,14 @@ class MatrixCell:
             timeout=timeout,
         )
         return run if len(self.runs()) == 1 else self.wait_until_watched(2)
+
+    def wait_for_cancel(self, run: EmulatedRun, *, timeout: float = 120) -> None:
+        """Wait until the emulator has got a request to cancel a run, whatever it answers."""
+        self.airflow.wait_until(
+            lambda: self.emulator.requests("cancel", run_id=run.run_id),
+            what=f"a request to cancel {run.run_id}",
+            timeout=timeout,
+        )
 
     def wait_for_callback(self) -> None:
         """Wait until Airflow has called the DAG's own callback, see ``dags/matrix.py``."""

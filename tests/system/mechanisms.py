@@ -12,6 +12,16 @@ from inspect import iscoroutinefunction
 from typing import Any
 
 MODES = ("sync", "deferrable")
+
+SHORT_WINDOWS = {
+    "runs.belief:REFUSED_SECONDS": 60.0,
+    "runs.belief:NEVER_ACCEPTED_SECONDS": 60.0,
+    "runs.belief:MISSING_SECONDS": 20.0,
+    "runs.belief:REMINDER_SECONDS": 5.0,
+    "runs.watch:CANCEL_PATIENCE_SECONDS": 20.0,
+    "triggers.stably:HAND_BACK_SECONDS": 20.0,
+}
+"""How long the package waits, in a test Airflow, before it believes a failure: constants by their place."""
 _HEADINGS = ("`MUTATE=`", "what is switched off", *MODES, "they become")
 
 
@@ -66,9 +76,14 @@ def _never(_: object) -> Callable[..., float]:
     return lambda *_, from_time, **__: from_time + 1e6
 
 
-def _believes_at_once(failed: Callable[..., Any]) -> Callable[..., Any]:
-    """Let the first failed poll of any kind be believed."""
-    return lambda *_: failed.__globals__["Doubt"].REFUSED
+def _believes_at_once(original: Any) -> Callable[..., Any]:
+    """Replace ``Belief.failed``: whatever fails is taken for a refusal that has lasted."""
+    return lambda *_: original.__globals__["Doubt"].REFUSED
+
+
+def _only(*statuses: int) -> Callable[[Any], Any]:
+    """Replace a predicate on HTTP statuses by one that knows only these."""
+    return lambda _: lambda status: status in statuses
 
 
 _ACTED_ON = (
@@ -76,11 +91,20 @@ _ACTED_ON = (
     "marked success",
     "DAG run set failed",
     "dagrun_timeout",
-    "marked failed, the cancel call fails once",
+    "marked failed, its connection in the metadata database",
+    "marked failed during a status call, the cancel call fails once",
+    "marked failed, the cancel call answers 522 four times",
 )
 _IN_THE_START = ("marked failed during the start request",)
 _GIVEN_UP = ("the watching crashes, given up before its retry",)
+_REFUSED = ("all calls refused for a while",)
+_MISSING = ("the run is not found at first",)
+_NOT_IN_THE_TRIGGERER = (
+    "connection missing in the triggerer",
+    "certificate not trusted in the triggerer",
+)
 _LOST_IN_THE_START = ("whole worker killed during the start request, a retry left",)
+_ROTATED = ("API key rotated", "API key rotated, the old one revoked first")
 _START_LOST = ("the start's answer lost, a retry left",)
 _NO_STATUS = (
     "status answers 503 several times",
@@ -110,7 +134,14 @@ MECHANISMS = {
         ("execution.run_tests", "KILL_REPEAT_SECONDS"),
         _is(-1.0),
         becomes="LEAK",
-        sync=("marked failed, the cancel call fails once",),
+        sync=("marked failed during a status call, the cancel call fails once",),
+    ),
+    "retry_5xx": Mechanism(
+        "that any 5xx is tried again, not only 500, 502, 503 and 504",
+        ("api.retries", "is_passing_status"),
+        _only(408, 425, 429, 500, 502, 503, 504),
+        becomes="LEAK",
+        deferrable=("marked failed, the cancel call answers 522 four times",),
     ),
     "trigger_on_kill": Mechanism(
         "the trigger's `on_kill`",
@@ -192,13 +223,43 @@ MECHANISMS = {
         sync=_NO_STATUS,
         deferrable=_NO_STATUS,
     ),
+    "refusal_window": Mechanism(
+        "that a refusal has to last before it is believed",
+        ("runs.belief", "REFUSED_SECONDS"),
+        _is(0.0),
+        becomes="LEAK",
+        sync=_REFUSED,
+        deferrable=_REFUSED,
+    ),
+    "missing_window": Mechanism(
+        "that a 404 has to last before it is believed",
+        ("runs.belief", "MISSING_SECONDS"),
+        _is(0.0),
+        becomes="NOT AS DOCUMENTED",
+        sync=_MISSING,
+        deferrable=_MISSING,
+    ),
+    "hand_back": Mechanism(
+        "that a triggerer that cannot watch a run hands it back to the worker",
+        ("triggers.stably", "HAND_BACK_SECONDS"),
+        _is(float("inf")),
+        becomes="LEAK",
+        deferrable=_NOT_IN_THE_TRIGGERER,
+    ),
+    "first_event": Mechanism(
+        "that the trigger fires no event right after the deferral",
+        ("triggers.stably", "FIRST_EVENT_SECONDS"),
+        _is(0.0),
+        becomes="FALSE RED",
+        deferrable=("over at once, the worker's exit slow",),
+    ),
     "reconnect": Mechanism(
         "that the connection is looked up anew after a refusal",
         ("runs.belief", "Belief.is_refused"),
         _is(property(lambda _: False)),
         becomes="FALSE RED",
-        sync=("API key rotated",),
-        deferrable=("API key rotated",),
+        sync=_ROTATED,
+        deferrable=_ROTATED,
     ),
     "unknown_live": Mechanism(
         "that a status this version does not know is taken as live",

@@ -12,12 +12,18 @@ from tests.system.versions import DETECTION_SECONDS, TRIGGERER_TIMEOUT_SECONDS
 from tests.waiting import NotInTimeError
 
 _FAILURES = 3
+_NOT_FOUND = Fault(status=404, body={"error": "Run not found"})
 _SECOND_TRIGGERER = "triggerer-2"
 
 
 def just_wait(cell: MatrixCell) -> None:
     """Do nothing but wait for the start: the run, the task or the DAG run ends by itself."""
     cell.wait_for_start()
+
+
+def end_at_once(cell: MatrixCell) -> None:
+    """End the run as soon as it is started; it passes."""
+    cell.end_run(cell.wait_for_start())
 
 
 def mark_failed(cell: MatrixCell) -> None:
@@ -60,9 +66,24 @@ def fail_while_starting(cell: MatrixCell) -> None:
 
 
 def fail_with_cancel_failing_once(cell: MatrixCell) -> None:
-    """Mark the task failed, and make the first cancel call fail."""
-    cell.wait_until_watched()
+    """Mark the task failed while a poll has no answer, and make the first cancel call fail.
+
+    A worker that waits for the answer comes to nothing but ``on_kill`` before it is killed.
+    """
+    run = cell.wait_until_watched()
+    cell.inject(Fault(delay=math.inf), call="get")
+    cell.wait_for_polls(run)
     cell.inject(Fault(status=503), call="cancel")
+    cell.task.set_state("failed")
+
+
+def fail_with_cancel_answering_522(cell: MatrixCell) -> None:
+    """Mark the task failed, and let the service's front end answer the first cancel calls.
+
+    Four: without a repetition, ``on_kill`` sends one and the task's end three.
+    """
+    cell.wait_until_watched()
+    cell.inject(Fault(status=522), call="cancel", times=4)
     cell.task.set_state("failed")
 
 
@@ -111,6 +132,16 @@ def kill_worker_and_retry(cell: MatrixCell) -> None:
     cell.end_run(cell.wait_for_next_try(run))
 
 
+def kill_worker_and_hide_run(cell: MatrixCell) -> None:
+    """Kill the worker, and let the run answer 404 when the next try asks for it first; the run passes."""
+    run = cell.wait_until_watched()
+    cell.task.kill_worker()
+    cell.inject(_NOT_FOUND, call="get", times=_FAILURES)
+    last = cell.wait_for_next_try(run)
+    cell.wait_for_polls(last, count=_FAILURES)
+    cell.end_run(last)
+
+
 def kill_worker_and_delay_callbacks(cell: MatrixCell) -> None:
     """Kill the worker, and delay its callbacks until the next try watches its run.
 
@@ -152,6 +183,42 @@ def never_answer(cell: MatrixCell) -> None:
     _fail_status_calls(cell, Fault(delay=math.inf))
 
 
+def refuse_for_a_while(cell: MatrixCell) -> None:
+    """Answer all calls with 403 for some 20 seconds; then the run passes."""
+    _fail_status_calls(cell, Fault(status=403), call=None, times=20)
+
+
+def refuse_for_good(cell: MatrixCell) -> None:
+    """Answer all calls with 403 from now on; the run's cancel is tried all the same."""
+    run = cell.wait_until_watched()
+    cell.inject(Fault(status=403), times=math.inf)
+    cell.wait_for_cancel(run)
+
+
+def hide_at_first(cell: MatrixCell) -> None:
+    """Answer the first polls after the start with 404; the run passes."""
+    cell.inject(_NOT_FOUND, call="get", times=_FAILURES)
+    run = cell.wait_for_start()
+    cell.wait_for_polls(run, count=_FAILURES + 1)
+    cell.end_run(run)
+
+
+def hide_for_good(cell: MatrixCell) -> None:
+    """Answer every poll with 404."""
+    cell.inject(_NOT_FOUND, call="get", times=math.inf)
+    cell.wait_for_cancel(cell.wait_for_start())
+
+
+def throttle(cell: MatrixCell) -> None:
+    """Answer start and polls several times with 429 and ``Retry-After``; the run passes."""
+    later = Fault(status=429, headers={"Retry-After": "1"})
+    cell.inject(later, call="start", times=_FAILURES)
+    cell.inject(later, call="get", times=2 * _FAILURES)
+    run = cell.wait_for_start()
+    cell.wait_for_polls(run, count=2 * _FAILURES + 1)
+    cell.end_run(run)
+
+
 def cancel_in_dashboard(cell: MatrixCell) -> None:
     """Cancel the run as a user does in Stably's dashboard."""
     cell.end_run(cell.wait_until_watched(), "is-cancelled")
@@ -167,11 +234,22 @@ def rotate_key(cell: MatrixCell) -> None:
 
 
 def revoke_key(cell: MatrixCell) -> None:
-    """Revoke the key, and put a new one into the connection only after the task has failed."""
-    cell.wait_until_watched()
+    """Revoke the key, and put a new one into the connection some refusals later; the run passes."""
+    run = cell.wait_until_watched()
     cell.emulator.api_key = "the-new-key"
-    cell.task.wait_for("failed")
+    cell.wait_for_polls(run, count=_FAILURES)
     cell.airflow.change_connection(f"stably_revoked_{cell.mode}", password="the-new-key")
+    cell.wait_for_polls(run, count=_FAILURES)
+    cell.end_run(run)
+
+
+def hand_back(cell: MatrixCell) -> None:
+    """Wait until the worker watches the run, which the triggerer could not; the run passes."""
+    run = cell.wait_for_start()
+    cell.task.wait_for("deferred")
+    cell.task.wait_for("running")
+    cell.wait_for_polls(run, count=2)
+    cell.end_run(run)
 
 
 def mark_without_triggerer(cell: MatrixCell) -> None:
@@ -239,8 +317,10 @@ def _allow_time_for_wrong_cancel(cell: MatrixCell, run: EmulatedRun) -> None:
         cell.airflow.wait_until(lambda: run not in cell.live_runs(), what="a wrong cancel", timeout=6)
 
 
-def _fail_status_calls(cell: MatrixCell, fault: Fault) -> None:
+def _fail_status_calls(
+    cell: MatrixCell, fault: Fault, *, call: str | None = "get", times: int = _FAILURES
+) -> None:
     run = cell.wait_until_watched()
-    cell.inject(fault, call="get", times=_FAILURES)
-    cell.wait_for_polls(run, count=_FAILURES + 1)
+    cell.inject(fault, call=call, times=times)
+    cell.wait_for_polls(run, count=times + 1, timeout=90)
     cell.end_run(run)

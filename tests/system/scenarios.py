@@ -54,6 +54,7 @@ class Scenario:
     :param modes: The modes that the scenario exists in.
     :param only_because: Why it does not exist in the other mode.
     :param alone: Whether it must be played alone, because it disturbs other cells.
+    :param is_race: Whether to play it several times, see ``test_matrix.py``: once may be luck.
     :param marked_by_user: Whether a user sets the task's final state.
     :param start_fault: How the first start request fails; None means it does not.
     :param known_gaps: Why its cells cannot be ok; the first that applies to the mode and this Airflow counts.
@@ -70,6 +71,7 @@ class Scenario:
     modes: tuple[str, ...] = MODES
     only_because: str = ""
     alone: bool = False
+    is_race: bool = False
     marked_by_user: bool = False
     start_fault: Fault | None = None
     known_gaps: tuple[KnownGap, ...] = ()
@@ -88,8 +90,9 @@ _SLOW = Fault(delay=4)
 _NO_STORE = "<3.3"
 """Versions of Airflow without the task state store: a retry does not know its earlier run."""
 _NO_PROCESS = "a deferred task has no process"
+_NO_SLOW_EXIT = "not played on Airflow 2.11"
 _NO_TRIGGER = "no triggerer is involved"
-_NO_KEY = "no key that is known could cancel: put the new one into the connection first, then revoke the old"
+_NO_KEY = "the cancel is tried, and refused as well: stop the run in the dashboard"
 _NOT_CLEARED = "Airflow 2.11 forgets a clear by REST of a running task: it goes on, or fails and cancels"
 _NO_TRIGGERER = "at times Airflow deletes the trigger without calling it; the teardown recipe covers it"
 _NOBODY_LEFT = "nobody watches the run until the retry; the teardown recipe covers it"
@@ -102,6 +105,31 @@ _UNTRACKED_AT_RETRY = "the run's id never arrived, and before 3.3 the next try c
 
 def _on_worker(name: str, play: Callable[[MatrixCell], None], **options: object) -> Scenario:
     return Scenario(name, play, modes=("sync",), only_because=_NO_PROCESS, **options)
+
+
+def _handed_back(name: str, *, variant: str) -> Scenario:
+    """Make a scenario of a triggerer that cannot watch a run that the worker can."""
+    return Scenario(
+        name,
+        plays.hand_back,
+        ends=("success",),
+        variant=variant,
+        modes=("deferrable",),
+        only_because=_NO_TRIGGER,
+    )
+
+
+def _with_slow_exit(name: str, play: Callable[[MatrixCell], None], **options: object) -> Scenario:
+    """Make a scenario of a worker whose process ends seconds after its task has deferred."""
+    return Scenario(
+        f"{name}, the worker's exit slow",
+        play,
+        modes=("deferrable",),
+        only_because=_NO_TRIGGER,
+        is_race=True,
+        known_gaps=(KnownGap(None, _NO_SLOW_EXIT, on="<3"),),
+        **options,
+    )
 
 
 def _on_triggerer(name: str, play: Callable[[MatrixCell], None], **options: object) -> Scenario:
@@ -130,8 +158,25 @@ SCENARIOS = (
     Scenario(
         "the watching crashes, given up before its retry", plays.give_up_before_retry, variant="crash_retry"
     ),
+    _with_slow_exit("over at once", plays.end_at_once, variant="slow_exit", ends=("success",)),
+    _with_slow_exit(
+        "over at once, its sensor deferrable",
+        plays.end_at_once,
+        variant="slow_exit_sensor",
+        task=("wait", -1),
+        ends=("success",),
+    ),
+    _with_slow_exit(
+        "the watching crashes, given up before its retry",
+        plays.give_up_before_retry,
+        variant="slow_exit_crash",
+    ),
     Scenario("marked failed during the start request", plays.fail_while_starting, start_fault=_SLOW),
-    Scenario("marked failed, the cancel call fails once", plays.fail_with_cancel_failing_once),
+    Scenario("marked failed, its connection in the metadata database", plays.mark_failed, variant="stored"),
+    Scenario(
+        "marked failed during a status call, the cancel call fails once", plays.fail_with_cancel_failing_once
+    ),
+    Scenario("marked failed, the cancel call answers 522 four times", plays.fail_with_cancel_answering_522),
     _on_worker(
         "task process killed, a retry left",
         plays.kill_process_and_retry,
@@ -154,6 +199,13 @@ SCENARIOS = (
     _on_worker(
         "whole worker killed, a retry left",
         plays.kill_worker_and_retry,
+        variant="retry",
+        ends=("success",),
+        starts_another=_NO_STORE,
+    ),
+    _on_worker(
+        "whole worker killed, a retry left, the run not found at first",
+        plays.kill_worker_and_hide_run,
         variant="retry",
         ends=("success",),
         starts_another=_NO_STORE,
@@ -205,6 +257,15 @@ SCENARIOS = (
     Scenario(
         "status never answered several times", plays.never_answer, variant="impatient", ends=("success",)
     ),
+    Scenario("all calls refused for a while", plays.refuse_for_a_while, ends=("success",)),
+    Scenario(
+        "all calls refused for good",
+        plays.refuse_for_good,
+        known_gaps=(KnownGap(CellVerdict.LEAK, _NO_KEY),),
+    ),
+    Scenario("the run is not found at first", plays.hide_at_first, ends=("success",)),
+    Scenario("the run is not found for good, a retry left", plays.hide_for_good, variant="retry"),
+    Scenario("429 with Retry-After several times", plays.throttle, ends=("success",)),
     Scenario(
         "the start's answer lost, a retry left",
         plays.just_wait,
@@ -219,12 +280,14 @@ SCENARIOS = (
         "API key rotated, the old one revoked first",
         plays.revoke_key,
         variant="revoked",
-        known_gaps=(KnownGap(CellVerdict.LEAK, _NO_KEY),),
+        ends=("success",),
     ),
     Scenario("cleared after its end", plays.clear_after_the_end, ends=("success",), starts=2),
     _on_worker(
         "teardown recipe, its sensor killed", plays.kill_process, variant="teardown", task=("wait", -1)
     ),
+    _handed_back("connection missing in the triggerer", variant="unknown"),
+    _handed_back("certificate not trusted in the triggerer", variant="untrusted"),
     _on_triggerer("triggerer killed and started again", plays.kill_triggerer),
     _on_triggerer("triggerer terminated and started again", plays.terminate_triggerer),
     _on_triggerer("triggerer killed, another takes over", plays.take_over),

@@ -9,11 +9,15 @@ import pytest
 
 from airflow_provider_stably.execution.callback_budget import BUDGET_SECONDS
 from airflow_provider_stably.testing import Fault
+from tests.constants import KEY, PROJECT
 from tests.system.matrix_cell import MatrixCell
 from tests.system.versions import DETECTION_SECONDS, is_airflow
 
 STARTED = 4
 """How many runs the DAGs start without waiting for them."""
+
+DEADLINE_SECONDS = 90
+"""How long a DAG run with a deadline may take."""
 
 NEEDS_DEADLINES = pytest.mark.skipif(is_airflow("<3.1"), reason="Airflow 3.1 brought deadlines")
 
@@ -22,6 +26,12 @@ READS_XCOMS = pytest.mark.skipif(
     is_airflow("==3.0.*"), reason="The DAG processor of Airflow 3.0 cannot read XComs"
 )
 """Marks a test whose callback is called in the DAG processor and reads XComs."""
+
+NEEDS_SYNC_CALLBACKS = pytest.mark.skipif(is_airflow("<3.2"), reason="Airflow 3.2 brought SyncCallback")
+
+READS_NO_XCOMS = pytest.mark.xfail(
+    strict=True, reason="A SyncCallback of Airflow 3.3 can read connections and variables, but no XCom"
+)
 
 _EACH = pytest.mark.parametrize(
     "dag_id", ["callbacks_of_task", pytest.param("callbacks_of_dag", marks=READS_XCOMS)]
@@ -32,6 +42,14 @@ _EACH = pytest.mark.parametrize(
 def cell(request, airflow, emulator):
     """A DAG run to be, with a project of the emulator that no other test uses."""
     return MatrixCell(airflow, emulator, "sync", re.sub(r"\W+", "-", request.node.name))
+
+
+@pytest.fixture(scope="module")
+def _stored_connection(airflow, emulator):
+    """A connection that is only in the metadata database."""
+    airflow.add_connection(
+        "stably_in_database", conn_type="stably", host=emulator.url, login=PROJECT, password=KEY
+    )
 
 
 def _requests(cell, *calls):
@@ -61,9 +79,11 @@ def _trigger(cell, dag_id):
 
 
 @_EACH
-def test_failure_cancels_the_runs_of_all_tasks(cell, dag_id):
+@pytest.mark.parametrize("suffix", ["", pytest.param("_stored", id="connection-in-database")])
+@pytest.mark.usefixtures("_stored_connection")
+def test_failure_cancels_the_runs_of_all_tasks(cell, dag_id, suffix):
     """When a task or the DAG run fails, the runs of plain, mapped and grouped tasks are cancelled."""
-    dag_run = _trigger(cell, dag_id)
+    dag_run = _trigger(cell, dag_id + suffix)
 
     assert dag_run.wait_for("failed", "success") == "failed"
     cell.airflow.wait_until(lambda: not cell.live_runs(), what="the runs to be cancelled")
@@ -71,13 +91,43 @@ def test_failure_cancels_the_runs_of_all_tasks(cell, dag_id):
     assert len(_requests(cell, "cancel")) == STARTED
 
 
+@pytest.mark.skipif(is_airflow("<3.2"), reason="Airflow 3.2 brought callbacks without a task instance")
+def test_callback_without_ti_cancels_the_runs(cell):
+    """When the task that failed is gone from its DAG, the DAG's callback gets no ``ti``, and cancels."""
+    gone = cell.airflow.site.home / "task-is-gone"
+    dag_run = _trigger(cell, "callbacks_of_dag_without_ti")
+    cell.airflow.wait_until(
+        lambda: any(request.run_id.startswith("waits") for request in _requests(cell, "get")),
+        what="the task that vanishes to wait",
+    )
+
+    with cell.airflow.programs["dag-processor"].paused():  # Airflow must not learn of it before the failure
+        gone.touch()
+        ended = dag_run.wait_for("failed", "success")
+    try:
+        assert ended == "failed"
+        cell.airflow.wait_until(lambda: not cell.live_runs(), what="the runs to be cancelled")
+    finally:
+        gone.unlink()
+    assert len(cell.runs()) == STARTED
+
+
 @NEEDS_DEADLINES
-def test_missed_deadline_cancels_the_runs(cell):
-    """A missed deadline cancels the runs of plain, mapped, grouped and deferred tasks, in the triggerer."""
-    dag_run = _trigger(cell, "callbacks_of_deadline")
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "deadline",
+        pytest.param("deadline_stored", id="connection-in-database"),
+        pytest.param("sync_deadline", marks=[NEEDS_SYNC_CALLBACKS, READS_NO_XCOMS]),
+    ],
+)
+@pytest.mark.usefixtures("_stored_connection")
+def test_missed_deadline_cancels_the_runs(cell, kind):
+    """A missed deadline cancels the runs of all tasks, in the triggerer or, if so declared, on a worker."""
+    dag_run = _trigger(cell, f"callbacks_of_{kind}")
     cell.airflow.wait_until(lambda: len(cell.live_runs()) == STARTED + 1, what="all runs to start")
 
-    assert dag_run.wait_for("failed", "success", timeout=90) == "failed"
+    assert dag_run.wait_for("failed", "success", timeout=DEADLINE_SECONDS) == "failed"
     assert cell.live_runs() == []
     assert [cell.emulator.status(run.run_id) for run in cell.runs()] == ["CANCELLED"] * (STARTED + 1)
 

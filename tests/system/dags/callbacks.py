@@ -6,6 +6,7 @@ import os
 import time
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 
 from airflow.providers.common.compat.sdk import DAG, Param, TaskGroup, task
 
@@ -45,17 +46,28 @@ def after():
     """Do nothing: the task never runs, since the one before it fails."""
 
 
-CALLBACKS = [mark("began"), StablyCancelRunNotifier(task_ids=STARTED), mark("ended")]
+CONNECTIONS = {"": "stably_default", "_stored": "stably_in_database"}
+"""Suffix of a DAG's id to its connection: one from the environment, one only in the metadata database."""
 
 
-def start_runs():
+def callbacks_of(conn_id):
+    """Return callbacks that cancel the runs, between two that are seen in the emulator's journal."""
+    return [
+        mark("began"),
+        StablyCancelRunNotifier(task_ids=STARTED, stably_conn_id=conn_id),
+        mark("ended"),
+    ]
+
+
+def start_runs(conn_id="stably_default"):
     """Start four runs: one in a plain task, two in a mapped task, one in a task of a group."""
-    start = StablyRunTestsOperator(task_id="start", wait_for_completion=False, **RUN)
-    mapped = StablyRunTestsOperator.partial(task_id="mapped", wait_for_completion=False, **RUN).expand(
+    options = {**RUN, "wait_for_completion": False, "stably_conn_id": conn_id}
+    start = StablyRunTestsOperator(task_id="start", **options)
+    mapped = StablyRunTestsOperator.partial(task_id="mapped", **options).expand(
         environment=["staging", "preview"]
     )
     with TaskGroup("group"):
-        grouped = StablyRunTestsOperator(task_id="start", wait_for_completion=False, **RUN)
+        grouped = StablyRunTestsOperator(task_id="start", **options)
     return [start, mapped, grouped]
 
 
@@ -65,21 +77,45 @@ def fail():
     raise RuntimeError("on purpose")
 
 
-with DAG(
-    "callbacks_of_task",
-    schedule=None,
-    params=PARAMS,
-    default_args={"on_failure_callback": CALLBACKS},
-):
-    start_runs() >> fail()
+for suffix, conn_id in CONNECTIONS.items():
+    with DAG(
+        f"callbacks_of_task{suffix}",
+        schedule=None,
+        params=PARAMS,
+        default_args={"on_failure_callback": callbacks_of(conn_id)},
+    ):
+        start_runs(conn_id) >> fail()
+
+    with DAG(
+        f"callbacks_of_dag{suffix}",
+        schedule=None,
+        params=PARAMS,
+        on_failure_callback=callbacks_of(conn_id),
+    ):
+        start_runs(conn_id) >> fail()
+
+VANISHED = Path(os.environ["AIRFLOW_HOME"], "task-is-gone")
+"""The test makes this file: the task that fails is then gone from its DAG, so the callback gets no ``ti``."""
+
+
+@task
+def vanish(params=None):
+    """Fail as soon as the task is gone from the DAG's file."""
+    mark("waits")({"params": params})
+    while not VANISHED.exists():
+        time.sleep(0.1)
+    raise RuntimeError("on purpose")
+
 
 with DAG(
-    "callbacks_of_dag",
+    "callbacks_of_dag_without_ti",
     schedule=None,
     params=PARAMS,
-    on_failure_callback=CALLBACKS,
+    on_failure_callback=StablyCancelRunNotifier(task_ids=STARTED),
 ):
-    start_runs() >> fail()
+    started = start_runs()
+    if not VANISHED.exists():
+        started >> vanish()
 
 for name, options in {"calls": {}, "calls_timeout": {"dagrun_timeout": timedelta(seconds=10)}}.items():
     with DAG(
@@ -97,16 +133,27 @@ with DAG("callbacks_of_lost_worker", schedule=None, params=PARAMS):
     )
 
 with suppress(ImportError):  # Airflow 3.1 brought deadlines
-    from airflow.sdk.definitions.deadline import AsyncCallback, DeadlineAlert, DeadlineReference
+    from airflow.sdk.definitions import deadline
 
-    with DAG(
-        "callbacks_of_deadline",
-        schedule=None,
-        params=PARAMS,
-        deadline=DeadlineAlert(
-            reference=DeadlineReference.DAGRUN_QUEUED_AT,
-            interval=timedelta(seconds=20),
-            callback=AsyncCallback(StablyCancelRunNotifier, kwargs={"task_ids": [*STARTED, "tests"]}),
-        ),
-    ):
-        start_runs() >> StablyRunTestsOperator(task_id="tests", deferrable=True, **RUN)
+    KINDS = {
+        f"deadline{suffix}": (deadline.AsyncCallback, conn_id) for suffix, conn_id in CONNECTIONS.items()
+    }
+    if hasattr(deadline, "SyncCallback"):  # Airflow 3.2 brought it
+        KINDS["sync_deadline"] = (deadline.SyncCallback, "stably_default")
+    for kind, (callback, conn_id) in KINDS.items():
+        with DAG(
+            f"callbacks_of_{kind}",
+            schedule=None,
+            params=PARAMS,
+            deadline=deadline.DeadlineAlert(
+                reference=deadline.DeadlineReference.DAGRUN_QUEUED_AT,
+                interval=timedelta(seconds=20),
+                callback=callback(
+                    StablyCancelRunNotifier,
+                    kwargs={"task_ids": [*STARTED, "tests"], "stably_conn_id": conn_id},
+                ),
+            ),
+        ):
+            start_runs(conn_id) >> StablyRunTestsOperator(
+                task_id="tests", deferrable=True, stably_conn_id=conn_id, **RUN
+            )

@@ -34,6 +34,7 @@ VARIANTS = {
     "late_retry": LATE_RETRY,
     "execution_timeout": {"execution_timeout": timedelta(seconds=10)},
     "timeout": {"timeout": 6},
+    "slow_exit": {},
 }
 
 
@@ -48,12 +49,18 @@ for mode, deferrable in MODES.items():
         with dag_of(mode, variant):
             StablyRunTestsOperator(task_id="tests", deferrable=deferrable, **RUN, **options)
 
-    for variant, options in {"crash": {}, "crash_retry": LATE_RETRY}.items():
+    for variant, options in {"crash": {}, "crash_retry": LATE_RETRY, "slow_exit_crash": LATE_RETRY}.items():
         with dag_of(mode, variant):
             crashing = StablyRunTestsOperator(task_id="tests", deferrable=deferrable, **RUN, **options)
             crashing.poll_interval = "not a number"  # not validated here, so waiting fails
 
-    for variant in ("rotated", "revoked", "impatient"):
+    for variant in ("unknown", "untrusted"):
+        with dag_of(mode, variant):
+            StablyRunTestsOperator(
+                task_id="tests", deferrable=deferrable, stably_conn_id=f"stably_{variant}", **RUN
+            )
+
+    for variant in ("rotated", "revoked", "impatient", "stored"):
         with dag_of(mode, variant):
             StablyRunTestsOperator(
                 task_id="tests", deferrable=deferrable, stably_conn_id=f"stably_{variant}_{mode}", **RUN
@@ -79,6 +86,16 @@ for mode, deferrable in MODES.items():
         )
         stop = StablyCancelRunOperator(task_id="stop", task_ids="start").as_teardown(setups=start)
         start >> wait >> stop
+
+with dag_of("deferrable", "slow_exit_sensor"):
+    start = StablyRunTestsOperator(task_id="start", wait_for_completion=False, **RUN)
+    StablyRunSensor(
+        task_id="wait",
+        run_id=start.output["run_id"],
+        project_id=RUN["project_id"],
+        poke_interval=1,
+        deferrable=True,
+    )
 
 with dag_of("deferrable", "many", max_active_tasks=6):  # at once; deferred ones do not count
     StablyRunTestsOperator.partial(task_id="tests", deferrable=True, **RUN).expand(
