@@ -44,9 +44,10 @@ class StablySession(requests.Session):
     a proxy; cookies are not kept, so that threads may share it.
 
     :param endpoint: The API and how to reach it.
+    :param by_address: As of :class:`~airflow_provider_stably.api.transport.EndpointAdapter`.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, *, by_address: bool = False) -> None:
         super().__init__()
         self.endpoint = endpoint
         self.auth = _unchanged  # else requests asks ~/.netrc
@@ -54,7 +55,7 @@ class StablySession(requests.Session):
         self.headers["Accept-Encoding"] = answers.ACCEPT_ENCODING
         self.trust_env = endpoint.trust_env
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = EndpointAdapter(endpoint)
+        adapter = EndpointAdapter(endpoint, by_address=by_address)
         self.mount("https://", adapter)
         self.mount("http://", adapter)
 
@@ -101,10 +102,17 @@ class StablyClient:
 
     :param endpoint: The API and how to reach it.
     :param sleep: Waits the given seconds between attempts.
+    :param by_address: As of :class:`~airflow_provider_stably.api.transport.EndpointAdapter`.
     """
 
-    def __init__(self, endpoint: Endpoint, *, sleep: Callable[[float], None] = time.sleep) -> None:
-        self.session = StablySession(endpoint)
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        by_address: bool = False,
+    ) -> None:
+        self.session = StablySession(endpoint, by_address=by_address)
         self._endpoint = endpoint
         self._sleep = sleep
         self._bundle_is_usable = False

@@ -29,21 +29,24 @@ class EndpointAdapter(HTTPAdapter):
     other origin is sent without ``Authorization``.
 
     :param endpoint: The API and its key.
+    :param by_address: Whether to connect to the address that this process has reached the host at last, and
+        not to look its name up: that may stall for longer than a killed task lives.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, *, by_address: bool = False) -> None:
         self._endpoint = endpoint
+        self._connection = _ByAddress if by_address else _Remembering
         super().__init__(pool_maxsize=MAX_CONNECTIONS)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Make the pools for direct connections."""
         super().init_poolmanager(*args, **kwargs)  # type: ignore[no-untyped-call, unused-ignore] # by stubs
-        _bound(self.poolmanager)
+        _bound(self.poolmanager, self._connection)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         """Make the pools for connections through a proxy."""
         manager = super().proxy_manager_for(proxy, **kwargs)
-        _bound(manager)
+        _bound(manager, self._connection)
         return manager
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
@@ -111,18 +114,47 @@ class _TimedReader(io.RawIOBase):
         super().close()
 
 
-def _bound(manager: PoolManager) -> None:
-    """Let a manager's connections read answers as :class:`_TimedResponse`."""
+_reached_at: dict[str, str] = {}
+"""Host, or proxy, to the address that this process has reached it at last."""
+
+
+class _Remembering:
+    """A connection that remembers the address it reaches, and reads answers as :class:`_TimedResponse`."""
+
+    response_class = _TimedResponse
+
+    def _new_conn(self: Any) -> socket.socket:
+        sock: socket.socket = super()._new_conn()  # type: ignore[misc] # of urllib3's connection, beside this
+        _reached_at[self.host] = sock.getpeername()[0]
+        return sock
+
+
+class _ByAddress(_Remembering):
+    """A connection to the address that was reached last; by name if there is none, or if that fails."""
+
+    def _new_conn(self: Any) -> socket.socket:
+        name, address = self.host, _reached_at.pop(self.host, None)
+        self.host = address or name
+        try:
+            sock: socket.socket = super()._new_conn()
+        finally:
+            self.host = name
+        _reached_at[name] = sock.getpeername()[0]
+        return sock
+
+
+def _bound(manager: PoolManager, connection: type) -> None:
+    """Let a manager make connections of this kind."""
     pools = manager.pool_classes_by_scheme
-    manager.pool_classes_by_scheme = {scheme: _bounded(pool) for scheme, pool in pools.items()}
+    manager.pool_classes_by_scheme = {scheme: _bounded(pool, connection) for scheme, pool in pools.items()}
 
 
 @cache
-def _bounded(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
+def _bounded(pool: type[HTTPConnectionPool], connection: type) -> type[HTTPConnectionPool]:
     if issubclass(pool, _Bounded):
         return pool  # a proxy's manager is kept, and so was here before
-    connection = type("BoundedConnection", (pool.ConnectionCls,), {"response_class": _TimedResponse})
-    return type("BoundedPool", (_Bounded, pool), {"ConnectionCls": connection})
+    kind = type("BoundedConnection", (connection, pool.ConnectionCls), {})
+    return type("BoundedPool", (_Bounded, pool), {"ConnectionCls": kind})
 
 
 class _Bounded:

@@ -192,7 +192,7 @@ class RunTests:
         """Look the connection up and make the clients that all calls use from now on."""
         hook = StablyHook(self._options.stably_conn_id)
         # Of its own: inside on_kill the interrupted thread may hold a lock of the other one.
-        self._kill_client = hook.make_client(connect_timeout=1, read_timeout=2)
+        self._kill_client = hook.make_client(connect_timeout=1, read_timeout=2, by_address=True)
         self._client = hook.make_client(sleep=self._ownership.sleep_unless_killed)
         return hook
 

@@ -81,12 +81,14 @@ class StablyHook(BaseHook):
         connect_timeout: float | None = None,
         read_timeout: float | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        by_address: bool = False,
     ) -> StablyClient:
         """Return a client with a session of its own.
 
         :param connect_timeout: Seconds; None leaves it to the connection.
         :param read_timeout: Seconds; None leaves it to the connection.
         :param sleep: Waits the given seconds before a call is sent again.
+        :param by_address: Whether to connect without a name look-up, if this process has reached the host.
         """
         from airflow_provider_stably.api.client import StablyClient
 
@@ -98,6 +100,7 @@ class StablyHook(BaseHook):
                 read_timeout=read_timeout or endpoint.read_timeout,
             ),
             sleep=sleep,
+            by_address=by_address,
         )
 
     def make_async_client(self) -> AsyncStablyClient:

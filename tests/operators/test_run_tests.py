@@ -3,6 +3,8 @@
 import inspect
 import json
 import math
+import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -84,6 +86,32 @@ def test_a_kill_outlasts_a_passing_failure(emulator, context, fault):
             result.result()
 
     assert live == []
+
+
+def test_a_kill_needs_no_name_look_up(emulator, context, monkeypatch):
+    """A name look-up that stalls, as on busy clusters, would outlast the process."""
+    by_name = emulator.url.replace("127.0.0.1", "localhost")
+    monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", emulator.connection(login=PROJECT, host=by_name))
+    operator, over, look_up = run_operator(), threading.Event(), socket.getaddrinfo
+
+    def stall(host, *rest, **options):
+        if host == "localhost":
+            over.wait(10)
+        return look_up(host, *rest, **options)
+
+    with _executing(operator, context) as result:
+        wait_until(lambda: emulator.requests("get"))
+        monkeypatch.setattr(socket, "getaddrinfo", stall)
+        began = time.monotonic()
+        operator.on_kill()
+        took = time.monotonic() - began
+        live = emulator.live_runs()
+        over.set()
+        with pytest.raises(ENDS_KILLED):
+            result.result()
+
+    assert live == []
+    assert took < 4
 
 
 @pytest.mark.parametrize("arguments", [{"wait_for_completion": False}, {"playwright_project_name": "passes"}])
