@@ -18,7 +18,7 @@ from airflow_provider_stably.exceptions import (
     StablyUnreachableError,
 )
 from airflow_provider_stably.testing import Fault, StablyEmulator
-from tests.api.hostile import HostileServer, answer
+from tests.api.hostile import ENDLESS, HostileServer, answer
 from tests.constants import KEY, PROJECT
 
 
@@ -292,3 +292,14 @@ def test_a_ca_folder_is_a_ca_bundle_too(tmp_path):
     context = tls_context_for(str(tmp_path))
 
     assert context.verify_mode is ssl.CERT_REQUIRED
+
+
+def test_connections_through_a_proxy_are_kept_and_bounded(endpoint):
+    """What bounds an answer does so through a proxy too, at the second request as at the first."""
+    with HostileServer(answer(b'{"status": "PASSED"}')) as proxy:
+        proxied = replace(endpoint, base_url="http://stably.invalid", proxy=proxy.url, read_timeout=0.2)
+        with StablyClient(proxied) as client:
+            assert client.send_once(calls.get_run(PROJECT, "r")).is_passed
+            proxy.script = ENDLESS["trailers, trickled"]
+            with pytest.raises(StablyUnreachableError):
+                client.send_once(calls.get_run(PROJECT, "r"))
