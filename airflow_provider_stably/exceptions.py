@@ -1,6 +1,6 @@
-"""Every error that this package raises; none has an Airflow base, none leaks an HTTP library.
+"""Every error class of this package; none has an Airflow base, none leaks an HTTP library.
 
-Operators convert what no retry can cure into ``AirflowFailException`` with the error here as its cause.
+Operators turn what no retry can help into ``AirflowFailException``, with the error here as its context.
 """
 
 from __future__ import annotations

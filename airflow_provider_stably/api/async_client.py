@@ -13,7 +13,6 @@ from weakref import WeakKeyDictionary
 
 import aiohttp
 import tenacity
-from aiohttp.http_exceptions import ContentEncodingError
 
 from airflow_provider_stably.api import answers
 from airflow_provider_stably.api.calls import Call
@@ -233,7 +232,5 @@ def _was_sent(error: Exception) -> bool:
 
 
 def _is_local(error: Exception) -> bool:
-    """Whether another machine, or another HTTP library, may reach the API where this one fails."""
-    is_unreadable = isinstance(error, aiohttp.ClientResponseError)  # its headers
-    is_undecodable = isinstance(error.__cause__, ContentEncodingError)
-    return is_unreadable or is_undecodable or isinstance(error, aiohttp.ClientConnectorCertificateError)
+    """Whether it is this machine: it does not trust the certificate, or aiohttp cannot read the headers."""
+    return isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientResponseError)

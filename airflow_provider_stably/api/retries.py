@@ -70,7 +70,7 @@ def may_replay(call: Call[Any], error: BaseException) -> bool:
 
 
 def is_passing_status(status: int) -> bool:
-    """Whether an answer may be another one a moment later: "try again", or the service's own trouble.
+    """Whether a status is temporary: the same call may succeed if it is sent again soon.
 
     That is 408, 425, 429 and every 5xx, front ends' 520 to 530 included, but for 501 and 505.
     """

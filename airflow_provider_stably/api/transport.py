@@ -29,7 +29,7 @@ class EndpointAdapter(HTTPAdapter):
     other origin is sent without ``Authorization``.
 
     :param endpoint: The API and its key.
-    :param by_address: Whether to connect to the address that this process has reached the host at last, and
+    :param by_address: Whether to connect to the IP address at which this process last reached the host, and
         not to look its name up: that may stall for longer than a killed task lives.
     """
 
@@ -115,7 +115,7 @@ class _TimedReader(io.RawIOBase):
 
 
 _reached_at: dict[str, str] = {}
-"""Host, or proxy, to the address that this process has reached it at last."""
+"""Host, or proxy, to the IP address at which this process last reached it."""
 
 
 class _Remembering:

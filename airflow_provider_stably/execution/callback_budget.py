@@ -44,7 +44,7 @@ _Work = list[tuple[AsyncStablyClient, list[RunReference]]]
 
 @dataclass(slots=True)
 class _Budget:
-    """What the callbacks of one owner may take, until ``end`` on the monotonic clock, and have asked for."""
+    """One owner's allowance: when it ends (monotonic clock), and which runs it has asked for already."""
 
     end: float
     asked: set[RunReference] = field(default_factory=set)

@@ -16,7 +16,7 @@ from airflow_provider_stably.api.calls import check_id
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.arguments import is_missing
 from airflow_provider_stably.exceptions import StablyCancelError, StablyError
-from airflow_provider_stably.execution.no_retry import not_retried
+from airflow_provider_stably.execution.fail_for_good import not_retried
 from airflow_provider_stably.execution.options import CancelRunsOptions
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.runs.cancel import (

@@ -58,7 +58,6 @@ class WatchRunOptions(_Options):
     poke_interval: float
     timeout: float
     execution_timeout: timedelta | None
-    reschedule: bool
     stably_conn_id: str
 
 

@@ -11,7 +11,7 @@ from airflow_provider_stably.api import calls
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.api.retries import may_replay
 from airflow_provider_stably.exceptions import StablyConfigError, StablyError
-from airflow_provider_stably.execution.no_retry import not_retried
+from airflow_provider_stably.execution.fail_for_good import not_retried
 from airflow_provider_stably.execution.options import RunTestsOptions
 from airflow_provider_stably.execution.start import KILL_PAUSE_SECONDS, Ownership, Starter
 from airflow_provider_stably.hooks.stably import StablyHook

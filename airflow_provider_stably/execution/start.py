@@ -18,7 +18,7 @@ from airflow_provider_stably.exceptions import (
     StablyCancelError,
     StablyError,
 )
-from airflow_provider_stably.execution.no_retry import not_retried
+from airflow_provider_stably.execution.fail_for_good import not_retried
 from airflow_provider_stably.execution.options import RunTestsOptions
 from airflow_provider_stably.execution.uninterrupted import finish_despite_interrupt
 from airflow_provider_stably.hooks.stably import StablyHook
@@ -29,6 +29,7 @@ from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.tasks.best_effort import best_effort
 from airflow_provider_stably.tasks.start_record import StartRecords
+from airflow_provider_stably.tasks.version_compat import push_past_backend
 from airflow_provider_stably.tasks.wiring import wiring_problems
 from airflow_provider_stably.tasks.xcom import STABLY_RUN_KEY, PushedRun
 
@@ -112,7 +113,7 @@ class Starter:
             raise not_retried(error) from None
 
     def _resume_or_cancel_earlier_run(self) -> RunReference | None:
-        """Return the run of an earlier try if it is to go on; one that is not is cancelled here."""
+        """Return an earlier try's run if this try resumes it; cancel it if not, and return None."""
         record = self._records.read()
         if record is None:
             return None
@@ -220,7 +221,7 @@ class Starter:
         ti = self._context["ti"]
         ti.xcom_push(key="run_id", value=run.run_id)
         ti.xcom_push(key=RUN_URL_KEY, value=run.run_url)
-        ti.xcom_push(key=StablyRunLink.xcom_key, value=run.run_url)
+        push_past_backend(ti, StablyRunLink.xcom_key, run.run_url)
 
     def _push_reference(self, run: RunReference) -> None:
         self._ownership.may_be_pushed = True

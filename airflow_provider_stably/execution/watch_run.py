@@ -12,7 +12,7 @@ from airflow_provider_stably.api.calls import check_id
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.arguments import text_or_none
 from airflow_provider_stably.exceptions import StablyConfigError, StablyRunTimeoutError
-from airflow_provider_stably.execution.no_retry import not_retried
+from airflow_provider_stably.execution.fail_for_good import not_retried
 from airflow_provider_stably.execution.options import WatchRunOptions
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import RUN_URL_KEY, StablyRunLink
@@ -24,6 +24,7 @@ from airflow_provider_stably.runs.watch import poll_once
 from airflow_provider_stably.runs.watch_result import WatchEnd, WatchResult
 from airflow_provider_stably.tasks.best_effort import best_effort
 from airflow_provider_stably.tasks.deadline import deferred_deadline
+from airflow_provider_stably.tasks.version_compat import push_past_backend
 from airflow_provider_stably.triggers.stably import wait_in_triggerer
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ class WatchRun:
         :raises AirflowFailException: if no run is named.
         """
         run = self._named_run(options)
-        for key in (RUN_URL_KEY, StablyRunLink.xcom_key):
-            context["ti"].xcom_push(key=key, value=run.run_url)
+        context["ti"].xcom_push(key=RUN_URL_KEY, value=run.run_url)
+        push_past_backend(context["ti"], StablyRunLink.xcom_key, run.run_url)
 
     def defer(self, options: WatchRunOptions, context: Context) -> dict[str, Any]:
         """Poll the run once; leave the wait to the triggerer if it goes on.

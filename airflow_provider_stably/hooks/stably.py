@@ -1,7 +1,4 @@
-"""The hook: from an Airflow connection to authenticated calls.
-
-What knows the API is imported by the calls: DAG files that import an operator are parsed all the time.
-"""
+"""The hook: from an Airflow connection to authenticated calls; imports what knows the API only then."""
 
 from __future__ import annotations
 

@@ -41,8 +41,8 @@ class StablyCancelRunOperator(BaseOperator):
       ``already_finished``, ``still_live``, ``not_found``, ``denied``, ``unknown``, ``not_attempted``,
       ``malformed``.
 
-    If a run is still live or could not be read, the task fails and may be retried. It fails for good where no
-    retry can help: a refused key, an unknown run, a malformed id, a connection that cannot be used.
+    If a run is still live, refused or could not be read, the task fails and may be retried. It fails for good
+    where no retry can help: an unknown run, a malformed id, a connection that cannot be used.
 
     :param run_ids: The runs (templated): ids, addresses of their pages, or outputs of the tasks that started
         them; one or a list, also as text. None, an empty text or list, and a rendered ``'None'`` name no run.
@@ -178,7 +178,7 @@ class StablyRunTestsOperator(BaseOperator):
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
-        """Map the operator; callbacks that a constructor adds do not exist for mapped tasks."""
+        """Add our callback to mapped tasks here: Airflow ignores what ``__init__`` sets for them."""
         mapped = super().partial(**kwargs)
         if kwargs.get("cancel_on_kill", True):
             for name in OWN_CALLBACKS:
@@ -191,8 +191,9 @@ class StablyRunTestsOperator(BaseOperator):
         :returns: The run's summary.
         :raises StablyRunFailedError: if the run did not pass and a retry may.
         :raises StablyRunTimeoutError: if it was not over in time.
-        :raises AirflowFailException: if no retry can help: bad arguments, a refused key, a start whose answer
-            was lost, a run that was cancelled or cannot be found.
+        :raises StablyRunLostError: if the key was refused for good while waiting.
+        :raises AirflowFailException: if no retry can help: bad arguments, a start whose answer was lost, a
+            run that was cancelled or is not found for good.
         """
         return self._begin(context).execute()
 
@@ -214,7 +215,7 @@ class StablyRunTestsOperator(BaseOperator):
         return super().resume_execution(next_method, next_kwargs, context)
 
     def on_kill(self) -> None:
-        """Cancel the run with one request: Airflow 3 kills this process five seconds later."""
+        """Cancel the run at once: Airflow 3 kills this process five seconds later."""
         self._is_killed = True  # a kill may come before execute
         if self._execution is not None:
             self._execution.kill()

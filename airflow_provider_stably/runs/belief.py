@@ -1,4 +1,4 @@
-"""What is believed of a failed poll, and when: a service has bad days, and no run may be lost to one."""
+"""Decide when failing polls end a wait: only once all of them have failed alike for long enough."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ class Belief:
         limit = self._limit
         return doubt if limit is not None and now - self._since >= limit else None
 
-    def is_reminder_due(self, now: float) -> bool:
-        """Whether to warn of the failure now, and to look the connection up anew if its key is refused."""
+    def remind(self, now: float) -> bool:
+        """Return whether a warning of the failure is due, and start the minute until the next one."""
         if self._reminded_at is not None and now - self._reminded_at < REMINDER_SECONDS:
             return False
         self._reminded_at = now

@@ -104,7 +104,7 @@ async def cancel(run: RunReference, stably: Driver, *, patience: float = 0.0) ->
 
 
 async def _cancel_once(run: RunReference, stably: Driver) -> CancelResult:
-    """Send a cancel; a 400 says nothing (its text is unpublished), a lost answer neither: a GET decides."""
+    """Send one cancel. If a 400 or a lost answer leaves the outcome open, read the run's status."""
     try:
         cancelled = await stably.send(calls.cancel_run(run.project_id, run.run_id))
     except StablyAuthError as error:

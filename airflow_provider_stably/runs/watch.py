@@ -74,7 +74,7 @@ async def watch_or_cancel(
 
 
 async def settle(run: RunReference, stably: Driver, result: WatchResult) -> WatchResult:
-    """Cancel the run of a watch that ended before it did; return the result with what became of it.
+    """Cancel the run if watching stopped before it ended, and add the outcome to the result.
 
     A run that turns out to be over by itself counts as watched to its end.
     """
@@ -159,7 +159,7 @@ async def poll_once(run: RunReference, stably: Driver, belief: Belief) -> WatchR
 
 def _warn(run: RunReference, belief: Belief, error: StablyError, now: float) -> bool:
     """Warn of a failed poll, once a minute; return whether to look the connection up anew."""
-    if not belief.is_reminder_due(now):
+    if not belief.remind(now):
         log.debug("Run %s: %s", run.run_id, error)
         return False
     log.warning("Run %s: %s; %s", run.run_id, error, belief)

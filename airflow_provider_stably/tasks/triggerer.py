@@ -1,4 +1,4 @@
-"""What is asked of Airflow where there is no task instance to ask: in a triggerer, and in some callbacks."""
+"""Ask Airflow for states and XComs where no worker's task instance is: in triggers, and in some callbacks."""
 
 from __future__ import annotations
 

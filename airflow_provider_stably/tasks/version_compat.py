@@ -107,6 +107,22 @@ def can_pull_xcoms() -> bool:
     return True
 
 
+def push_past_backend(ti: Any, key: str, value: str) -> None:
+    """Push an XCom past a custom backend, which keeps a reference where Airflow 3 itself reads the value.
+
+    :param ti: The running task's instance.
+    """
+    from airflow.providers.common.compat.sdk import XCom
+
+    # Airflow 2.11 reads it through the backend. Remove when the oldest supported Airflow is 3.0
+    plain = import_module("airflow.sdk.bases.xcom").BaseXCom if _has("airflow.sdk") else XCom
+    if plain is XCom:
+        ti.xcom_push(key=key, value=value)
+        return
+    task = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": ti.map_index}
+    plain.set(key=key, value=value, **task)
+
+
 def _state_in_database(ti: Any) -> str | None:
     from airflow.models import TaskInstance
     from airflow.utils.session import create_session

@@ -15,7 +15,7 @@ from airflow_provider_stably.exceptions import (
     StablyRunTimeoutError,
 )
 from airflow_provider_stably.execution import callback_budget
-from airflow_provider_stably.execution.no_retry import not_retried
+from airflow_provider_stably.execution.fail_for_good import not_retried
 from airflow_provider_stably.notifications.stably import StablyCancelRunNotifier
 from airflow_provider_stably.operators.stably import (
     OWN_CALLBACKS,

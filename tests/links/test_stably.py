@@ -1,10 +1,16 @@
+import json
+import os
+import subprocess
+import sys
+
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
+from airflow_provider_stably.api.calls import run_url
 from airflow_provider_stably.links.stably import StablyRunLink
 from airflow_provider_stably.operators.stably import StablyRunTestsOperator
 from airflow_provider_stably.sensors.stably import StablyRunSensor
-from tests.constants import PROJECT
+from tests.constants import PROJECT, ROOT
 from tests.dag_files import load_dag_file
 
 
@@ -63,3 +69,24 @@ def test_the_button_leads_to_https_only(monkeypatch, url):
     monkeypatch.setattr(XCom, "get_value", lambda **_: url)
 
     assert StablyRunLink().get_link(None, ti_key=None) == ""
+
+
+def test_a_custom_xcom_backend_does_not_keep_the_button(emulator, airflow_db):
+    """Airflow 3 reads the button's XCom from the database, where such a backend has only a reference."""
+    pytest.importorskip("airflow.sdk.bases.xcom", reason="Airflow 2.11 reads it through the backend")
+    emulator.run_seconds = 0.1
+    backend = {"AIRFLOW__CORE__XCOM_BACKEND": "tests.links.custom_backend.References"}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.links.custom_backend"],
+        cwd=ROOT,
+        env={**os.environ, **backend},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    rows = json.loads(done.stdout.partition("ROWS ")[2].partition("\n")[0])
+    [run_id] = emulator.runs
+    assert "file:///elsewhere" in rows["run_url"]
+    assert rows["_link_StablyRunLink"] == run_url(PROJECT, run_id)

@@ -97,7 +97,7 @@ def test_a_lasting_failure_is_told_once_a_minute():
 
     def told(error, now):
         believing.failed(error, now)
-        return believing.is_reminder_due(now)
+        return believing.remind(now)
 
     assert [told(REFUSED, now) for now in (0.0, 2.0, 59.0, 60.0, 61.0)] == [True, False, False, True, False]
     assert told(MISSING, 62.0)
