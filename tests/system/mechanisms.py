@@ -257,7 +257,7 @@ MECHANISMS = {
         "that the connection is looked up anew after a refusal",
         ("runs.belief", "Belief.is_refused"),
         _is(property(lambda _: False)),
-        becomes="FALSE RED",
+        becomes="NOT AS DOCUMENTED",
         sync=_ROTATED,
         deferrable=_ROTATED,
     ),

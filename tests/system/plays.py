@@ -217,7 +217,7 @@ def rotate_key(cell: MatrixCell) -> None:
     run = cell.wait_until_watched()
     cell.airflow.change_connection(f"stably_rotated_{cell.mode}", password="the-new-key")
     cell.emulator.api_key = "the-new-key"
-    cell.wait_for_polls(run, count=2)
+    cell.wait_for_valid_key(run)
     cell.end_run(run)
 
 
@@ -227,7 +227,7 @@ def revoke_key(cell: MatrixCell) -> None:
     cell.emulator.api_key = "the-new-key"
     cell.wait_for_polls(run, count=_FAILURES)
     cell.airflow.change_connection(f"stably_revoked_{cell.mode}", password="the-new-key")
-    cell.wait_for_polls(run, count=_FAILURES)
+    cell.wait_for_valid_key(run)
     cell.end_run(run)
 
 
