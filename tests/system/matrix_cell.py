@@ -91,6 +91,17 @@ class MatrixCell:
         )
         return run if len(self.runs()) == 1 else self.wait_until_watched(2)
 
+    def wait_for_valid_key(self, run: EmulatedRun) -> None:
+        """Wait until a run's status is requested with the API key that is valid now."""
+        valid = f"Bearer {self.emulator.api_key}"
+        self.airflow.wait_until(
+            lambda: any(
+                request.headers["authorization"] == valid
+                for request in self.emulator.requests("get", run_id=run.run_id)
+            ),
+            what=f"a status request about {run.run_id} with the new key",
+        )
+
     def wait_for_cancel(self, run: EmulatedRun, *, timeout: float = 120) -> None:
         """Wait until the emulator has got a request to cancel a run, whatever it answers."""
         self.airflow.wait_until(

@@ -66,25 +66,13 @@ def fail_while_starting(cell: MatrixCell) -> None:
 
 
 def fail_with_cancel_failing_once(cell: MatrixCell) -> None:
-    """Mark the task failed while a poll has no answer, and make the first cancel call fail.
-
-    A worker that waits for the answer comes to nothing but ``on_kill`` before it is killed.
-    """
-    run = cell.wait_until_watched()
-    cell.inject(Fault(delay=math.inf), call="get")
-    cell.wait_for_polls(run)
-    cell.inject(Fault(status=503), call="cancel")
-    cell.task.set_state("failed")
+    """Mark the task failed while a poll has no answer, and make the first cancel call fail."""
+    _fail_while_polling(cell, Fault(status=503))
 
 
-def fail_with_cancel_answering_522(cell: MatrixCell) -> None:
-    """Mark the task failed, and let the service's front end answer the first cancel calls.
-
-    Four: without a repetition, ``on_kill`` sends one and the task's end three.
-    """
-    cell.wait_until_watched()
-    cell.inject(Fault(status=522), call="cancel", times=4)
-    cell.task.set_state("failed")
+def fail_with_cancel_answering_522_once(cell: MatrixCell) -> None:
+    """Mark the task failed while a poll has no answer; the service's front end answers the first cancel."""
+    _fail_while_polling(cell, Fault(status=522))
 
 
 def give_up_before_retry(cell: MatrixCell) -> None:
@@ -229,7 +217,7 @@ def rotate_key(cell: MatrixCell) -> None:
     run = cell.wait_until_watched()
     cell.airflow.change_connection(f"stably_rotated_{cell.mode}", password="the-new-key")
     cell.emulator.api_key = "the-new-key"
-    cell.wait_for_polls(run, count=2)
+    cell.wait_for_valid_key(run)
     cell.end_run(run)
 
 
@@ -239,7 +227,7 @@ def revoke_key(cell: MatrixCell) -> None:
     cell.emulator.api_key = "the-new-key"
     cell.wait_for_polls(run, count=_FAILURES)
     cell.airflow.change_connection(f"stably_revoked_{cell.mode}", password="the-new-key")
-    cell.wait_for_polls(run, count=_FAILURES)
+    cell.wait_for_valid_key(run)
     cell.end_run(run)
 
 
@@ -315,6 +303,15 @@ def _allow_time_for_wrong_cancel(cell: MatrixCell, run: EmulatedRun) -> None:
     """Wait as long as a resumed triggerer, or a late callback, takes to cancel a run that is not its own."""
     with suppress(NotInTimeError):
         cell.airflow.wait_until(lambda: run not in cell.live_runs(), what="a wrong cancel", timeout=6)
+
+
+def _fail_while_polling(cell: MatrixCell, fault: Fault) -> None:
+    """Mark the task failed while its worker waits for an answer: only ``on_kill`` can repeat the cancel."""
+    run = cell.wait_until_watched()
+    cell.inject(Fault(delay=math.inf), call="get")
+    cell.wait_for_polls(run)
+    cell.inject(fault, call="cancel")
+    cell.task.set_state("failed")
 
 
 def _fail_status_calls(

@@ -176,7 +176,10 @@ SCENARIOS = (
     Scenario(
         "marked failed during a status call, the cancel call fails once", plays.fail_with_cancel_failing_once
     ),
-    Scenario("marked failed, the cancel call answers 522 four times", plays.fail_with_cancel_answering_522),
+    Scenario(
+        "marked failed during a status call, the cancel call answers 522 once",
+        plays.fail_with_cancel_answering_522_once,
+    ),
     _on_worker(
         "task process killed, a retry left",
         plays.kill_process_and_retry,
