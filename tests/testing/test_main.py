@@ -159,3 +159,10 @@ def test_help_names_the_scripts(launch):
 
     assert (program.returncode, errors) == (0, "")
     assert "stays-queued" in output
+
+
+def test_the_emulator_loads_no_airflow():
+    """Airflow takes seconds to load, and would log the emulator's requests in its own way."""
+    code = "import sys, airflow_provider_stably.testing; sys.exit('airflow' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
