@@ -44,6 +44,14 @@ class StablyConfigError(StablyError):
         self.conn_id = conn_id
         self.field = field
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether the connection may be there a moment later.
+
+        Airflow says "not defined" also of a connection whose secrets backend fails just now.
+        """
+        return self.field == "conn_id"
+
 
 class StablyInvalidIdError(StablyError, ValueError):
     """An id that must not be put into a URL; nothing was sent.

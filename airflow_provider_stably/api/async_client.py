@@ -35,6 +35,9 @@ _NOT_SENT = (
 _MAX_LINE_BYTES = 64 * 1024
 """Longest header line that is read: as in the other client, where ``http.client`` sets it."""
 
+_EXPIRED = 10
+"""OpenSSL's code for a certificate that has expired."""
+
 KEEPALIVE_SECONDS = 300.0
 """How long an idle connection is kept: longer than triggers pause, or each poll would need a handshake."""
 
@@ -232,5 +235,11 @@ def _was_sent(error: Exception) -> bool:
 
 
 def _is_local(error: Exception) -> bool:
-    """Whether it is this machine: it does not trust the certificate, or aiohttp cannot read the headers."""
-    return isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientResponseError)
+    """Whether it is this machine: it does not trust the certificate, or aiohttp cannot read the headers.
+
+    Not one that has expired, nor a proxy that does not reach the API: those are the same everywhere.
+    """
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return getattr(error.certificate_error, "verify_code", None) != _EXPIRED
+    is_unreadable = isinstance(error, aiohttp.ClientResponseError)
+    return is_unreadable and not isinstance(error, aiohttp.ClientHttpProxyError)

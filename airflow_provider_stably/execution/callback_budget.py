@@ -63,13 +63,13 @@ def cancel_within_budget(
     :param stably_conn_id: For the runs whose connection is not known.
     """
     budget = _budget_of(owner)
-    left = max(0.0, budget.end - time.monotonic())
     fresh = [run for run in runs if run not in budget.asked]
-    budget.asked.update(fresh)
     work: _Work = []
     for conn_id, its_runs in by_connection(fresh, stably_conn_id).items():
         with best_effort(f"{_names(its_runs)}: not cancelled"):
             work.append((StablyHook(conn_id, timeout=REQUEST_SECONDS).make_async_client(), its_runs))
+            budget.asked.update(its_runs)
+    left = max(0.0, budget.end - time.monotonic())  # looking connections up took some of it
     if work:
         _leave_after_budget(_cancel_all(work, left), left)
 

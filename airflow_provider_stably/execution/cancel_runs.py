@@ -15,10 +15,11 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 from airflow_provider_stably.api.calls import check_id
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.arguments import is_missing
-from airflow_provider_stably.exceptions import StablyCancelError, StablyError
+from airflow_provider_stably.exceptions import StablyCancelError, StablyConfigError, StablyError
 from airflow_provider_stably.execution.fail_for_good import not_retried
 from airflow_provider_stably.execution.options import CancelRunsOptions
 from airflow_provider_stably.hooks.stably import StablyHook
+from airflow_provider_stably.runs import belief
 from airflow_provider_stably.runs.cancel import (
     CONCURRENCY,
     MAY_CHANGE,
@@ -140,7 +141,9 @@ class CancelRuns:
                 results |= dict.fromkeys(its_runs, client)
             else:
                 clients |= dict.fromkeys(its_runs, client)
-        results |= cancel_all(clients)
+        # Where a missing run counts as over, it has to stay missing: a 404 may be a bad day's.
+        missing_seconds = belief.MISSING_SECONDS if self._options.ignore_missing else 0.0
+        results |= cancel_all(clients, missing_seconds=missing_seconds)
         if self._options.wait_for_termination:
             results |= wait_until_over(
                 {run: results[run] for run in clients},
@@ -190,13 +193,14 @@ def _report(bad: Mapping[str, CancelOutcome], *, of: int) -> str:
     return "\n".join([heading, *(f"- {line}" for line in bad)])
 
 
-def cancel_all(clients: Mapping[RunReference, StablyClient]) -> Results:
+def cancel_all(clients: Mapping[RunReference, StablyClient], *, missing_seconds: float = 0.0) -> Results:
     """Cancel runs side by side, each with its own result.
 
     A refusal is a word about its project, not about all runs of a connection: it stops those of the project
     that are not begun yet.
 
     :param clients: Each run and the client that reaches it.
+    :param missing_seconds: As of :func:`~airflow_provider_stably.runs.cancel.cancel`.
     """
     refused: set[tuple[str, str | None]] = set()
 
@@ -205,7 +209,7 @@ def cancel_all(clients: Mapping[RunReference, StablyClient]) -> Results:
         if project in refused:
             detail = f"the API key had been refused for project {run.project_id}"
             return CancelResult(CancelOutcome.NOT_ATTEMPTED, detail=detail)
-        result = run_blocking(cancel(run, BlockingDriver(clients[run])))
+        result = run_blocking(cancel(run, BlockingDriver(clients[run]), missing_seconds=missing_seconds))
         if result.outcome is CancelOutcome.DENIED:
             refused.add(project)
         log.info("Run %s: %s", run.run_id, replace(result, detail=""))
@@ -272,7 +276,9 @@ def _ask(hook: StablyHook, question: Callable[[StablyHook], T]) -> T | CancelRes
         try:
             return question(hook)
         except StablyError as error:
-            return CancelResult(CancelOutcome.NOT_ATTEMPTED, detail=str(error))
+            may_pass = isinstance(error, StablyConfigError) and error.may_pass
+            outcome = CancelOutcome.UNKNOWN if may_pass else CancelOutcome.NOT_ATTEMPTED
+            return CancelResult(outcome, detail=str(error))
     return CancelResult(
         CancelOutcome.UNKNOWN, detail=f"connection {hook.stably_conn_id!r} cannot be read now"
     )

@@ -31,8 +31,9 @@ def budget_owner(context: Mapping[str, Any]) -> object:
     """Return whose callback a context is for: a try of a task, or a DAG run."""
     ti = context.get("ti")
     names = ("dag_id", "run_id", "task_id", "map_index", "try_number")
-    is_dag_level = ti is None or "reason" in context
-    return context.get("run_id") if is_dag_level else tuple(getattr(ti, name, None) for name in names)
+    if ti is None or "reason" in context:
+        return getattr(context.get("dag"), "dag_id", None), context.get("run_id")
+    return tuple(getattr(ti, name, None) for name in names)
 
 
 def run_has_ended(context: Mapping[str, Any]) -> bool:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, TaskDeferred
 
-from airflow_provider_stably.api import calls
 from airflow_provider_stably.api.client import StablyClient
-from airflow_provider_stably.api.retries import may_replay
-from airflow_provider_stably.exceptions import StablyConfigError, StablyError
+from airflow_provider_stably.exceptions import StablyConfigError
 from airflow_provider_stably.execution.fail_for_good import not_retried
+from airflow_provider_stably.execution.kill import cancel_at_once
 from airflow_provider_stably.execution.options import RunTestsOptions
-from airflow_provider_stably.execution.start import KILL_PAUSE_SECONDS, Ownership, Starter
+from airflow_provider_stably.execution.start import Ownership, Starter
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.runs import watch
 from airflow_provider_stably.runs.belief import Belief
@@ -32,8 +31,8 @@ from airflow_provider_stably.triggers.stably import wait_in_triggerer
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-KILL_REPEAT_SECONDS = 1.0
-"""How long on_kill repeats a request that fails at once: a slow one takes 3 s more, of 5."""
+LOOK_UP_SECONDS = 30.0
+"""Between two look-ups of a connection that a worker needs to go on watching a run."""
 
 
 class RunTests:
@@ -75,12 +74,11 @@ class RunTests:
             result = self._watch(run) if self._options.wait_for_completion else None
         except TaskDeferred:
             raise  # the trigger watches from here; on_kill still can, until it does
-        except BaseException:
+        except BaseException as error:
             self.cancel_owned_run()
+            self._forbid_retry_beside_live_run(error)
             raise
-        self._ownership.run_to_cancel = (
-            None  # finished, or fire-and-forget: a late on_kill must not cancel it
-        )
+        self._ownership.run_to_cancel = None  # finished, or left alone: a late on_kill must not cancel it
         return RunSummary.of(run, None).return_value() if result is None else self._end(result)
 
     @property
@@ -100,10 +98,7 @@ class RunTests:
         return False
 
     def complete(self, event: object) -> dict[str, Any]:
-        """End the task with the trigger's event; see the operator.
-
-        Where the triggerer could not watch or cancel the run, this worker does, with its own connection.
-        """
+        """End the task with the trigger's event; watch or cancel the run where the triggerer could not."""
         try:
             result = WatchResult.from_json(event)
         except (ValueError, TypeError) as error:
@@ -114,16 +109,26 @@ class RunTests:
                 result = self._go_on_watching(result)
             elif not result.is_over and self._options.cancel_on_kill:
                 result = self._settle(result)
-        except BaseException:
+        except BaseException as error:
             self.cancel_owned_run()
+            self._forbid_retry_beside_live_run(error)
             raise
         self._ownership.run_to_cancel = None
         return self._end(result)
 
     def _go_on_watching(self, result: WatchResult) -> WatchResult:
         self._log.warning("The triggerer could not watch run %s: %s", result.run.run_id, result.detail)
-        self._connect_or_fail()
-        return self._watch(self._own(self._run_of(result)))
+        run = self._run_of(result)
+        deadline = _started_at(run) + self._options.timeout
+        while True:
+            try:
+                self._connect()
+                return self._watch(self._own(run))
+            except StablyConfigError as error:  # of the look-up; watching raises none
+                if not error.may_pass or time.time() >= deadline:
+                    raise not_retried(error) from None
+                self._log.warning("Run %s cannot be watched yet: %s", run.run_id, error)
+            self._ownership.sleep_unless_killed(min(LOOK_UP_SECONDS, max(0.0, deadline - time.time())))
 
     def _settle(self, result: WatchResult) -> WatchResult:
         with best_effort(f"Run {result.run.run_id} could not be cancelled"):
@@ -153,6 +158,7 @@ class RunTests:
                 self._connect()
                 self._own(own.run)
                 self.cancel_owned_run()
+        self._forbid_retry_beside_live_run("its trigger was lost")
 
     def kill(self) -> None:
         """Cancel the run, within the five seconds that Airflow 3 leaves.
@@ -164,35 +170,19 @@ class RunTests:
             return  # a second signal
         if run is not None:
             self._is_killing = True
-            self._cancel_at_once(run)
+            if cancel_at_once(run, self._kill_client, self._log):
+                self._ownership.run_to_cancel = None
             self._is_killing = False
         # Only now: execute, which may go on meanwhile, heeds it as soon as it knows its run.
         self._ownership.is_killed = True
-
-    def _cancel_at_once(self, run: RunReference) -> None:
-        self._log.info("Run %s: the task was killed, so it is cancelled now", run.run_id)
-        call = calls.cancel_run(run.project_id, run.run_id)
-        began = time.monotonic()
-        while True:
-            try:
-                if run.run_id in self._kill_client.send_once(call):
-                    self._ownership.run_to_cancel = None
-                    self._log.info("Run %s: cancelled", run.run_id)
-                    break
-                failure, may_help = "the API does not list it as cancelled", True
-            except StablyError as error:
-                failure, may_help = str(error), may_replay(call, error)
-            if not may_help or time.monotonic() - began > KILL_REPEAT_SECONDS:
-                # Not a warning: a 400 may mean that the run is over. The task, when it goes on, settles it.
-                self._log.info("Run %s: not cancelled yet: %s", run.run_id, failure)
-                break
-            time.sleep(KILL_PAUSE_SECONDS)  # an Event would take a lock
 
     def _connect(self) -> StablyHook:
         """Look the connection up and make the clients that all calls use from now on."""
         hook = StablyHook(self._options.stably_conn_id)
         # Of its own: inside on_kill the interrupted thread may hold a lock of the other one.
         self._kill_client = hook.make_client(connect_timeout=1, read_timeout=2, by_address=True)
+        # Nor may it be this one: a kill may come while the run is cancelled for another reason.
+        self._last_client = hook.make_client(connect_timeout=1, read_timeout=2)
         self._client = hook.make_client(sleep=self._ownership.sleep_unless_killed)
         return hook
 
@@ -205,6 +195,8 @@ class RunTests:
         try:
             return self._connect()
         except StablyConfigError as error:
+            if error.may_pass:
+                raise
             raise not_retried(error) from None
 
     def _resume_or_start(self) -> RunReference:
@@ -280,7 +272,7 @@ class RunTests:
         if run is None:
             return
         with best_effort(f"Run {run.run_id} could not be cancelled"):
-            driver = BlockingDriver(self._kill_client)
+            driver = BlockingDriver(self._last_client)
             result = run_blocking(cancel(run, driver, patience=watch.CANCEL_PATIENCE_SECONDS))
             self._log.info("Run %s: no longer watched, so it was cancelled: %s", run.run_id, result.outcome)
             if result.is_over:
@@ -288,6 +280,19 @@ class RunTests:
                 self._records.delete()
             elif (recorded := self._records.read()) is None or recorded.run != run:
                 self._records.write(run)
+
+    def _forbid_retry_beside_live_run(self, cause: BaseException | str) -> None:
+        """Fail for good if the run may be live and the next try would start another one beside it.
+
+        :raises AirflowFailException: on Airflow before 3.3.
+        """
+        run = self._ownership.run_to_cancel
+        may_be_retried = isinstance(cause, str | Exception | AirflowTaskTimeout)
+        if run is not None and may_be_retried and not self._records.survive_retries:
+            message = (
+                f"Run {run.run_id} may still be running, so it is not retried beside it; see {run.run_url}"
+            )
+            raise AirflowFailException(f"{message} ({cause})") from None
 
 
 def _started_at(run: RunReference) -> float:

@@ -16,6 +16,7 @@ from airflow_provider_stably.arguments import env_overrides_as_text, text_or_non
 from airflow_provider_stably.exceptions import (
     StablyAmbiguousStartError,
     StablyCancelError,
+    StablyConfigError,
     StablyError,
 )
 from airflow_provider_stably.execution.fail_for_good import not_retried
@@ -151,8 +152,15 @@ class Starter:
             self._log.warning("Run %s of an earlier try cannot be read now: %s", run.run_id, error)
             return False
 
+    def _client_of(self, run: RunReference) -> StablyClient:
+        try:
+            return StablyHook(run.stably_conn_id or self._options.stably_conn_id).client
+        except StablyConfigError as error:  # renamed perhaps; the task's own may reach the run, too
+            self._log.warning("Run %s of an earlier try: %s; using the task's own", run.run_id, error)
+            return self._hook.client
+
     def _cancel_before_another(self, run: RunReference) -> None:
-        client = StablyHook(run.stably_conn_id or self._options.stably_conn_id).client
+        client = self._client_of(run)
         driver = BlockingDriver(client, sleep=self._ownership.sleep_unless_killed)
         result = run_blocking(cancel(run, driver, patience=belief.MISSING_SECONDS))
         self._log.info("Run %s of an earlier try: %s", run.run_id, result.outcome)
@@ -232,4 +240,6 @@ class Starter:
 
 def may_retry_start(error: StablyError) -> bool:
     """Whether another try of the task may help after this error, and starts no second run."""
+    if isinstance(error, StablyConfigError):
+        return error.may_pass
     return isinstance(error, StablyCancelError) or may_start_later(error)

@@ -85,6 +85,8 @@ class WatchRun:
             driver = BlockingDriver(self._hook.client, reconnect=self._reconnect, now=self._now)
             result = run_blocking(poll_once(run, driver, self._belief))
         except StablyConfigError as error:
+            if error.may_pass:
+                raise
             raise not_retried(error) from None
         if result is None:
             return PokeReturnValue(is_done=False)

@@ -287,8 +287,8 @@ class StablyHook(BaseHook):
 
         try:
             connection = self.get_connection(self.stably_conn_id)
-        except AirflowNotFoundException as error:
-            raise self._not_defined() from error
+        except AirflowNotFoundException:
+            raise self._not_defined() from None  # it says no more
         return read_connection(connection, timeout=self.timeout)
 
     def _not_defined(self) -> StablyConfigError:

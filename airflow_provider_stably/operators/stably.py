@@ -41,8 +41,8 @@ class StablyCancelRunOperator(BaseOperator):
       ``already_finished``, ``still_live``, ``not_found``, ``denied``, ``unknown``, ``not_attempted``,
       ``malformed``.
 
-    If a run is still live, refused or could not be read, the task fails and may be retried. It fails for good
-    where no retry can help: an unknown run, a malformed id, a connection that cannot be used.
+    If a run is still live, refused, not found or could not be read, the task fails and may be retried. It
+    fails for good where no retry can help: a malformed id, a connection that cannot be used.
 
     :param run_ids: The runs (templated): ids, addresses of their pages, or outputs of the tasks that started
         them; one or a list, also as text. None, an empty text or list, and a rendered ``'None'`` name no run.

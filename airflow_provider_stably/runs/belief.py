@@ -22,6 +22,9 @@ NEVER_ACCEPTED_SECONDS = 120.0
 MISSING_SECONDS = 120.0
 """How long a run may be not found: some services do not find a new one for its first seconds."""
 
+LEAST_POLLS = 5
+"""How many polls have to say the same besides: some sensors poll twice an hour."""
+
 REMINDER_SECONDS = 60.0
 """Between two warnings in one wait, and between two look-ups of the connection while its key is refused."""
 
@@ -46,11 +49,12 @@ class Belief:
         self._local_seconds = local_seconds
         self._doubt: Doubt | None = None
         self._since = 0.0
+        self._polls = 0
         self._reminded_at: float | None = None
 
     def answered(self) -> None:
         """Take in a poll that was answered."""
-        self._doubt, self.key_has_worked, self._reminded_at = None, True, None
+        self._doubt, self.key_has_worked = None, True
 
     def failed(self, error: StablyError, now: float) -> Doubt | None:
         """Take in a poll that failed.
@@ -60,9 +64,11 @@ class Belief:
         """
         doubt = _doubt(error)
         if doubt is not self._doubt:
-            self._doubt, self._since, self._reminded_at = doubt, now, None
+            self._doubt, self._since, self._polls = doubt, now, 0
+        self._polls += 1
         limit = self._limit
-        return doubt if limit is not None and now - self._since >= limit else None
+        has_lasted = limit is not None and now - self._since >= limit
+        return doubt if has_lasted and self._polls >= LEAST_POLLS else None
 
     def remind(self, now: float) -> bool:
         """Return whether a warning of the failure is due, and start the minute until the next one."""

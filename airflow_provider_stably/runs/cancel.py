@@ -41,7 +41,9 @@ class CancelOutcome(StrEnum):
 OVER = frozenset({CancelOutcome.CANCELLED, CancelOutcome.ALREADY_FINISHED})
 """Nothing is left running."""
 
-MAY_CHANGE = frozenset({CancelOutcome.STILL_LIVE, CancelOutcome.UNKNOWN, CancelOutcome.DENIED})
+MAY_CHANGE = frozenset(
+    {CancelOutcome.STILL_LIVE, CancelOutcome.UNKNOWN, CancelOutcome.DENIED, CancelOutcome.NOT_FOUND}
+)
 """A retry of the task may end otherwise."""
 
 
@@ -72,20 +74,26 @@ class CancelResult:
         return {"outcome": str(self.outcome), "status": None if self.status is None else str(self.status)}
 
 
-async def cancel(run: RunReference, stably: Driver, *, patience: float = 0.0) -> CancelResult:
+async def cancel(
+    run: RunReference, stably: Driver, *, patience: float = 0.0, missing_seconds: float = 0.0
+) -> CancelResult:
     """Cancel a run; where the answer does not settle it, read the run's status.
 
     A run that stays live is cancelled again, a few times. One that is not found is too, as long as it is
     young: some services do not find a new run for its first seconds.
 
     :param patience: Seconds to go on while nothing is settled: refused, not found, not readable, live.
+    :param missing_seconds: Seconds that a run has to be not found, an old one too, before that is the result.
     """
     began = stably.now()
-    found_at = began if run.started_at is None else min(run.started_at, began) + belief.MISSING_SECONDS
-    attempt = 0
+    found_at = began + missing_seconds
+    if run.started_at is not None:
+        found_at = max(found_at, min(run.started_at, began) + belief.MISSING_SECONDS)
+    attempt, outcomes = 0, set()
     while True:
         result = await _cancel_once(run, stably)
         attempt += 1
+        outcomes.add(result.outcome)
         if result.is_over:
             return result
         is_worth_it = (
@@ -100,6 +108,9 @@ async def cancel(run: RunReference, stably: Driver, *, patience: float = 0.0) ->
             await stably.reconnect()
     if result.outcome is CancelOutcome.STILL_LIVE:
         return replace(result, detail=f"the API did not cancel it in {attempt} attempts")
+    if result.outcome is CancelOutcome.NOT_FOUND and len(outcomes) > 1:
+        # Not lasting, so not believed: a run that was just seen, or could not be read, may be live.
+        return replace(result, outcome=CancelOutcome.UNKNOWN, detail=f"not found at last; {result.detail}")
     return result
 
 

@@ -115,7 +115,8 @@ async def watch(
         is_last_poll = stably.now() >= deadline
         delay, detail = next_delay(stably.now() - started_at, poll_interval), ""
         try:
-            polled = await stably.send_once(call)
+            # The last poll decides, so it is repeated within the retry policy.
+            polled = await (stably.send(call) if is_last_poll else stably.send_once(call))
         except StablyError as error:
             detail = str(error)
             doubt = belief.failed(error, stably.now())

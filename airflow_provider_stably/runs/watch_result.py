@@ -61,12 +61,13 @@ class WatchResult:
         """
         if not isinstance(event, Mapping):
             raise ValueError(f"expected an event, got {type(event).__name__}")
-        return cls(
-            end=WatchEnd(str(event.get("end"))),
-            run=RunSummary.from_json(event.get("run")),
-            detail=str(event.get("detail") or ""),
-            cancellation=event.get("cancellation"),
-        )
+        end, run = WatchEnd(str(event.get("end"))), RunSummary.from_json(event.get("run"))
+        cancellation = event.get("cancellation")
+        if end is WatchEnd.FINISHED and not isinstance(run.status, str):
+            raise ValueError("a finished run without a status")
+        if not isinstance(cancellation, str | None):
+            raise ValueError(f"expected 'cancellation' to be text, got {type(cancellation).__name__}")
+        return cls(end, run, str(event.get("detail") or ""), cancellation)
 
     @property
     def is_over(self) -> bool:

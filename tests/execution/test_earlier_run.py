@@ -163,6 +163,30 @@ def test_a_run_that_is_gone_does_not_block_a_clear(emulator, context, store):
     assert run_operator(playwright_project_name="passes").execute(context)["status"] == "PASSED"
 
 
+def test_no_run_is_started_beside_one_that_was_just_seen(emulator, context, store):
+    """A 404 after a live status has not lasted, so it unlocks no clear."""
+    run_id = _noted(emulator, store, max_tries=7)
+    emulator.inject(Fault(body={"cancelled": []}), call="cancel", times=math.inf)
+    emulator.inject(Fault(body={"status": "RUNNING"}), call="get", times=2)
+    emulator.inject(Fault(status=404), call="get", times=math.inf)
+
+    with pytest.raises(StablyCancelError, match="no other is"):
+        run_operator().execute(context)
+
+    assert emulator.requests("start") == []
+    assert store[START_RECORD_KEY]["run_id"] == run_id
+
+
+def test_a_record_of_a_renamed_connection_blocks_nothing(emulator, context, store):
+    """If the old run's connection is gone, the task's own asks for it."""
+    emulator.run_seconds = 0.05
+    run_id = _noted(emulator, store, stably_conn_id="renamed")
+
+    run_operator(playwright_project_name="passes").execute(context)
+
+    assert emulator.status(run_id) == "CANCELLED"
+
+
 def test_a_retry_starts_no_run_on_a_404(emulator, context, store):
     """A retry watches the run of the try before, and ends when that stays not found."""
     del emulator.runs[_noted(emulator, store, started_at=4e9)]

@@ -7,6 +7,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_stably.exceptions import StablyRunLostError, StablyRunTimeoutError
+from airflow_provider_stably.operators.stably import TRIGGER_FAILED
 from airflow_provider_stably.testing import Fault
 from tests.constants import PROJECT
 from tests.operators.run_operator import run_operator
@@ -51,7 +52,7 @@ def test_a_worker_without_the_connection_either_says_so(complete, monkeypatch):
     monkeypatch.delenv("AIRFLOW_CONN_STABLY_DEFAULT")
 
     with pytest.raises(AirflowFailException, match="stably_default"):
-        complete("handed_back")
+        complete("handed_back", timeout=0.1)
 
 
 @pytest.mark.parametrize("cancellation", ["unknown", "denied", "still_live", None])
@@ -101,3 +102,13 @@ def test_a_live_run_that_the_next_try_knows_is_retried(emulator, complete, store
 
     with pytest.raises(StablyRunTimeoutError, match="may still be running"):
         complete("timed_out", cancellation="unknown")
+
+
+def test_a_lost_trigger_whose_run_may_live_is_not_retried(emulator, context, complete):
+    """Before Airflow 3.3 the next try would start another run beside it."""
+    with pytest.raises(StablyRunTimeoutError):
+        complete("timed_out", cancellation="cancelled")  # the XCom is there now
+    emulator.inject(Fault(status=500), times=math.inf)
+
+    with pytest.raises(AirflowFailException, match="may still be running"):
+        run_operator(deferrable=True).resume_execution(TRIGGER_FAILED, {"error": "lost"}, context)

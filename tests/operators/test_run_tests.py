@@ -346,7 +346,6 @@ def test_env_overrides_may_come_from_templates_and_tasks():
         ({"branch": {"a": 1}}, "branch is neither"),
         ({"environment": True}, "environment is neither"),
         ({"project_id": "a/b"}, "not a Stably project id"),
-        ({"stably_conn_id": "nope"}, "'nope'"),
     ],
 )
 def test_bad_arguments_fail_for_good_and_start_nothing(emulator, context, arguments, problem):

@@ -79,11 +79,11 @@ def test_a_run_that_stays_live_is_asked_again_and_then_fails_retryably(emulator,
     assert (context["xcom"]["return_value"], _outcomes(context)) == ([], {run_id: "still_live"})
 
 
-def test_an_unknown_run_fails_for_good_after_all_others_were_tried(emulator, context):
-    """A wrong project looks the same as a run that is gone, so success would leave a run burning."""
+def test_an_unknown_run_fails_after_all_others_were_tried(emulator, context):
+    """A wrong project, and a bad day, look the same as a run that is gone; a retry asks again."""
     first, last = (emulator.add_run(project_id=PROJECT) for _ in range(2))
 
-    with pytest.raises(AirflowFailException, match=r"nope: not_found.*check project_id"):
+    with pytest.raises(StablyCancelError, match=r"nope: not_found.*check project_id"):
         _cancel(context, [first, "nope", last])
 
     assert context["xcom"]["return_value"] == [first, last]
@@ -317,11 +317,6 @@ def test_an_execution_timeout_is_not_held_up_by_slow_requests(emulator, context,
 @pytest.mark.parametrize(
     ("connection", "problem"),
     [
-        pytest.param(
-            None,
-            "^run-1: not_attempted, Airflow connection 'stably_default' is not defined",
-            id="no connection",
-        ),
         pytest.param({"password": ""}, r"'stably_default', field 'password'", id="no key"),
         pytest.param({"host": "http://stably.example"}, r"'stably_default', field 'host'", id="http"),
         pytest.param({"extra": {"timeout": "x"}}, r"'stably_default', field 'extra.timeout'", id="extra"),
@@ -333,11 +328,8 @@ def test_bad_input_is_one_clear_error_that_no_retry_repeats(
     emulator, context, monkeypatch, connection, problem
 ):
     """The error names the connection and the field, and shows no key."""
-    if connection is None:
-        monkeypatch.delenv("AIRFLOW_CONN_STABLY_DEFAULT")
-    else:
-        fields = {"login": PROJECT, **connection}
-        monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", emulator.connection(**fields))
+    fields = {"login": PROJECT, **connection}
+    monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", emulator.connection(**fields))
 
     with pytest.raises(AirflowFailException, match=problem) as caught:
         _cancel(context, "run-1")
@@ -396,7 +388,7 @@ def test_a_connection_that_no_task_names_is_not_borrowed(emulator, context, monk
         context["xcom"]["start", "stably_run"] = stolen
         context["xcom"]["start_many", "stably_run"] = [stolen]
 
-        with pytest.raises(AirflowFailException, match="not_found"):
+        with pytest.raises(StablyCancelError, match="not_found"):
             _cancel(context, task_ids=["start", "start_many"])
 
         assert victim.requests() == []
@@ -511,15 +503,15 @@ def runs_of_two_connections(emulator, context):
 
 
 def test_an_unusable_connection_leaves_no_others_run_running(emulator, context, runs_of_two_connections):
-    """The runs of a connection that is not there are not attempted, all others are; no retry can help."""
+    """All others are cancelled; a retry may find the connection."""
     lost, found = runs_of_two_connections
 
-    with pytest.raises(AirflowFailException, match=f"{lost}: not_attempted, .*'another' is not defined"):
+    with pytest.raises(StablyCancelError, match=f"{lost}: unknown, .*'another' is not defined"):
         _cancel(context, task_ids="start_many")
 
     assert emulator.live_runs() == []
     assert context["xcom"]["return_value"] == [found]
-    assert _outcomes(context) == {lost: "not_attempted", found: "cancelled"}
+    assert _outcomes(context) == {lost: "unknown", found: "cancelled"}
 
 
 def test_a_secrets_backend_that_fails_leaves_no_others_run_running(
@@ -563,10 +555,28 @@ def test_waiting_begins_when_every_connection_was_asked(emulator, context, monke
         assert another.live_runs() == []
 
 
+def test_a_connection_that_is_not_found_may_be_found_later(emulator, context, monkeypatch):
+    """Airflow says "not defined" also of a connection whose secrets backend fails just now."""
+    monkeypatch.delenv("AIRFLOW_CONN_STABLY_DEFAULT")
+
+    with pytest.raises(StablyCancelError, match=r"^run-1: unknown, .*'stably_default' is not defined"):
+        _cancel(context, "run-1")
+
+    assert emulator.requests() == []
+
+
+def test_a_404_has_to_last_where_it_counts_as_over(emulator, context, run_id):
+    """With ignore_missing a passing 404 does not make a live run's cancel green."""
+    emulator.inject(Fault(status=404), times=2)
+
+    assert _cancel(context, [run_id], ignore_missing=True) == [run_id]
+    assert emulator.live_runs() == []
+
+
 def test_without_xcom_push_nothing_is_pushed(context, run_id):
     """do_xcom_push=False is respected."""
     assert _cancel(context, [run_id], do_xcom_push=False) == [run_id]
-    with pytest.raises(AirflowFailException):
+    with pytest.raises(StablyCancelError):
         _cancel(context, ["nope"], do_xcom_push=False)
 
     assert context["xcom"] == {}

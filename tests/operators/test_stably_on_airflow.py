@@ -56,14 +56,14 @@ def test_a_failure_no_retry_can_cure_is_not_retried_and_leaves_its_xcoms(emulato
     """The task fails at its first try although it has retries, and what was cancelled can be read."""
     run_id = emulator.add_run(project_id=PROJECT)
 
-    dag_run = dags.fails.test(run_conf={"run_ids": [run_id, "nope"]})
+    dag_run = dags.fails.test(run_conf={"run_ids": [run_id, "no/pe"]})
 
     ti = dag_run.get_task_instance("cancel")
     assert (str(ti.state), ti.try_number) == ("failed", 1)
     assert _xcom(dag_run, "cancel") == [run_id]
     assert _xcom(dag_run, "cancel", "outcomes") == {
         run_id: {"outcome": "cancelled", "status": "CANCELLED"},
-        "nope": {"outcome": "not_found", "status": None},
+        "no/pe": {"outcome": "malformed", "status": None},
     }
 
 

@@ -49,12 +49,12 @@ def test_the_windows_are_those_of_the_docs():
 @pytest.mark.parametrize(
     ("errors", "options", "seconds", "doubt"),
     [
-        pytest.param([REFUSED] * 2, {}, 900, Doubt.REFUSED, id="a key that has worked"),
-        pytest.param([REFUSED, FORBIDDEN] * 2, {}, 900, Doubt.REFUSED, id="401 and 403 in turn"),
-        pytest.param([REFUSED] * 2, {"key_has_worked": False}, 120, Doubt.REFUSED, id="a key that never did"),
-        pytest.param([MISSING] * 2, {}, 120, Doubt.MISSING, id="a run that is not found"),
-        pytest.param([NO_TRUST] * 2, {"local_seconds": 300}, 300, Doubt.LOCAL, id="no trust"),
-        pytest.param([NO_CONNECTION] * 2, {"local_seconds": 300}, 300, Doubt.LOCAL, id="no connection"),
+        pytest.param([REFUSED] * 5, {}, 900, Doubt.REFUSED, id="a key that has worked"),
+        pytest.param([REFUSED, FORBIDDEN] * 3, {}, 900, Doubt.REFUSED, id="401 and 403 in turn"),
+        pytest.param([REFUSED] * 5, {"key_has_worked": False}, 120, Doubt.REFUSED, id="a key that never did"),
+        pytest.param([MISSING] * 5, {}, 120, Doubt.MISSING, id="a run that is not found"),
+        pytest.param([NO_TRUST] * 5, {"local_seconds": 300}, 300, Doubt.LOCAL, id="no trust"),
+        pytest.param([NO_CONNECTION] * 5, {"local_seconds": 300}, 300, Doubt.LOCAL, id="no connection"),
     ],
 )
 def test_a_doubt_is_believed_when_it_has_lasted(errors, options, seconds, doubt):
@@ -86,13 +86,18 @@ def test_an_answer_between_starts_the_window_anew():
     believing.failed(REFUSED, 0.0)
     believing.answered()
 
-    assert believing.failed(REFUSED, 130.0) is None
-    assert believing.failed(REFUSED, 260.0) is None
-    assert believing.failed(REFUSED, 1030.0) is Doubt.REFUSED
+    said = [believing.failed(REFUSED, now) for now in (130.0, 260.0, 500.0, 1000.0, 1030.0)]
+
+    assert said == [None, None, None, None, Doubt.REFUSED]
+
+
+def test_a_few_polls_far_apart_are_not_believed():
+    """A sensor that polls every half hour may meet two bad moments."""
+    assert _believed_after(7200, *[REFUSED] * 4) is None
 
 
 def test_a_lasting_failure_is_told_once_a_minute():
-    """The first failure of its kind is told at once, the next after a minute."""
+    """The first failure is told at once, the next after a minute, whatever it is."""
     believing = Belief(key_has_worked=True)
 
     def told(error, now):
@@ -100,7 +105,8 @@ def test_a_lasting_failure_is_told_once_a_minute():
         return believing.remind(now)
 
     assert [told(REFUSED, now) for now in (0.0, 2.0, 59.0, 60.0, 61.0)] == [True, False, False, True, False]
-    assert told(MISSING, 62.0)
+    assert not told(MISSING, 62.0)
+    assert told(MISSING, 125.0)
 
 
 def test_a_doubt_says_since_when_and_until_when():

@@ -125,7 +125,7 @@ def test_a_result_crosses_a_database():
 
 def test_an_event_without_an_address_gets_the_runs():
     """What a summary can do without is filled in with what can be put into an XCom."""
-    event = {"end": "finished", "run": {"run_id": "r1", "project_id": "p1"}}
+    event = {"end": "timed_out", "run": {"run_id": "r1", "project_id": "p1"}}
 
     run = WatchResult.from_json(event).run
 
@@ -141,6 +141,8 @@ def test_an_event_without_an_address_gets_the_runs():
         {},
         {"end": "exploded", "run": {"run_id": "r1", "project_id": "p1"}},
         {"end": "finished", "run": None},
+        {"end": "finished", "run": {"run_id": "r1", "project_id": "p1"}},
+        {"end": "timed_out", "run": {"run_id": "r1", "project_id": "p1"}, "cancellation": ["cancelled"]},
         {"end": "finished", "run": {"run_id": "r/1", "project_id": "p1"}},
         {"end": "finished", "run": {"run_id": "r1"}},
     ],

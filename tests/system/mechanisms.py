@@ -131,7 +131,7 @@ MECHANISMS = {
     ),
     "kill_repeat": Mechanism(
         "that `on_kill` repeats its request",
-        ("execution.run_tests", "KILL_REPEAT_SECONDS"),
+        ("execution.kill", "KILL_REPEAT_SECONDS"),
         _is(-1.0),
         becomes="LEAK",
         sync=("marked failed during a status call, the cancel call fails once",),

@@ -54,7 +54,8 @@ async def test_arguments_that_would_flood_or_never_end_are_refused(emulator, tri
     with pytest.raises(ValueError, match=f"{argument} is a number of seconds"):
         await anext(trigger.run())
 
-    assert emulator.requests() == []
+    assert emulator.requests("get") == []
+    assert emulator.live_runs() == []  # nobody watches it
 
 
 async def _run_until_cancelled(emulator, trigger):

@@ -1,0 +1,39 @@
+"""Cancel a run from ``on_kill``, within the five seconds that Airflow 3 leaves."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from airflow_provider_stably.api import calls
+from airflow_provider_stably.api.client import StablyClient
+from airflow_provider_stably.api.retries import may_replay
+from airflow_provider_stably.exceptions import StablyError
+from airflow_provider_stably.execution.start import KILL_PAUSE_SECONDS
+from airflow_provider_stably.runs.reference import RunReference
+
+KILL_REPEAT_SECONDS = 1.5
+"""How long a request that fails is repeated. It takes 1 s to see that the address it knows is dead."""
+
+
+def cancel_at_once(run: RunReference, client: StablyClient, log: Any) -> bool:
+    """Cancel a run in a signal handler, where what is interrupted may hold locks; return whether that worked.
+
+    :param client: One that nothing else uses.
+    """
+    log.info("Run %s: the task was killed, so it is cancelled now", run.run_id)
+    call = calls.cancel_run(run.project_id, run.run_id)
+    began = time.monotonic()
+    while True:
+        try:
+            if run.run_id in client.send_once(call):
+                log.info("Run %s: cancelled", run.run_id)
+                return True
+            failure, may_help = "the API does not list it as cancelled", True
+        except StablyError as error:
+            failure, may_help = str(error), may_replay(call, error)
+        if not may_help or time.monotonic() - began > KILL_REPEAT_SECONDS:
+            # Not a warning: a 400 may mean that the run is over. The task, when it goes on, settles it.
+            log.info("Run %s: not cancelled yet: %s", run.run_id, failure)
+            return False
+        time.sleep(KILL_PAUSE_SECONDS)  # an Event would take a lock
