@@ -116,8 +116,8 @@ class StablyRunTrigger(BaseTrigger):
 
         :raises ValueError: if the arguments, which crossed a database, would make it poll on and on.
         """
-        self._check_arguments()
         try:
+            self._check_arguments()
             result = await self._watch()
             await self._wait_for_worker()
         except asyncio.CancelledError:
@@ -160,7 +160,8 @@ class StablyRunTrigger(BaseTrigger):
 
     @property
     def _run(self) -> RunReference:
-        return RunReference(self.run_id, self.project_id, self.stably_conn_id, self.started_at)
+        started_at = self.started_at if isinstance(self.started_at, int | float) else None  # unchecked yet
+        return RunReference(self.run_id, self.project_id, self.stably_conn_id, started_at)
 
     async def _wait_for_worker(self) -> None:
         """Wait until the worker that deferred the task has exited, as far as one can tell."""

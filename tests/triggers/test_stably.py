@@ -48,13 +48,14 @@ def says(monkeypatch):
 @pytest.mark.parametrize("argument", ["started_at", "deadline", "poll_interval"])
 @pytest.mark.parametrize("value", [-1, 0, math.nan, math.inf, -math.inf, None, "5", [1]], ids=repr)
 async def test_arguments_that_would_flood_or_never_end_are_refused(emulator, trigger, argument, value):
-    """They crossed a database; a poll interval of -1 s would be a thousand requests a second."""
+    """With arguments that a database has spoilt, no poll is sent, and the run is cancelled."""
     setattr(trigger, argument, value)
 
     with pytest.raises(ValueError, match=f"{argument} is a number of seconds"):
         await anext(trigger.run())
 
-    assert emulator.requests() == []
+    assert emulator.requests("get") == []
+    assert emulator.live_runs() == []
 
 
 async def _run_until_cancelled(emulator, trigger):
