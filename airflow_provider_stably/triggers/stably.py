@@ -160,20 +160,13 @@ class StablyRunTrigger(BaseTrigger):
 
     @property
     def _run(self) -> RunReference:
-        return RunReference.from_json(
-            {
-                "run_id": self.run_id,
-                "project_id": self.project_id,
-                "stably_conn_id": self.stably_conn_id,
-                "started_at": self.started_at,
-            }
-        )
+        started_at = self.started_at if isinstance(self.started_at, int | float) else None  # unchecked yet
+        return RunReference(self.run_id, self.project_id, self.stably_conn_id, started_at)
 
     async def _wait_for_worker(self) -> None:
         """Wait until the worker that deferred the task has exited, as far as one can tell."""
         if self.deferred_at is not None and self.task_instance is not None:
-            left = self.deferred_at + FIRST_EVENT_SECONDS - time.time()
-            await asyncio.sleep(max(0.0, min(left, FIRST_EVENT_SECONDS)))  # whatever the clocks say
+            await asyncio.sleep(max(0.0, self.deferred_at + FIRST_EVENT_SECONDS - time.time()))
 
     async def cancel_if_abandoned(self, *, in_doubt: bool) -> None:
         """Cancel the run if its task no longer waits for it.
@@ -192,8 +185,11 @@ class StablyRunTrigger(BaseTrigger):
         if not self.cancel_on_kill:
             return
         with best_effort(f"Run {self.run_id} could not be cancelled"):
-            async with asyncio.timeout(KILL_SECONDS), _TriggerDriver(self.stably_conn_id) as driver:
-                result = await cancel(self._run, driver, patience=KILL_SECONDS)
+            async with (
+                asyncio.timeout(KILL_SECONDS),
+                await StablyHook(self.stably_conn_id).get_async_client() as client,
+            ):
+                result = await cancel(self._run, AsyncDriver(client), patience=KILL_SECONDS)
             self.log.info("Run %s: nobody waits for it any more: %s", self.run_id, result)
 
 
