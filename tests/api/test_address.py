@@ -76,7 +76,7 @@ def test_an_address_is_read_in_one_form(text, base_url):
         "https://x" + "[" * 100_000,
     ],
 )
-def test_what_two_readers_might_read_apart_is_no_address(text):
+def test_an_ambiguous_address_is_refused(text):
     """The message shows nothing of the text, which may hold a password."""
     with pytest.raises(ValueError, match=r"^not an address") as caught:
         Address.parse(text)

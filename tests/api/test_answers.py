@@ -67,7 +67,7 @@ def test_good_answers_are_read():
         pytest.param(CANCEL, {"cancelled": "r1"}, id="cancel, text"),
     ],
 )
-def test_a_yes_that_is_not_the_contracts_is_an_error_with_its_facts(call, body):
+def test_an_unexpected_body_is_an_error_with_its_facts(call, body):
     """An unexpected body raises an error with status, content type and the body's start."""
     with pytest.raises(StablyResponseError, match=r"\(connection 'c'\)") as caught:
         _read(call, _answer(200, body, content_type="text/html"))
@@ -148,7 +148,7 @@ ESCAPED = {
         pytest.param({"error": "not a port: 8080"}, "not a port: 8080", id="short override"),
     ],
 )
-def test_an_echo_of_what_was_sent_in_confidence_is_not_shown(status, body, shown):
+def test_an_echoed_secret_is_not_shown(status, body, shown):
     """The key and the values of overrides, from five characters on, are cut out of errors, escaped or not."""
     answer = _answer(status, body if isinstance(body, dict) else body.encode())
 
@@ -161,7 +161,7 @@ def test_an_echo_of_what_was_sent_in_confidence_is_not_shown(status, body, shown
 
 @pytest.mark.parametrize("secret", [ENDPOINT.api_key, ESCAPED["key"], SECRET, ESCAPED["override"]])
 @pytest.mark.parametrize("echoes", [1, 2, 1000])
-def test_no_part_of_a_secret_is_left_where_an_error_is_cut(secret, echoes):
+def test_no_part_of_a_secret_is_left_at_a_cut(secret, echoes):
     """However an echo lies across the end of what is shown or looked at, no half of it stays."""
     for filler in range(460, 500) if echoes < 1000 else range(40):
         body = ("~" * filler + secret * echoes + "~" * 5000).encode()
@@ -172,7 +172,7 @@ def test_no_part_of_a_secret_is_left_where_an_error_is_cut(secret, echoes):
 
 
 @pytest.mark.parametrize("times", [1, 2, 3])
-def test_an_echo_that_is_escaped_more_than_once_is_not_shown(times):
+def test_an_echo_escaped_more_than_once_is_not_shown(times):
     """Servers quote the JSON that they were sent in JSON of their own."""
     secret = '-----BEGIN "KEY"-----\n\\p\u00e4ss'
     call = calls.start_run("project-1", env_overrides={"PEM": secret})
@@ -188,7 +188,7 @@ def test_an_echo_that_is_escaped_more_than_once_is_not_shown(times):
 
 
 @pytest.mark.parametrize("length", [60, 78, 100, 600])
-def test_a_secret_in_place_of_an_id_is_not_shown_in_part(length):
+def test_a_secret_in_an_ids_place_is_not_shown_in_part(length):
     """Wherever messages are cut."""
     call = calls.start_run("project-1", env_overrides={"A": "s" * length})
 
@@ -198,7 +198,7 @@ def test_a_secret_in_place_of_an_id_is_not_shown_in_part(length):
     assert "sss" not in str(caught.value)
 
 
-def test_what_an_answer_says_in_place_of_an_id_is_shown_without_secrets():
+def test_a_bad_id_is_shown_without_secrets():
     """A message that quotes a field of an answer is no way around the rule either."""
     with pytest.raises(StablyResponseError) as caught:
         _read(START_WITH_SECRETS, _answer(200, {"runId": f"no {SECRET}"}))
@@ -225,7 +225,7 @@ def test_an_error_holds_text_that_airflow_can_keep(status, body):
 
 
 @pytest.mark.parametrize("location", ["https://half\udcff\0.example", "https://[::1"])
-def test_a_redirects_host_is_text_that_airflow_can_keep(location):
+def test_a_redirects_host_is_text_airflow_can_keep(location):
     """A Location header may hold any bytes."""
     with pytest.raises(StablyHTTPError) as caught:
         _read(GET, _answer(302, b"", location=location))
@@ -234,7 +234,7 @@ def test_a_redirects_host_is_text_that_airflow_can_keep(location):
     assert str(caught.value).encode()
 
 
-def test_a_redirect_names_the_host_but_not_what_may_be_secret():
+def test_a_redirect_names_the_host_without_secrets():
     """A refused redirect says where it led, without credentials, path or query."""
     answer = _answer(302, b"", location="https://user:pw@evil.example/login?token=t")
 
@@ -276,7 +276,7 @@ def test_an_error_carries_retry_after():
     assert caught.value.retry_after == 7
 
 
-def test_an_unreachable_error_tells_the_kind_at_the_root_but_no_text_of_a_library():
+def test_an_unreachable_error_names_only_its_root_kind():
     """What a library says may hold a proxy's password, so only the root error's kind is told."""
     outer = OSError("https://user:pw@proxy")
     outer.__cause__ = ConnectionRefusedError("https://user:pw@proxy")

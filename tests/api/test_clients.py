@@ -177,7 +177,7 @@ async def test_a_start_that_never_left_is_not_ambiguous(endpoint, send, closed_p
 
 
 @pytest.mark.parametrize("before", [StablyError, KeyboardInterrupt])
-async def test_a_failure_is_not_told_as_the_one_that_led_to_the_call(endpoint, send, closed_port, before):
+async def test_a_failure_is_not_mixed_with_an_earlier_one(endpoint, send, closed_port, before):
     """Runs are cancelled while another error is being handled."""
     nowhere = replace(endpoint, base_url=f"http://127.0.0.1:{closed_port}")
     try:
@@ -245,7 +245,7 @@ async def test_a_proxys_web_page_is_an_error_with_its_facts(emulator, send):
     assert caught.value.content_type == "text/html"
 
 
-async def test_a_server_that_echoes_the_key_does_not_get_it_shown(emulator, send):
+async def test_a_key_that_a_server_echoes_is_not_shown(emulator, send):
     """The key is taken out of what an error shows of an answer."""
     emulator.inject(Fault(status=400, body={"error": f"bad header: Bearer {KEY}"}))
 
@@ -272,7 +272,7 @@ async def test_a_server_that_echoes_the_key_does_not_get_it_shown(emulator, send
         pytest.param(Fault(body="x", headers={"Content-Type": f"text/{KEY}"}), id="key as content type"),
     ],
 )
-async def test_whatever_the_answer_no_library_error_and_no_key_come_out(emulator, send, fault):
+async def test_no_answer_shows_a_library_error_or_the_key(emulator, send, fault):
     """The error is one of ours, and nothing that hangs on it shows the key."""
     emulator.inject(fault, times=math.inf)
 

@@ -31,7 +31,7 @@ MIDDAY = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
         pytest.param({"status": "MELTED", "results": {"testCases": []}}, True, False, id="unknown+results"),
     ],
 )
-def test_only_passed_succeeds_and_only_a_final_status_is_the_end(answer, finished, passed):
+def test_only_passed_succeeds_and_only_final_ends(answer, finished, passed):
     """The status rule holds for every status, known and unknown."""
     run = Run.from_json("run-1", answer)
 
@@ -68,7 +68,7 @@ def test_an_answer_without_a_status_is_an_error(answer):
         Run.from_json("run-1", answer)
 
 
-def test_an_unknown_status_is_text_that_airflow_can_keep():
+def test_an_unknown_status_is_text_airflow_can_keep():
     """Half a surrogate pair and NUL, which would kill a triggerer, are escaped in a run's status."""
     run = Run.from_json("run-1", {"status": "MELTED\ud83d\0", "results": {"testCases": []}})
 
@@ -129,7 +129,7 @@ def test_times_are_aware_utc_or_none(text, time):
         ),
     ],
 )
-def test_a_test_case_is_read_whatever_is_wrong_with_its_details(case, result):
+def test_a_test_case_is_read_despite_odd_details(case, result):
     """An odd detail of a test case does not hide the test case."""
     run = Run.from_json("run-1", {"status": "FAILED", "results": {"testCases": [case, "noise"]}})
 

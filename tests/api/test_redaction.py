@@ -89,7 +89,7 @@ def test_a_secret_of_any_length_is_hidden(length, form):
     assert all(secret[at : at + 5] not in text for at in range(min(length, 2000) - 4))
 
 
-def test_a_secret_is_hidden_in_later_answers_of_this_process():
+def test_a_secret_is_hidden_in_later_answers():
     """A status, a title or an error may echo what another client's start has sent."""
     Redactor.hiding(KEY, ["sent-in-a-start"])
 

@@ -58,7 +58,7 @@ def _http(status, retry_after=None):
         ),
     ],
 )
-def test_what_may_be_replayed_and_what_leaves_a_start_in_doubt(error, get_and_cancel, start, ambiguous):
+def test_a_start_is_replayed_only_if_not_accepted(error, get_and_cancel, start, ambiguous):
     """Reads and cancels are replayed after anything passing, a start only if it provably was not accepted."""
     assert retries.may_replay(GET, error) is get_and_cancel
     assert retries.may_replay(CANCEL, error) is get_and_cancel
@@ -72,7 +72,7 @@ def test_a_bug_is_not_replayed():
     assert not retries.may_replay(GET, ZeroDivisionError())
 
 
-def test_an_ambiguous_start_says_what_may_exist_and_where_to_look():
+def test_an_ambiguous_start_says_where_its_run_may_be():
     """The message names the project, the possible run, the page to look at and the cause."""
     error = retries.as_ambiguous_start(START, DROPPED)
 

@@ -68,7 +68,7 @@ def test_no_request_that_a_caller_sees_has_the_key(emulator, endpoint, closed_po
         assert "Authorization" not in request.headers
 
 
-def test_a_request_that_is_pointed_elsewhere_takes_no_key_along(emulator, endpoint):
+def test_a_request_to_another_host_carries_no_key(emulator, endpoint):
     """Nor does it if the caller put the header in by hand."""
     with StablyEmulator(api_key=KEY) as other, StablyClient(endpoint) as client:
         prepared = client.session.prepare_request(
@@ -100,7 +100,7 @@ def test_a_start_goes_over_a_connection_of_its_own(emulator, endpoint):
         assert emulator.connections == 2
 
 
-async def test_a_start_on_a_loop_goes_over_a_connection_of_its_own(emulator, endpoint):
+async def test_an_async_start_uses_its_own_connection(emulator, endpoint):
     """The same for the client of triggers."""
     async with AsyncStablyClient(endpoint) as client:
         for call in (calls.get_run, calls.cancel_run, calls.get_run):
@@ -146,7 +146,7 @@ async def test_cookies_are_not_kept_by_sessions_of_a_loop(emulator, endpoint):
     assert all("cookie" not in request.headers for request in emulator.requests())
 
 
-async def test_an_idle_connection_is_kept_longer_than_triggers_pause(emulator, endpoint, monkeypatch):
+async def test_an_idle_connection_outlasts_a_triggers_pause(emulator, endpoint, monkeypatch):
     """A connection that was idle for four minutes is used again."""
     call = calls.get_run(PROJECT, emulator.add_run(project_id=PROJECT))
     async with AsyncStablyClient(endpoint) as client:
@@ -200,7 +200,7 @@ async def test_clients_that_enter_at_once_share_too(emulator, endpoint, monkeypa
     assert reads.call_count == 1
 
 
-async def test_a_ca_bundle_that_cannot_be_read_leaves_nothing_behind(endpoint, tmp_path):
+async def test_an_unreadable_ca_bundle_leaves_nothing_behind(endpoint, tmp_path):
     """After one could not enter, the next tries anew."""
     bundle = tmp_path / "bundle.pem"
     bundle.write_text("no certificates")

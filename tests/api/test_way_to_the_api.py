@@ -39,7 +39,7 @@ from tests.constants import KEY, PROJECT
         pytest.param("https://127.0.0.1:{port}", {"REQUESTS_CA_BUNDLE": "/nonexistent"}, id="CA bundle"),
     ],
 )
-async def test_a_start_that_is_misconfigured_is_not_ambiguous(
+async def test_a_misconfigured_start_is_not_ambiguous(
     emulator, endpoint, send, closed_port, monkeypatch, base_url, environment
 ):
     """Where no connection can be made of what is configured, nothing was sent, and the error knows it."""
@@ -54,9 +54,7 @@ async def test_a_start_that_is_misconfigured_is_not_ambiguous(
 
 
 @pytest.mark.parametrize("content", [None, "no certificates"], ids=["absent", "empty"])
-async def test_a_ca_bundle_that_cannot_be_used_is_named_before_anything_is_sent(
-    send, private_emulator, tmp_path, content
-):
+async def test_an_unusable_ca_bundle_is_named_before_sending(send, private_emulator, tmp_path, content):
     """The error says which bundle is at fault; a start that failed so never left."""
     bundle = tmp_path / "bundle.pem"
     if content:
@@ -123,7 +121,7 @@ async def test_netrc_does_not_replace_the_key(emulator, send, tmp_path, monkeypa
         pytest.param(False, True, "stably.invalid", True, None, id="no_proxy"),
     ],
 )
-async def test_the_connections_proxy_comes_before_the_environments(
+async def test_the_connections_proxy_beats_the_environments(
     endpoint, send, monkeypatch, own, environment, no_proxy, trust_env, used
 ):
     """Which way a request takes is the same for both clients."""
@@ -210,7 +208,7 @@ def test_no_proxy_is_read_as_requests_reads_it(monkeypatch, no_proxy, direct):
         "http://10.1.2.3:8080",
     ],
 )
-def test_a_session_and_an_endpoint_agree_about_the_proxy(monkeypatch, base_url, no_proxy):
+def test_a_session_and_an_endpoint_agree_on_the_proxy(monkeypatch, base_url, no_proxy):
     """What the async client is told is what requests would do, for names and IPv6 too."""
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "proxy.example:3128")
@@ -240,7 +238,7 @@ async def test_the_body_of_a_redirect_is_not_waited_for(emulator, endpoint, send
     [("authority", True), (True, False), (False, True)],
     ids=["its CA", "others", "none"],
 )
-async def test_a_certificate_is_verified_as_the_connection_says(
+async def test_certificates_are_verified_as_configured(
     send, authority, private_emulator, tmp_path, verify, trusted
 ):
     """A CA bundle, or no verification, lets a private server in; a start that failed so never left."""
@@ -258,7 +256,7 @@ async def test_a_certificate_is_verified_as_the_connection_says(
 
 @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
 @pytest.mark.parametrize("trust_env", [True, False], ids=["trusted", "not trusted"])
-async def test_the_environments_ca_bundle_counts_in_both_clients(
+async def test_the_environments_ca_bundle_is_used_by_both(
     send, authority, private_emulator, tmp_path, monkeypatch, variable, trust_env
 ):
     """What lets the worker in lets the triggerer in, too."""
@@ -294,7 +292,7 @@ def test_a_ca_folder_is_a_ca_bundle_too(tmp_path):
     assert context.verify_mode is ssl.CERT_REQUIRED
 
 
-def test_connections_through_a_proxy_are_kept_and_bounded(endpoint):
+def test_proxied_connections_are_kept_and_bounded(endpoint):
     """What bounds an answer does so through a proxy too, at the second request as at the first."""
     with HostileServer(answer(b'{"status": "PASSED"}')) as proxy:
         proxied = replace(endpoint, base_url="http://stably.invalid", proxy=proxy.url, read_timeout=0.2)
