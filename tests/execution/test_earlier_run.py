@@ -25,7 +25,7 @@ def _noted(emulator, store, **changes):
     return run_id
 
 
-def test_a_start_is_noted_before_it_is_made_and_forgotten_when_the_run_is_over(emulator, context, store):
+def test_a_start_is_recorded_until_its_run_is_over(emulator, context, store):
     """Whenever the worker is lost, the store tells what may be going on."""
     seen = []
     respond = emulator.respond
@@ -77,7 +77,7 @@ def test_a_finished_run_is_never_reused(emulator, context, store, status):
 @pytest.mark.parametrize(
     "changed", [{"max_tries": 7}, {"clear_number": 7}], ids=["max_tries", "clear_number"]
 )
-def test_a_users_clear_cancels_the_old_run_before_it_starts_another(emulator, context, store, changed):
+def test_a_clear_cancels_the_old_run_before_a_new_one(emulator, context, store, changed):
     """Never two runs of one task at once."""
     run_id = _noted(emulator, store, **changed)
     emulator.run_seconds = 0.05
@@ -114,7 +114,7 @@ def test_a_run_that_cannot_be_looked_at_is_watched(emulator, context, store, fau
     assert emulator.requests("start") == []
 
 
-def test_a_run_that_was_taken_up_is_cancelled_at_the_deadline(emulator, context, store):
+def test_a_resumed_run_is_cancelled_at_the_deadline(emulator, context, store):
     """The deadline counts from the start, whoever made it; the record keeps that time."""
     run_id = _noted(emulator, store)
     emulator.inject(Fault(drop=True), run_id=run_id, times=math.inf)
@@ -127,7 +127,7 @@ def test_a_run_that_was_taken_up_is_cancelled_at_the_deadline(emulator, context,
 
 
 @pytest.mark.parametrize("changed", [{}, {"max_tries": 7}], ids=["retried", "cleared"])
-def test_an_interruption_while_a_run_is_taken_up_cancels_it(emulator, context, store, changed):
+def test_an_interruption_of_a_resume_cancels_the_run(emulator, context, store, changed):
     """From its first moment on a try answers for the run that it was left."""
     run_id = _noted(emulator, store, **changed)
     emulator.inject(Fault(delay=0.3), call="get" if not changed else "cancel")
@@ -142,7 +142,7 @@ def test_an_interruption_while_a_run_is_taken_up_cancels_it(emulator, context, s
     assert emulator.requests("start") == []
 
 
-def test_clearing_a_task_that_did_not_wait_cancels_its_run_first(emulator, context, store):
+def test_clearing_a_task_that_did_not_wait_cancels(emulator, context, store):
     """Nobody else knows of the first run once Airflow has cleared the XCom."""
     operator = run_operator(wait_for_completion=False)
     operator.execute(context)
@@ -163,7 +163,7 @@ def test_a_run_that_is_gone_does_not_block_a_clear(emulator, context, store):
     assert run_operator(playwright_project_name="passes").execute(context)["status"] == "PASSED"
 
 
-def test_no_run_is_started_beside_one_that_was_just_seen(emulator, context, store):
+def test_no_run_is_started_beside_one_just_seen(emulator, context, store):
     """A 404 after a live status has not lasted, so it unlocks no clear."""
     run_id = _noted(emulator, store, max_tries=7)
     emulator.inject(Fault(body={"cancelled": []}), call="cancel", times=math.inf)
@@ -177,7 +177,7 @@ def test_no_run_is_started_beside_one_that_was_just_seen(emulator, context, stor
     assert store[START_RECORD_KEY]["run_id"] == run_id
 
 
-def test_a_record_of_a_renamed_connection_blocks_nothing(emulator, context, store):
+def test_a_renamed_connection_blocks_nothing(emulator, context, store):
     """If the old run's connection is gone, the task's own asks for it."""
     emulator.run_seconds = 0.05
     run_id = _noted(emulator, store, stably_conn_id="renamed")
@@ -216,7 +216,7 @@ def test_a_cancelled_run_of_an_earlier_try_is_retried(emulator, context, store):
         run_operator().execute(context)
 
 
-def test_a_run_of_another_connection_is_cancelled_there(emulator, context, store, monkeypatch):
+def test_another_connections_run_is_cancelled_by_it(emulator, context, store, monkeypatch):
     """If the task's connection was changed meanwhile, the old run is cancelled with its own."""
     monkeypatch.setenv("AIRFLOW_CONN_BEFORE", emulator.connection())
     run_id = _noted(emulator, store, stably_conn_id="before")
@@ -227,7 +227,7 @@ def test_a_run_of_another_connection_is_cancelled_there(emulator, context, store
     assert emulator.status(run_id) == "CANCELLED"
 
 
-def test_a_run_of_another_connection_is_remembered_until_it_is_over(emulator, context, store, monkeypatch):
+def test_another_connections_run_is_kept_until_over(emulator, context, store, monkeypatch):
     """Only its own connection can tell: another one does not find it."""
     with StablyEmulator(api_key=KEY) as other:
         monkeypatch.setenv("AIRFLOW_CONN_BEFORE", other.connection())
@@ -243,7 +243,7 @@ def test_a_run_of_another_connection_is_remembered_until_it_is_over(emulator, co
 
 
 @pytest.mark.parametrize("changed", [{}, {"max_tries": 7}], ids=["retried", "cleared"])
-def test_a_run_of_an_earlier_try_is_not_passed_off_as_this_ones(emulator, context, store, changed):
+def test_an_earlier_trys_run_is_not_passed_off_as_new(emulator, context, store, changed):
     """If no run comes of this try, a task behind it does not take an old one for its own."""
     _noted(emulator, store, run={"statuses": ["PASSED"]}, **changed)
     emulator.inject(Fault(status=400), call="start")
@@ -254,7 +254,7 @@ def test_a_run_of_an_earlier_try_is_not_passed_off_as_this_ones(emulator, contex
     assert {"run_id", "run_url"}.isdisjoint(context["xcom"])
 
 
-def test_a_cleared_task_that_leaves_runs_alone_names_no_old_one(emulator, context, store):
+def test_a_clear_that_leaves_runs_alone_names_none(emulator, context, store):
     """A teardown is not to cancel what cancel_on_kill=False let go."""
     _noted(emulator, store, max_tries=7)
     emulator.inject(Fault(status=400), call="start")
@@ -266,7 +266,7 @@ def test_a_cleared_task_that_leaves_runs_alone_names_no_old_one(emulator, contex
     assert len(emulator.live_runs()) == 1
 
 
-def test_a_store_that_fails_does_not_turn_a_passed_run_red(emulator, context, store, monkeypatch):
+def test_a_failed_store_does_not_turn_a_passed_run_red(emulator, context, store, monkeypatch):
     """Tidying up is best effort."""
     emulator.run_seconds = 0.05
     monkeypatch.setattr(type(store), "delete", None)
@@ -274,7 +274,7 @@ def test_a_store_that_fails_does_not_turn_a_passed_run_red(emulator, context, st
     assert run_operator(playwright_project_name="passes").execute(context)["status"] == "PASSED"
 
 
-def test_a_start_of_which_nothing_is_known_fails_once_for_good(emulator, context, store):
+def test_a_start_of_unknown_outcome_fails_once(emulator, context, store):
     """The user is told that an untracked run may exist; who clears the task then gets a new run."""
     store[START_RECORD_KEY] = {"started_at": 1.0, "max_tries": 0, "clear_number": 0}
     emulator.run_seconds = 0.05

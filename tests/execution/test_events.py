@@ -47,7 +47,7 @@ def test_a_run_that_is_handed_back_has_its_deadline(emulator, complete):
     assert emulator.live_runs() == []
 
 
-def test_a_worker_without_the_connection_either_says_so(complete, monkeypatch):
+def test_a_worker_without_the_connection_reports_it(complete, monkeypatch):
     """The error names the connection, and no retry follows."""
     monkeypatch.delenv("AIRFLOW_CONN_STABLY_DEFAULT")
 
@@ -59,7 +59,7 @@ def test_a_worker_without_the_connection_either_says_so(complete, monkeypatch):
 @pytest.mark.parametrize(
     ("end", "kind"), [("timed_out", StablyRunTimeoutError), ("denied", StablyRunLostError)]
 )
-def test_what_a_trigger_could_not_cancel_is_cancelled_here(emulator, complete, end, kind, cancellation):
+def test_what_a_trigger_could_not_cancel_is_cancelled(emulator, complete, end, kind, cancellation):
     """The worker settles a run that is not shown to be over with its own client and connection."""
     with pytest.raises(kind, match="now cancelled"):
         complete(end, cancellation=cancellation)
@@ -88,7 +88,7 @@ def test_a_run_to_be_left_alone_is_left_alone(emulator, complete):
     assert emulator.requests("cancel") == []
 
 
-def test_a_live_run_that_no_try_would_know_is_not_retried(emulator, complete):
+def test_a_live_run_no_try_would_know_is_not_retried(emulator, complete):
     """Without a task state store the next try would start another run beside it."""
     emulator.inject(Fault(status=500), times=math.inf)
 
@@ -104,7 +104,7 @@ def test_a_live_run_that_the_next_try_knows_is_retried(emulator, complete, store
         complete("timed_out", cancellation="unknown")
 
 
-def test_a_lost_trigger_whose_run_may_live_is_not_retried(emulator, context, complete):
+def test_a_lost_trigger_with_a_live_run_is_not_retried(emulator, context, complete):
     """Before Airflow 3.3 the next try would start another run beside it."""
     with pytest.raises(StablyRunTimeoutError):
         complete("timed_out", cancellation="cancelled")  # the XCom is there now

@@ -18,7 +18,7 @@ from tests.operators.run_operator import run_operator
 from tests.waiting import wait_until
 
 
-def test_an_interruption_during_the_start_does_not_lose_the_run(emulator, context):
+def test_an_interrupted_start_does_not_lose_the_run(emulator, context):
     """An execution_timeout in the middle of the start cancels what came of it."""
     emulator.inject(Fault(delay=0.4), call="start")
 
@@ -29,7 +29,7 @@ def test_an_interruption_during_the_start_does_not_lose_the_run(emulator, contex
     assert emulator.live_runs() == []
 
 
-def test_an_interruption_right_after_the_answer_does_not_wait_for_another(monkeypatch):
+def test_an_interruption_after_the_answer_is_raised(monkeypatch):
     """It may strike between the end of a call and what is done with its value."""
     interruptions = iter([Interrupted])
 
@@ -63,7 +63,7 @@ def test_an_interruption_right_after_the_answer_does_not_wait_for_another(monkey
     assert (thread.is_alive(), len(raised)) == (False, 1)
 
 
-def test_a_second_interruption_during_the_start_does_not_lose_the_run(emulator, context):
+def test_a_second_interruption_does_not_lose_the_run(emulator, context):
     """Nor does a kill that follows an execution_timeout."""
     emulator.inject(Fault(delay=0.6), call="start")
 
@@ -74,7 +74,7 @@ def test_a_second_interruption_during_the_start_does_not_lose_the_run(emulator, 
     assert emulator.live_runs() == []
 
 
-def test_an_interruption_of_a_start_whose_run_is_left_alone_keeps_its_id(emulator, context, store):
+def test_an_interrupted_start_keeps_the_id_to_resume(emulator, context, store):
     """With cancel_on_kill=False the next try takes the run up."""
     emulator.inject(Fault(delay=0.2), call="start")
 
@@ -101,7 +101,7 @@ def test_a_thread_that_cannot_be_made_leaves_no_riddle(emulator, context, store,
     assert (emulator.requests("start"), store) == ([], {})
 
 
-def test_an_interruption_at_any_line_of_the_start_does_not_lose_the_run(emulator, context):
+def test_an_interruption_at_any_line_loses_no_run(emulator, context):
     """What was sent is waited for and cancelled, what was not is not sent any more."""
     emulator.inject(Fault(delay=0.02), call="start", times=math.inf)
     lost = []
@@ -117,9 +117,7 @@ def test_an_interruption_at_any_line_of_the_start_does_not_lose_the_run(emulator
     assert len(emulator.live_runs()) == 1
 
 
-def test_an_interruption_while_the_sending_thread_is_made_does_not_lose_the_run(
-    emulator, context, monkeypatch
-):
+def test_an_interruption_in_thread_start_loses_no_run(emulator, context, monkeypatch):
     """Thread.start waits until the thread runs; that may be interrupted when it does already."""
     genuine = threading.Thread.start
 
@@ -143,7 +141,7 @@ def _sends_still():
     return any(thread.name.startswith("stably-uninterrupted") for thread in threading.enumerate())
 
 
-def test_an_interruption_during_the_start_leaves_no_riddle_to_the_next_try(emulator, context, store):
+def test_a_retry_of_an_interrupted_start_starts_anew(emulator, context, store):
     """The run is known and cancelled, so the next try simply starts another."""
     emulator.inject(Fault(delay=0.4), call="start")
 
@@ -153,7 +151,7 @@ def test_an_interruption_during_the_start_leaves_no_riddle_to_the_next_try(emula
     assert (emulator.live_runs(), store) == ([], {})
 
 
-def test_an_interruption_while_a_start_waits_for_its_next_attempt_ends_it(emulator, context, store):
+def test_an_interruption_between_attempts_ends_a_start(emulator, context, store):
     """A start that was turned away is not sent again for a task that has ended, and leaves no riddle."""
     emulator.inject(Fault(status=429, headers={"Retry-After": "60"}), call="start")
     began = time.monotonic()
@@ -165,7 +163,7 @@ def test_an_interruption_while_a_start_waits_for_its_next_attempt_ends_it(emulat
     assert (len(emulator.requests("start")), emulator.runs, store) == (1, {}, {})
 
 
-def test_an_interruption_of_a_start_that_fails_is_still_the_interruption(emulator, context):
+def test_an_interrupted_failing_start_is_interrupted(emulator, context):
     """What went wrong with the start is logged, and does not replace the reason for the task's end."""
     emulator.inject(Fault(delay=1, drop=True), call="start")
 

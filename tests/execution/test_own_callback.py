@@ -52,7 +52,7 @@ def test_the_failure_callback_cancels_once(emulator, context):
     assert len(emulator.requests("cancel")) == 1
 
 
-def test_a_supervisor_that_does_not_know_xcoms_is_not_asked(emulator, context, monkeypatch):
+def test_a_supervisor_without_xcoms_is_not_asked(emulator, context, monkeypatch):
     """The dag processor of Airflow 3.0 would never answer, and drop the file's DAGs after that."""
     task_runner = pytest.importorskip(
         "airflow.sdk.execution_time.task_runner", reason="Airflow 2.11 has no supervisor"
@@ -82,7 +82,7 @@ def test_the_callback_leaves_another_tries_run_alone(emulator, context):
 
 @pytest.mark.parametrize("wrapped", [False, True])
 @pytest.mark.parametrize("kind", [StablyRunFailedError, StablyRunCancelledError, StablyRunTimeoutError])
-def test_the_callback_makes_no_request_if_the_task_saw_the_end(emulator, context, kind, wrapped):
+def test_no_request_is_made_for_a_run_seen_to_end(emulator, context, kind, wrapped):
     """A run that ended needs no cancelling."""
     _started(emulator, context)
     error = kind("over", run={})
@@ -114,7 +114,7 @@ def test_the_callback_never_raises(emulator, context, xcom):
     assert emulator.requests() == []
 
 
-def test_the_callback_without_a_task_instance_does_not_raise(emulator, caplog):
+def test_the_callback_needs_no_task_instance(emulator, caplog):
     """A context that lacks what Airflow promises is told of, and nothing else."""
     cancel_run_on_failure({})
 
@@ -150,7 +150,7 @@ def test_two_callbacks_of_a_task_share_a_budget(emulator, context, monkeypatch):
     assert len(emulator.requests("cancel")) == 1
 
 
-def test_the_callback_leaves_alone_what_is_to_be_left_alone(emulator, context):
+def test_the_callback_respects_cancel_on_kill_false(emulator, context):
     """cancel_on_kill=False holds wherever it was said: mapped, or in default_args."""
     run_id = _started(emulator, context)
     context["xcom"]["stably_run"]["cancel_on_kill"] = False
@@ -164,7 +164,7 @@ def _mine(context):
     """A user's own callback."""
 
 
-def test_a_retry_callback_is_there_where_a_retry_cannot_take_a_run_up():
+def test_retries_have_a_callback_where_none_resumes():
     """Airflow 3.3 brought the task state store and the triggers' on_kill together."""
     assert ("on_retry_callback" in OWN_CALLBACKS) is not HAS_TRIGGER_ON_KILL
 
@@ -189,7 +189,7 @@ def test_the_callback_stands_beside_the_users_own(name, given):
         assert list(getattr(task, name)) == expected
 
 
-def test_a_mapped_task_that_leaves_runs_alone_gets_no_callback():
+def test_a_mapped_task_leaving_runs_has_no_callback():
     """cancel_on_kill=False holds for mapped tasks too."""
     with DAG("dag"):
         mapped = StablyRunTestsOperator.partial(task_id="m", cancel_on_kill=False).expand(branch=["a"])
