@@ -54,7 +54,7 @@ def test_no_noise_follows_a_failure_before_the_start(log, name):
     assert not re.search("XCom.*(run_url|stably_run)", printed)
 
 
-def test_a_run_that_was_never_read_is_not_called_started(log):
+def test_a_run_never_read_is_not_called_started(log):
     """The sensor has not started the run, and does not say so."""
     printed = log("wait_denied")
 

@@ -47,7 +47,7 @@ def test_a_kill_while_waiting_cancels_with_one_request(emulator, context):
     assert len(emulator.requests("cancel")) == 1
 
 
-def test_a_kill_that_cannot_cancel_does_not_raise_and_gives_up_in_time(emulator, context):
+def test_a_kill_that_cannot_cancel_gives_up_in_time(emulator, context):
     """In a signal handler an error would hide what Airflow has to do next, five seconds before SIGKILL."""
     operator = run_operator()
     emulator.inject(Fault(status=500), call="cancel", times=math.inf)
@@ -115,7 +115,7 @@ def test_a_kill_needs_no_name_look_up(emulator, context, monkeypatch):
 
 
 @pytest.mark.parametrize("arguments", [{"wait_for_completion": False}, {"playwright_project_name": "passes"}])
-def test_a_kill_after_the_task_has_succeeded_does_nothing(emulator, context, arguments):
+def test_a_kill_after_the_task_succeeded_does_nothing(emulator, context, arguments):
     """Airflow ends a process that takes long over its callbacks; a run left to others goes on."""
     emulator.run_seconds = 0.05
     operator = run_operator(**arguments)
@@ -185,14 +185,14 @@ def test_a_kill_before_execute_is_not_forgotten(emulator, context):
     assert emulator.requests() == []
 
 
-def test_a_kill_before_anything_was_started_does_nothing(emulator):
+def test_a_kill_before_the_start_does_nothing(emulator):
     """on_kill works on an operator that never executed."""
     run_operator().on_kill()
 
     assert emulator.requests() == []
 
 
-def test_a_kill_during_the_start_cancels_as_soon_as_the_id_is_known(emulator, context):
+def test_a_kill_during_the_start_cancels_the_run(emulator, context):
     """The answer to the start is still waited for; then the run is cancelled and the task fails."""
     operator = run_operator()
     emulator.inject(Fault(delay=0.3), call="start")
@@ -252,7 +252,7 @@ def test_without_cancel_on_kill_runs_are_left_alone(emulator, context):
 @pytest.mark.parametrize(
     "next_kwargs", [{"error": "Trigger timeout"}, {"error": "Trigger failure"}, None], ids=repr
 )
-def test_a_lost_trigger_cancels_the_run_that_xcom_names(emulator, context, next_kwargs):
+def test_a_lost_trigger_cancels_the_run_in_xcom(emulator, context, next_kwargs):
     """After a deferral timeout or a crash of the trigger nobody watches any more."""
     operator = run_operator(deferrable=True)
     with pytest.raises(TaskDeferred):
@@ -280,7 +280,7 @@ def test_a_retry_that_is_resumed_starts_anew(emulator, context, next_method):
     assert context["xcom"]["stably_run"]["try_number"] == 2
 
 
-def test_an_event_that_cannot_be_read_cancels_and_fails_for_good(emulator, context):
+def test_an_unreadable_event_cancels_and_is_final(emulator, context):
     """An event is checked before it is believed: it crossed a database."""
     with pytest.raises(TaskDeferred):
         run_operator(deferrable=True).execute(context)
@@ -299,7 +299,7 @@ def test_an_event_that_cannot_be_read_cancels_and_fails_for_good(emulator, conte
         for wrong in (0, -1, math.nan, math.inf, "30", True, None)
     ],
 )
-def test_arguments_that_make_no_sense_fail_the_dags_parse(arguments, problem):
+def test_senseless_arguments_fail_the_dags_parse(arguments, problem):
     """What is not templated is checked when the DAG is parsed."""
     with pytest.raises(ValueError, match=problem):
         run_operator(**arguments)
@@ -314,7 +314,7 @@ def test_arguments_that_make_no_sense_fail_the_dags_parse(arguments, problem):
         ({"A": None}, "'A' is neither text"),
     ],
 )
-def test_env_overrides_that_cannot_be_a_mapping_fail_the_dags_parse(overrides, problem):
+def test_unusable_env_overrides_fail_the_dags_parse(overrides, problem):
     """What no template can mend is an error before anything runs, and shows no value."""
     with pytest.raises(ValueError, match=f"env_overrides.*{problem}") as caught:
         run_operator(env_overrides=overrides)
@@ -322,7 +322,7 @@ def test_env_overrides_that_cannot_be_a_mapping_fail_the_dags_parse(overrides, p
     assert "hush" not in str(caught.value)
 
 
-def test_env_overrides_may_come_from_templates_and_tasks():
+def test_env_overrides_may_be_templates_or_outputs():
     """A template or a task's output is read when the task runs, as a whole or as a value."""
     with DAG("overrides", schedule=None):
         start = run_operator(task_id="start")
@@ -359,7 +359,7 @@ def test_bad_arguments_fail_for_good_and_start_nothing(emulator, context, argume
 @pytest.mark.parametrize(
     ("status", "kind"), [(400, AirflowFailException), (422, AirflowFailException), (429, None)]
 )
-def test_a_refused_start_is_retried_only_if_the_api_said_later(emulator, context, status, kind):
+def test_a_start_is_retried_only_if_the_api_says_so(emulator, context, status, kind):
     """A no for good is not asked again by the task's retries."""
     emulator.inject(Fault(status=status), call="start", times=math.inf)
 

@@ -94,9 +94,7 @@ def test_a_run_that_passes_is_a_success_with_a_summary(quick, dags, mode, capfd)
         ("is-cancelled", "CANCELLED", 1),
     ],
 )
-def test_a_run_that_does_not_pass_fails_and_is_retried_where_that_may_help(
-    quick, dags, mode, script, status, tries, capfd
-):
+def test_a_failed_run_is_retried_where_that_may_help(quick, dags, mode, script, status, tries, capfd):
     """Each try starts a run of its own; what somebody cancelled is not started again."""
     ti = _task(getattr(dags, f"run_{mode}_with_retries").test(run_conf={"script": script}))
 
@@ -146,7 +144,7 @@ def test_a_start_whose_answer_is_lost_is_made_once(quick, dags, mode, fault, cap
         pytest.param(Fault(status=400), id="400"),
     ],
 )
-def test_looks_that_fail_for_a_while_do_not_end_the_wait(quick, dags, mode, fault):
+def test_polls_that_fail_a_while_do_not_end_the_wait(quick, dags, mode, fault):
     """Ten failed looks in a row are outlasted, and the run is neither lost nor cancelled."""
     quick.inject(fault, call="get", times=10)
 
@@ -192,7 +190,7 @@ def test_a_run_that_takes_too_long_is_cancelled(emulator, dags, mode, limit):
 
 
 @BOTH
-def test_a_run_that_passed_while_nobody_could_look_is_a_success(emulator, dags, mode):
+def test_a_run_that_passed_unseen_is_a_success(emulator, dags, mode):
     """The last look failed, but cancelling found the run PASSED: that is not shown red."""
     emulator.run_seconds = 0.1
     emulator.inject(Fault(status=500), call="get", times=math.inf)
@@ -211,7 +209,7 @@ def test_a_run_that_passed_while_nobody_could_look_is_a_success(emulator, dags, 
     assert _xcom(ti)["status"] == "PASSED"
 
 
-def test_fire_and_forget_returns_at_once_and_leaves_the_run_alone(emulator, dags):
+def test_fire_and_forget_leaves_the_run_alone(emulator, dags):
     """Without waiting the task succeeds as soon as the run is started."""
     ti = _task(dags.run_and_leave.test(run_conf={"script": "hangs"}))
 
@@ -232,7 +230,7 @@ def test_mapped_tasks_each_have_their_run(quick, dags):
     assert _xcom(_task(dag_run, map_index=2))["status"] == "PASSED"
 
 
-def test_values_of_environment_overrides_are_sent_as_text_and_never_shown(quick, dags, capfd, caplog):
+def test_overrides_are_sent_as_text_and_never_shown(quick, dags, capfd, caplog):
     """Scalars become text; neither log, XCom, trigger nor rendered view has a secret value or the key."""
     from airflow.models.renderedtifields import RenderedTaskInstanceFields
 
@@ -311,7 +309,7 @@ def test_a_teardown_cancels_what_a_failed_task_left(emulator, dags):
     assert dag_run.state == "failed"
 
 
-def test_in_a_mapped_group_each_instance_cancels_its_own_run(emulator, dags):
+def test_a_mapped_instance_cancels_only_its_own_run(emulator, dags):
     """An instance does not cancel the runs of its siblings."""
     dag_run = dags.run_in_mapped_group.test(run_conf={"scripts": ["hangs", "hangs", "hangs"]})
 
@@ -324,7 +322,7 @@ def test_in_a_mapped_group_each_instance_cancels_its_own_run(emulator, dags):
 @pytest.mark.parametrize(
     "connection", [{"password": ""}, {"extra": {"timeout": "soon"}}], ids=["key", "extra"]
 )
-def test_a_sensor_with_an_unusable_connection_fails_at_once(emulator, dags, monkeypatch, connection):
+def test_a_sensor_with_a_bad_connection_fails_at_once(emulator, dags, monkeypatch, connection):
     """What no waiting can cure is not waited for."""
     run_id = emulator.add_run(project_id=PROJECT)
     fields = {"login": PROJECT, **connection}

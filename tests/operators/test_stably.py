@@ -60,7 +60,7 @@ def test_a_second_try_converges_to_the_same_ids(emulator, context):
 
 
 @pytest.mark.parametrize("status", ["PASSED", "FAILED", "TIMEDOUT", "INTERRUPTED"])
-def test_a_run_that_is_over_is_a_success_but_not_listed(emulator, context, status):
+def test_a_finished_run_is_a_success_but_not_listed(emulator, context, status):
     """Losing a race with the run's end is normal."""
     run_id = emulator.add_run(project_id=PROJECT, statuses=[status])
 
@@ -68,7 +68,7 @@ def test_a_run_that_is_over_is_a_success_but_not_listed(emulator, context, statu
     assert context["xcom"]["outcomes"] == {run_id: {"outcome": "already_finished", "status": status}}
 
 
-def test_a_run_that_stays_live_is_asked_again_and_then_fails_retryably(emulator, context, run_id):
+def test_a_run_that_stays_live_fails_retryably(emulator, context, run_id):
     """An API that does not cancel is asked three times; then the error says so and a retry may help."""
     emulator.inject(Fault(body={"cancelled": []}), call="cancel", times=math.inf)
 
@@ -79,7 +79,7 @@ def test_a_run_that_stays_live_is_asked_again_and_then_fails_retryably(emulator,
     assert (context["xcom"]["return_value"], _outcomes(context)) == ([], {run_id: "still_live"})
 
 
-def test_an_unknown_run_fails_after_all_others_were_tried(emulator, context):
+def test_an_unknown_run_fails_after_all_were_tried(emulator, context):
     """A wrong project, and a bad day, look the same as a run that is gone; a retry asks again."""
     first, last = (emulator.add_run(project_id=PROJECT) for _ in range(2))
 
@@ -120,7 +120,7 @@ def test_a_refusal_stops_its_project_only(emulator, context, status, monkeypatch
     assert len(emulator.requests()) == 3
 
 
-def test_many_runs_are_cancelled_eight_at_a_time_each_once(emulator, context, monkeypatch):
+def test_many_runs_are_cancelled_once_eight_at_a_time(emulator, context, monkeypatch):
     """Duplicates are left out, order is kept, and no more than eight requests are under way at once."""
     run_ids = [emulator.add_run(project_id=PROJECT) for _ in range(30)]
     emulator.inject(Fault(delay=0.02), times=math.inf)
@@ -140,7 +140,7 @@ def _noting_the_thread(send, threads):
     return noting
 
 
-def test_the_first_bad_run_does_not_leave_the_others_running(emulator, context):
+def test_a_bad_run_does_not_leave_the_others_running(emulator, context):
     """Each run gets its own verdict, and one error lists the failures."""
     lost, good, gone = emulator.add_run(project_id=PROJECT), emulator.add_run(project_id=PROJECT), "nope"
     emulator.inject(Fault(status=500), run_id=lost, times=math.inf)
@@ -162,7 +162,7 @@ def test_the_first_bad_run_does_not_leave_the_others_running(emulator, context):
         pytest.param(Fault(status=503, processed=True), id="503 after processing"),
     ],
 )
-def test_a_lost_cancel_is_sent_again_and_settled_by_a_look(emulator, context, run_id, fault):
+def test_a_lost_cancel_is_repeated_and_then_polled(emulator, context, run_id, fault):
     """Cancelling is safe to repeat."""
     emulator.inject(fault, call="cancel")
 
@@ -170,7 +170,7 @@ def test_a_lost_cancel_is_sent_again_and_settled_by_a_look(emulator, context, ru
     assert len(emulator.requests("cancel")) == 2
 
 
-def test_an_api_that_answers_nothing_is_unknown_and_retryable(emulator, context, run_id):
+def test_a_silent_api_is_unknown_and_retryable(emulator, context, run_id):
     """If neither cancel nor status can be read the task fails, and may be retried."""
     emulator.inject(Fault(status=502), times=math.inf)
 
@@ -207,7 +207,7 @@ def test_nothing_to_cancel_needs_no_connection(context, monkeypatch):
         _cancel(context, "None", stably_conn_id="no_such_connection")
 
 
-def test_a_rendered_none_is_left_out_with_a_warning_that_names_task_ids(context, run_id, caplog, capsys):
+def test_a_rendered_none_is_skipped_with_a_warning(context, run_id, caplog, capsys):
     """Jinja renders a missing XCom as 'None'; the warning points to the argument that copes with that."""
     assert _cancel(context, [run_id, "None"]) == [run_id]
     logged = caplog.text + capsys.readouterr().out  # Airflow 3 logs tasks past the logging module
@@ -216,7 +216,7 @@ def test_a_rendered_none_is_left_out_with_a_warning_that_names_task_ids(context,
 
 
 @pytest.mark.parametrize("text", ["['{}', '{}']", '["{}", "{}"]', "('{}', '{}')"])
-def test_a_rendered_list_is_read_as_the_list_that_it_is(emulator, context, text):
+def test_a_rendered_list_is_read_as_a_list(emulator, context, text):
     """A template renders a list as text."""
     run_ids = [emulator.add_run(project_id=PROJECT) for _ in range(2)]
 
@@ -235,7 +235,7 @@ def test_a_run_that_names_its_project_needs_no_other(emulator, context, monkeypa
     assert _cancel(context, {"run_id": own, "project_id": "p1"}, project_id="p2") == [own]
 
 
-def test_malformed_ids_are_never_sent_and_fail_after_the_valid_ones(emulator, context, run_id):
+def test_malformed_ids_fail_after_the_valid_ones(emulator, context, run_id):
     """The valid ids are cancelled first, then one clear error that no retry repeats."""
     with pytest.raises(AirflowFailException, match=r"\.\./x: malformed, ids are made of letters"):
         _cancel(context, ["../x", run_id, "a/b"])
@@ -245,7 +245,7 @@ def test_malformed_ids_are_never_sent_and_fail_after_the_valid_ones(emulator, co
     assert len(emulator.requests()) == 1
 
 
-def test_a_malformed_id_that_looks_like_a_valid_one_keeps_its_verdict_apart(emulator, context):
+def test_a_malformed_id_does_not_hide_its_valid_twin(emulator, context):
     """The number 123 is no id, the text is: its verdict stands and it is listed, and the task fails."""
     emulator.add_run(run_id="123", project_id=PROJECT)
 
@@ -299,7 +299,7 @@ def test_waiting_survives_a_run_that_passed_meanwhile(emulator, context):
     assert context["xcom"]["outcomes"] == {run_id: {"outcome": "cancelled", "status": "PASSED"}}
 
 
-def test_an_execution_timeout_is_not_held_up_by_slow_requests(emulator, context, run_id, monkeypatch):
+def test_slow_requests_do_not_hold_up_a_timeout(emulator, context, run_id, monkeypatch):
     """What interrupts the waiting thread gets out at once; no further run is begun."""
     monkeypatch.setattr(cancel_runs, "CONCURRENCY", 1)
     others = [emulator.add_run(project_id=PROJECT) for _ in range(3)]
@@ -324,9 +324,7 @@ def test_an_execution_timeout_is_not_held_up_by_slow_requests(emulator, context,
         pytest.param({"login": "a/b"}, "'a/b' is not a Stably project id", id="bad project"),
     ],
 )
-def test_bad_input_is_one_clear_error_that_no_retry_repeats(
-    emulator, context, monkeypatch, connection, problem
-):
+def test_bad_input_is_one_error_that_is_not_retried(emulator, context, monkeypatch, connection, problem):
     """The error names the connection and the field, and shows no key."""
     fields = {"login": PROJECT, **connection}
     monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", emulator.connection(**fields))
@@ -340,7 +338,7 @@ def test_bad_input_is_one_clear_error_that_no_retry_repeats(
 
 
 @pytest.mark.parametrize("project_id", [None, "", "None", " "], ids=repr)
-def test_a_rendered_nothing_as_project_means_the_connections(context, run_id, project_id):
+def test_an_empty_project_means_the_connections(context, run_id, project_id):
     """A template that renders to nothing does not make a project called 'None'."""
     assert _cancel(context, run_id, project_id=project_id) == [run_id]
 
@@ -352,7 +350,7 @@ def test_the_project_may_be_named(emulator, context):
     assert _cancel(context, run_id, project_id="other") == [run_id]
 
 
-def test_runs_of_tasks_are_cancelled_each_in_its_own_project(emulator, context):
+def test_runs_of_tasks_are_cancelled_in_their_projects(emulator, context):
     """task_ids reads the XCom stably_run: one for a plain task, several for a mapped one."""
     runs = [{"run_id": emulator.add_run(project_id=p), "project_id": p} for p in ("p1", "p2", "p3")]
     context["xcom"]["start", "stably_run"] = runs[0]
@@ -364,7 +362,7 @@ def test_runs_of_tasks_are_cancelled_each_in_its_own_project(emulator, context):
     assert emulator.live_runs() == []
 
 
-def test_runs_are_cancelled_each_with_the_connection_it_was_started_with(emulator, context, monkeypatch):
+def test_each_run_is_cancelled_with_its_connection(emulator, context, monkeypatch):
     """A run of another connection is not looked for with this one's key."""
     with StablyEmulator(api_key="sk-another-key") as another:
         monkeypatch.setenv("AIRFLOW_CONN_ANOTHER", another.connection())
@@ -380,7 +378,7 @@ def test_runs_are_cancelled_each_with_the_connection_it_was_started_with(emulato
         assert emulator.live_runs() == another.live_runs() == []
 
 
-def test_a_connection_that_no_task_names_is_not_borrowed(emulator, context, monkeypatch):
+def test_a_connection_no_task_names_is_not_borrowed(emulator, context, monkeypatch):
     """Whoever writes an XCom cannot have a run cancelled with another team's key."""
     with StablyEmulator(api_key="sk-victim-key") as victim:
         monkeypatch.setenv("AIRFLOW_CONN_VICTIM", victim.connection())
@@ -405,7 +403,7 @@ def test_a_task_that_is_not_mapped_has_one_run(emulator, context):
     assert emulator.requests() == []
 
 
-def test_a_task_that_started_no_run_is_nothing_to_cancel(emulator, context):
+def test_a_task_without_a_run_is_nothing_to_cancel(emulator, context):
     """A task that was skipped or failed early has no XCom, and that is not an error."""
     with pytest.raises(AirflowSkipException, match="task_ids named none"):
         _cancel(context, task_ids="start")
@@ -456,7 +454,7 @@ def test_an_xcom_that_is_not_ours_is_an_error(emulator, context, value):
         ),
     ],
 )
-def test_a_task_that_cannot_be_read_leaves_no_others_run_running(emulator, context, names, pushed, problem):
+def test_an_unreadable_task_stops_no_other_cancelling(emulator, context, names, pushed, problem):
     """The runs that are found are cancelled and told of; then one error that no retry repeats."""
     run_id = emulator.add_run(project_id="p1")
     found = [{"run_id": run_id, "project_id": "p1"}]
@@ -471,7 +469,7 @@ def test_a_task_that_cannot_be_read_leaves_no_others_run_running(emulator, conte
     assert (context["xcom"]["return_value"], _outcomes(context)) == ([run_id], {run_id: "cancelled"})
 
 
-def test_an_xcom_backend_that_fails_leaves_no_others_run_running(emulator, context):
+def test_a_bad_xcom_backend_stops_no_other_cancelling(emulator, context):
     """What it raises for one task may pass: the others' runs are cancelled, and a retry may help."""
     run_id = emulator.add_run(project_id="p1")
     context["xcom"]["start_many", "stably_run"] = {"run_id": run_id, "project_id": "p1"}
@@ -502,7 +500,7 @@ def runs_of_two_connections(emulator, context):
     return lost, found
 
 
-def test_an_unusable_connection_leaves_no_others_run_running(emulator, context, runs_of_two_connections):
+def test_a_bad_connection_stops_no_other_cancelling(emulator, context, runs_of_two_connections):
     """All others are cancelled; a retry may find the connection."""
     lost, found = runs_of_two_connections
 
@@ -514,9 +512,7 @@ def test_an_unusable_connection_leaves_no_others_run_running(emulator, context, 
     assert _outcomes(context) == {lost: "unknown", found: "cancelled"}
 
 
-def test_a_secrets_backend_that_fails_leaves_no_others_run_running(
-    emulator, context, runs_of_two_connections, monkeypatch
-):
+def test_a_bad_secrets_backend_stops_no_other_cancel(emulator, context, runs_of_two_connections, monkeypatch):
     """It may raise anything, and may work at the next try: its runs are unknown."""
     lost, found = runs_of_two_connections
     get_connection = StablyHook.get_connection
@@ -536,7 +532,7 @@ def test_a_secrets_backend_that_fails_leaves_no_others_run_running(
     assert _outcomes(context) == {lost: "unknown", found: "cancelled"}
 
 
-def test_waiting_begins_when_every_connection_was_asked(emulator, context, monkeypatch):
+def test_every_connection_is_asked_before_any_wait(emulator, context, monkeypatch):
     """A run that takes a while to stop does not keep another connection's from being cancelled."""
     slow = emulator.add_run(project_id="p1", statuses=["RUNNING"])
     emulator.inject(Fault(body={"cancelled": [{"runId": slow}]}), call="cancel", times=math.inf)
@@ -555,7 +551,7 @@ def test_waiting_begins_when_every_connection_was_asked(emulator, context, monke
         assert another.live_runs() == []
 
 
-def test_a_connection_that_is_not_found_may_be_found_later(emulator, context, monkeypatch):
+def test_a_missing_connection_may_be_found_later(emulator, context, monkeypatch):
     """Airflow says "not defined" also of a connection whose secrets backend fails just now."""
     monkeypatch.delenv("AIRFLOW_CONN_STABLY_DEFAULT")
 
@@ -604,13 +600,13 @@ def test_without_xcom_push_nothing_is_pushed(context, run_id):
         ],
     ],
 )
-def test_arguments_that_make_no_sense_fail_the_dags_parse(arguments, problem):
+def test_senseless_arguments_fail_the_dags_parse(arguments, problem):
     """What is not templated is checked when the DAG is parsed."""
     with pytest.raises(ValueError, match=problem):
         StablyCancelRunOperator(task_id="cancel", **arguments)
 
 
-def test_task_ids_take_tasks_groups_and_outputs_as_they_are():
+def test_task_ids_accept_tasks_groups_and_outputs():
     """An operator, a mapped one, a task's output or a task group stands for its id."""
     with DAG("names", schedule=None):
         with TaskGroup("suites") as suites:

@@ -52,7 +52,7 @@ def test_runs_named_by_another_task(emulator, dags):
     assert [str(ti.state) for ti in mapped] == ["success"] * 3
 
 
-def test_a_failure_no_retry_can_cure_is_not_retried_and_leaves_its_xcoms(emulator, dags):
+def test_a_final_failure_is_not_retried_and_has_xcoms(emulator, dags):
     """The task fails at its first try although it has retries, and what was cancelled can be read."""
     run_id = emulator.add_run(project_id=PROJECT)
 
