@@ -126,7 +126,7 @@ def test_a_task_group_means_all_its_tasks(emulator, context):
     assert emulator.live_runs() == []
 
 
-def test_runs_of_another_connection_are_cancelled_with_its_key(emulator, context, monkeypatch):
+def test_each_run_is_cancelled_with_its_own_key(emulator, context, monkeypatch):
     """A run that was started with another connection is cancelled by that one."""
     with StablyEmulator(api_key="another-key") as other:
         monkeypatch.setenv("AIRFLOW_CONN_STABLY_OTHER", other.connection())
@@ -139,7 +139,7 @@ def test_runs_of_another_connection_are_cancelled_with_its_key(emulator, context
         assert (emulator.live_runs(), other.live_runs()) == ([], [])
 
 
-def test_a_connection_that_cannot_be_used_spares_no_other_run(emulator, context, caplog):
+def test_a_bad_connection_stops_no_other_cancelling(emulator, context, caplog):
     """What one connection's runs lack does not keep the others from being cancelled."""
     context["dag"].get_task("start").stably_conn_id = "not_there"
     context["xcom"]["start", "stably_run"] = _started(emulator, stably_conn_id="not_there")
@@ -188,7 +188,7 @@ def test_nothing_named_is_nothing_to_cancel(emulator, context, run_ids, caplog):
     [{}, {"task_ids": "strat"}, {"run_ids": "{{ nothing.there }}"}, {"run_ids": ["a/b"]}],
     ids=["nothing named", "a mistyped task", "a template that fails", "a malformed id"],
 )
-def test_a_wrong_notifier_warns_and_lets_the_dag_run_end(emulator, dag_context, arguments, caplog):
+def test_a_wrong_notifier_lets_the_dag_run_end(emulator, dag_context, arguments, caplog):
     """What cannot be carried out is told in the log, and never raised."""
     StablyCancelRunNotifier(**arguments)(dag_context)
 
@@ -196,7 +196,7 @@ def test_a_wrong_notifier_warns_and_lets_the_dag_run_end(emulator, dag_context, 
     assert any(record.levelno == logging.WARNING for record in caplog.records)
 
 
-def test_a_callback_without_a_task_instance_says_what_works(emulator, context, caplog):
+def test_a_missing_task_instance_is_a_clear_warning(emulator, context, caplog):
     """Airflow has none for a SyncCallback, and for a DAG run none of whose tasks it can tell."""
     StablyCancelRunNotifier()({"dag": context["dag"], "run_id": "manual__1"})
 
@@ -211,7 +211,7 @@ def test_a_mistyped_task_is_told_with_a_hint(emulator, context, caplog):
 
 
 @pytest.mark.parametrize("level", ["context", "dag_context"], ids=["task", "DAG"])
-def test_a_task_that_cannot_be_read_spares_no_others_run(emulator, request, level, caplog):
+def test_an_unreadable_task_stops_no_other_cancelling(emulator, request, level, caplog):
     """A mistyped name and an XCom that is not ours are told, and the runs that can be read are cancelled."""
     context = request.getfixturevalue(level)
     context["xcom"]["start", "stably_run"] = "junk"
@@ -225,7 +225,7 @@ def test_a_task_that_cannot_be_read_spares_no_others_run(emulator, request, leve
 
 
 @pytest.mark.parametrize("task_ids", [7, {"start": 1}, ["start", None], [""], b"start"], ids=repr)
-def test_what_cannot_be_a_task_is_refused_where_the_dag_is_parsed(task_ids):
+def test_what_cannot_be_a_task_fails_the_dags_parse(task_ids):
     """Else it would be told when something has failed already."""
     with pytest.raises(ValueError, match="task_ids"):
         StablyCancelRunNotifier(task_ids=task_ids)
@@ -383,7 +383,7 @@ def test_a_deadline_cancels_the_runs_of_tasks(emulator, triggerer):
     assert emulator.live_runs() == []
 
 
-def test_a_deadline_spares_the_mapped_task_that_a_plain_ones_name_looks_like(emulator, triggerer):
+def test_a_deadline_keeps_a_mapped_task_of_like_name(emulator, triggerer):
     """Airflow writes instance 1 of ``start`` as ``start_1``, as it does a plain task of that name."""
     instances, _, xcoms = triggerer
     instances["start_1"] = ["start_1"]
@@ -395,7 +395,7 @@ def test_a_deadline_spares_the_mapped_task_that_a_plain_ones_name_looks_like(emu
     assert emulator.live_runs() == [spared["run_id"]]
 
 
-def test_a_deadline_that_cannot_read_one_task_spares_no_others_run(emulator, triggerer, caplog):
+def test_a_deadline_cancels_despite_an_unreadable_task(emulator, triggerer, caplog):
     """What is wrong with one name is told, and the runs that can be read are cancelled."""
     instances, _, xcoms = triggerer
     instances.update({"broken": ["broken"], "start": ["start"]})
