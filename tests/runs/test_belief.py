@@ -75,7 +75,7 @@ def test_this_machines_trouble_is_borne_on_a_worker():
 
 
 @pytest.mark.parametrize("between", [PASSING[0], MISSING], ids=["dropped", "404"])
-def test_another_failure_between_starts_the_window_anew(between):
+def test_another_failure_starts_the_window_anew(between):
     """Every poll of the window has to say the same."""
     assert _believed_after(1000, REFUSED, between, REFUSED) is None
 

@@ -148,7 +148,7 @@ def test_a_refused_key_is_looked_up_anew_once_a_minute():
     assert driver.steps.count("reconnect") == 1
 
 
-def test_an_answer_that_only_this_machine_cannot_read_hands_back():
+def test_a_local_failure_to_read_hands_the_run_back():
     """A trigger whose machine lacks something ends the wait without cancelling the run."""
     no_trust = StablyUnreachableError("certificate", request_sent=False, is_local=True)
     driver = ScriptedDriver([no_trust] * 500, now=1000.0)
@@ -200,7 +200,7 @@ def test_polls_that_share_a_belief_end_in_time(error, end):
     assert [result and result.end for result in results] == [None, None, None, None, end]
 
 
-def test_the_deadline_brings_a_last_look_and_then_a_cancellation(monkeypatch):
+def test_the_deadline_polls_once_more_then_cancels(monkeypatch):
     """The last look is at the deadline, not before and not after."""
     driver, result = _watch([_run("RUNNING")] * 4 + [("r1",)], deadline=5.0)
 
@@ -209,7 +209,7 @@ def test_the_deadline_brings_a_last_look_and_then_a_cancellation(monkeypatch):
     assert (result.end, result.cancellation) == (WatchEnd.TIMED_OUT, CancelOutcome.CANCELLED)
 
 
-def test_a_deadline_that_has_passed_still_brings_one_look():
+def test_a_deadline_in_the_past_still_brings_one_poll():
     """After a long outage of the triggerer the run may have passed meanwhile."""
     driver, result = _watch([_run("PASSED")], deadline=-100.0)
 
@@ -223,7 +223,7 @@ def test_without_cancelling_the_run_is_left_alone():
     assert (driver.steps, result.end, result.cancellation) == (["r1"], WatchEnd.TIMED_OUT, None)
 
 
-def test_a_run_found_over_while_it_was_to_be_cancelled_counts_as_watched():
+def test_a_run_found_over_when_cancelling_is_finished():
     """No run that passed is shown red because the last look failed."""
     replies = [LOST, BAD_REQUEST, _run("PASSED"), _run("PASSED", results={"testCases": []})]
 
@@ -232,7 +232,7 @@ def test_a_run_found_over_while_it_was_to_be_cancelled_counts_as_watched():
     assert (result.end, result.run.status, result.run.total) == (WatchEnd.FINISHED, "PASSED", 0)
 
 
-def test_results_that_cannot_be_read_do_not_hide_the_verdict():
+def test_unreadable_results_do_not_hide_the_status():
     """If only the status could be read, the status decides."""
     _, result = _watch([LOST, BAD_REQUEST, _run("PASSED"), LOST], deadline=0.0)
 

@@ -83,7 +83,7 @@ def test_only_passed_is_green_whatever_the_results(status, results):
         ),
     ],
 )
-def test_watching_that_ended_early_says_what_became_of_the_run(result, kind, told):
+def test_an_early_end_says_what_became_of_the_run(result, kind, told):
     """The error names the run, why watching ended, what became of the run and its page."""
     error = result.error()
 
