@@ -47,7 +47,7 @@ def says(monkeypatch):
 
 @pytest.mark.parametrize("argument", ["started_at", "deadline", "poll_interval"])
 @pytest.mark.parametrize("value", [-1, 0, math.nan, math.inf, -math.inf, None, "5", [1]], ids=repr)
-async def test_arguments_that_would_flood_or_never_end_are_refused(emulator, trigger, argument, value):
+async def test_arguments_that_flood_or_never_end_are_refused(emulator, trigger, argument, value):
     """They crossed a database; a poll interval of -1 s would be a thousand requests a second."""
     setattr(trigger, argument, value)
 
@@ -95,7 +95,7 @@ async def test_on_kill_cancels_unless_the_task_still_waits(emulator, trigger, sa
     [(False, True), (True, False), (RuntimeError("shutting down"), False)],
     ids=["abandoned", "shutdown", "cannot tell"],
 )
-async def test_before_on_kill_existed_the_end_of_run_is_looked_into(
+async def test_without_on_kill_an_abandoned_run_is_cancelled(
     emulator, trigger, says, answer, cancelled, monkeypatch
 ):
     """On Airflow before 3.3 an ended trigger cancels only if its task is known not to wait any more."""
@@ -147,9 +147,7 @@ async def test_on_kill_never_raises(emulator, trigger, says, monkeypatch):
 
 
 @pytest.mark.parametrize("has_on_kill", [True, False], ids=["on_kill", "the end of run"])
-async def test_cancelling_goes_on_although_airflow_cancels_the_trigger_again(
-    emulator, trigger, monkeypatch, has_on_kill
-):
+async def test_cancelling_survives_airflows_repeated_cancels(emulator, trigger, monkeypatch, has_on_kill):
     """Airflow 3 cancels a trigger every second until it has ended; the cancelling is seen through."""
     asked, answer = asyncio.Event(), asyncio.Event()
 
@@ -206,7 +204,7 @@ async def test_a_trigger_told_to_leave_runs_alone_does(emulator, trigger, says):
     assert emulator.requests() == []
 
 
-async def test_a_connection_that_cannot_be_read_for_a_while_is_waited_for(emulator, trigger, monkeypatch):
+async def test_an_unreadable_connection_is_waited_for(emulator, trigger, monkeypatch):
     """A hiccup of Airflow's own database does not end the wait."""
     emulator.runs[trigger.run_id].statuses = ["PASSED"]
     not_found = StablyConfigError("is not defined", conn_id="stably_default", field="conn_id")
@@ -224,7 +222,7 @@ async def test_a_connection_that_cannot_be_read_for_a_while_is_waited_for(emulat
     assert event.payload["run"]["status"] == "PASSED"
 
 
-async def test_a_connection_that_stays_away_hands_the_run_back(emulator, trigger, monkeypatch):
+async def test_a_missing_connection_hands_the_run_back(emulator, trigger, monkeypatch):
     """What only the triggerer lacks, the worker may have; the run goes on."""
 
     async def never(hook):
