@@ -23,7 +23,7 @@ def _endpoint_from(connection, **options):
     return read_connection(connection, **options).endpoint
 
 
-def test_a_connection_with_a_key_only_reaches_the_public_api():
+def test_a_connection_needs_only_a_key():
     """Everything but the key has a default."""
     endpoint = _endpoint_from(_connection())
 
@@ -91,7 +91,7 @@ def test_host_and_port_make_the_base_url(host, port, base_url):
         ("http://localhost", 99999, "port", "99999 is not between 1 and 65535"),
     ],
 )
-def test_an_unusable_address_is_an_error_with_its_field(host, port, field, problem):
+def test_an_unusable_address_is_an_error_on_its_field(host, port, field, problem):
     """The error names the connection and the field."""
     with pytest.raises(StablyConfigError, match=problem) as caught:
         _endpoint_from(_connection(host=host, port=port))
@@ -113,7 +113,7 @@ def test_plain_http_to_another_host_can_be_allowed():
     [None, "", "   ", "two words", "tab\tkey", "new\nline", "schlüssel", "nul\x00key"],
     ids=repr,
 )
-def test_a_key_that_cannot_be_sent_is_an_error_that_does_not_show_it(password):
+def test_an_unsendable_key_is_an_error_without_the_key(password):
     """A missing or unsendable key is an error on the field password."""
     with pytest.raises(StablyConfigError, match="API key") as caught:
         _endpoint_from(_connection(password=password))
@@ -136,7 +136,7 @@ def test_a_connection_of_another_type_is_refused(conn_type):
 
 
 @pytest.mark.parametrize("text", ["stably://:k@stably.example", '{"conn_type": "stably", "password": "k"}'])
-def test_a_connection_from_the_environment_has_its_type(monkeypatch, text):
+def test_a_connection_from_the_environment_is_typed(monkeypatch, text):
     """As address and as JSON, the two forms that Airflow takes."""
     monkeypatch.setenv("AIRFLOW_CONN_MINE", text)
 
@@ -149,7 +149,7 @@ def test_blanks_around_a_key_do_not_matter():
 
 
 @pytest.mark.parametrize("nothing", [None, "", " ", "{}", {"timeout": None, "proxy": "", "trust_env": None}])
-def test_what_is_empty_or_null_in_extra_counts_as_unset(nothing):
+def test_an_empty_or_null_extra_counts_as_unset(nothing):
     """Forms send unset fields as empty text or null."""
     endpoint = _endpoint_from(_connection(extra=nothing))
 
@@ -214,7 +214,7 @@ def test_extras_are_read_as_typed_or_as_text(extra, attribute, value):
         ({"allow_http": 7}, "extra.allow_http"),
     ],
 )
-def test_an_extra_that_cannot_be_read_is_an_error_with_its_key(extra, field):
+def test_an_unreadable_extra_is_an_error_with_its_key(extra, field):
     """The error names the connection and the key."""
     with pytest.raises(StablyConfigError, match="'my_conn'") as caught:
         _endpoint_from(_connection(extra=extra))
@@ -241,7 +241,7 @@ def test_unknown_extras_are_ignored_with_one_warning(caplog):
     assert "other, timeuot" in caplog.messages[0]
 
 
-def test_extras_that_a_form_sends_twice_are_no_surprise(caplog):
+def test_extras_sent_twice_by_a_form_give_no_warning(caplog):
     """Testing a connection in Airflow 2's form, which repeats each key with a prefix, gives no warning."""
     with caplog.at_level(logging.WARNING, logger="airflow_provider_stably"):
         endpoint = _endpoint_from(_connection(extra={"extra__stably__timeout": "7", "timeout": "7"}))

@@ -68,7 +68,7 @@ def test_get_conn_gives_a_session_that_works_by_hand(emulator, hook):
     assert hook.base_url == emulator.url
 
 
-def test_a_relative_address_stays_on_the_connections_host(emulator, hook):
+def test_a_relative_address_stays_on_its_host(emulator, hook):
     """An address that looks like another host's is a path on ours, so the key does not leave."""
     hook.get_conn().get("//evil.example/v1")
 
