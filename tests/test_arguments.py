@@ -50,7 +50,7 @@ def test_scalars_are_sent_as_text(overrides, text):
 
 
 @pytest.mark.parametrize("overrides", ["{'TOKEN': 'hush'}", ["hush"], {"TOKEN": ["hush"]}, {"TOKEN": None}])
-def test_what_is_not_a_mapping_of_scalars_is_an_error_without_values(overrides):
+def test_bad_overrides_are_an_error_without_values(overrides):
     """The error names the argument and the variable, never a value."""
     with pytest.raises(ValueError, match="env_overrides") as caught:
         env_overrides_as_text(overrides)

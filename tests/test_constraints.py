@@ -14,14 +14,14 @@ LOWEST = dict(
 
 
 @pytest.mark.parametrize("requirement", REQUIRED)
-def test_each_lower_bound_is_the_version_that_is_tested(requirement):
+def test_each_lower_bound_is_a_tested_version(requirement):
     """What pyproject.toml allows at least is what the cell pins; 2.32 may be 2.32.2, the first not yanked."""
     name, _, bound = requirement.partition(">=")
 
     assert f"{LOWEST[name]}.".startswith(f"{bound}.")
 
 
-def test_the_classifiers_name_the_pythons_that_are_tested():
+def test_the_classifiers_name_the_tested_pythons():
     """PyPI shows each Python that has a cell, and no other."""
     tested = {path.stem.partition("-py")[2] for path in ROOT.glob("constraints/*.txt")}
     prefix = "Programming Language :: Python :: "

@@ -55,7 +55,7 @@ def test_example_stably_cancel_run(emulator, airflow_db, capfd, conf, project_id
     assert re.findall(r"^Cancelled Stably run (\S+)$", capfd.readouterr().out, re.MULTILINE) == run_ids
 
 
-def test_the_kill_switch_reports_in_spite_of_a_wrong_id(emulator, airflow_db, capfd):
+def test_the_kill_switch_reports_despite_a_wrong_id(emulator, airflow_db, capfd):
     """A wrong id leaves the DAG run red, the others are cancelled and reported; a blank line is no id."""
     run_id = emulator.add_run(project_id=PROJECT)
     dag = _load_example("example_stably_cancel_run")

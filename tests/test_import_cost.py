@@ -22,7 +22,7 @@ def _modules_after(statement):
 
 
 @pytest.mark.parametrize("module", ["operators", "sensors", "notifications"])
-def test_importing_what_dag_files_import_loads_no_http_library(module):
+def test_what_dag_files_import_loads_no_http_library(module):
     """Beyond what the Airflow names load come neither requests nor aiohttp, nor what they stand on."""
     base = _modules_after(_AIRFLOW_NAMES)
     ours = _modules_after(f"{_AIRFLOW_NAMES}\nimport airflow_provider_stably.{module}.stably")

@@ -87,7 +87,7 @@ def test_the_connection_from_the_command_line_works(airflow_db):
     assert (settings.project_id, settings.endpoint.api_key) == ("YOUR-PROJECT-ID", "YOUR-API-KEY")
 
 
-def test_the_supported_versions_are_those_of_the_matrix():
+def test_supported_versions_are_those_of_the_matrix():
     """README names an Airflow with a Python only if there is a cell for it, and every cell."""
     rows = re.findall(r"^\| (\d\.\d+) \| ([\d., ]+) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
     named = {f"airflow-{airflow}-py{python}" for airflow, pythons in rows for python in pythons.split(", ")}

@@ -71,7 +71,7 @@ def test_the_button_leads_to_https_only(monkeypatch, url):
     assert StablyRunLink().get_link(None, ti_key=None) == ""
 
 
-def test_a_custom_xcom_backend_does_not_keep_the_button(emulator, airflow_db):
+def test_the_button_works_with_a_custom_xcom_backend(emulator, airflow_db):
     """Airflow 3 reads the button's XCom from the database, where such a backend has only a reference."""
     pytest.importorskip("airflow.sdk.bases.xcom", reason="Airflow 2.11 reads it through the backend")
     emulator.run_seconds = 0.1

@@ -95,7 +95,7 @@ def test_a_rotated_key_is_used_at_the_next_poke(emulator, sensor, context, monke
     assert sensor.poke(context)
 
 
-def test_a_connection_that_cannot_be_read_again_is_kept(emulator, sensor, context, monkeypatch):
+def test_a_connection_is_kept_if_it_cannot_be_reread(emulator, sensor, context, monkeypatch):
     """A secrets backend that fails for a moment does not make a passing 401 final."""
     emulator.inject(Fault(status=401))
     assert sensor._execution._hook.client
@@ -128,7 +128,7 @@ def test_what_names_no_run_fails_for_good(emulator, context, run_id):
     assert emulator.requests() == []
 
 
-def test_an_event_that_cannot_be_read_fails_for_good_and_cancels_nothing(emulator, sensor, context):
+def test_an_unreadable_event_fails_and_cancels_nothing(emulator, sensor, context):
     """The sensor did not start the run."""
     with pytest.raises(AirflowFailException, match="event cannot be read"):
         sensor.execute_complete(context, {"end": "exploded"})

@@ -55,7 +55,7 @@ def dag():
         ("mapped_other", "victim", None),
     ],
 )
-def test_a_run_is_cancelled_with_a_connection_that_its_task_names(dag, task_id, in_xcom, used, caplog):
+def test_a_run_is_cancelled_with_its_tasks_connection(dag, task_id, in_xcom, used, caplog):
     """Whoever may write an XCom cannot borrow another team's connection."""
     run = with_named_connection(RunReference("r", "p", in_xcom), dag.get_task(task_id))
 

@@ -22,7 +22,7 @@ RUN_STARTED_AT = STARTED_AT + 5
         pytest.param(True, 20, STARTED_AT + 18, id="a tenth before Airflow 2.11"),
     ],
 )
-def test_a_deferred_task_gives_up_at_its_earliest_limit(
+def test_a_deferred_task_ends_at_its_earliest_limit(
     monkeypatch, airflow_enforces, execution_timeout, expected
 ):
     """The operator's timeout counts from the run's start, execution_timeout from the task's."""
