@@ -44,7 +44,7 @@ def interrupt_when(condition, *, again_after=None):
 def interrupt_at(number, function):
     """Raise :class:`Interrupted` in the main thread at the n-th line of a function that it executes.
 
-    Gives an event that tells whether it came so far.
+    Gives an event that is set if it came so far.
     """
     struck = threading.Event()
     lines = 0

@@ -1,4 +1,4 @@
-"""Every example DAG runs to its end on a real Airflow; what it asked of Stably is looked at."""
+"""Every example DAG runs to its end on a real Airflow; its requests to Stably are checked."""
 
 import json
 import re

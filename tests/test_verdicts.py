@@ -53,7 +53,7 @@ def _run(script, *, began, cancelled=None):
     ],
 )
 def test_a_cell_is_judged_by_its_runs_and_its_state(runs, state, verdict):
-    """The verdict is the worst that applies."""
+    """The cell's verdict is the worst that applies."""
     assert judge(runs, state) is verdict
 
 

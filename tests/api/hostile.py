@@ -1,4 +1,4 @@
-"""A raw socket server on loopback that answers with whatever bytes it is told to, and the worst of those."""
+"""A raw socket server on loopback that answers with given bytes, and the worst of those."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ def test_an_echoed_secret_is_not_shown(status, body, shown):
 @pytest.mark.parametrize("secret", [ENDPOINT.api_key, ESCAPED["key"], SECRET, ESCAPED["override"]])
 @pytest.mark.parametrize("echoes", [1, 2, 1000])
 def test_no_part_of_a_secret_is_left_at_a_cut(secret, echoes):
-    """However an echo lies across the end of what is shown or looked at, no half of it stays."""
+    """However an echo lies across the end of what is shown or searched, no half of it stays."""
     for filler in range(460, 500) if echoes < 1000 else range(40):
         body = ("~" * filler + secret * echoes + "~" * 5000).encode()
         with pytest.raises(StablyHTTPError) as caught:
@@ -277,7 +277,7 @@ def test_an_error_carries_retry_after():
 
 
 def test_an_unreachable_error_names_only_its_root_kind():
-    """What a library says may hold a proxy's password, so only the root error's kind is told."""
+    """A library's message may hold a proxy's password, so only the root error's kind is shown."""
     outer = OSError("https://user:pw@proxy")
     outer.__cause__ = ConnectionRefusedError("https://user:pw@proxy")
 

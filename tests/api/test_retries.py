@@ -73,7 +73,7 @@ def test_a_bug_is_not_replayed():
 
 
 def test_an_ambiguous_start_says_where_its_run_may_be():
-    """The message names the project, the possible run, the page to look at and the cause."""
+    """The message names the project, the possible run, the dashboard page and the cause."""
     error = retries.as_ambiguous_start(START, DROPPED)
 
     assert "untracked run may exist" in str(error)

@@ -172,7 +172,7 @@ async def test_loopback_is_reached_without_a_proxy(emulator, endpoint, send, mon
         ("10.0.0.0/8", True),
         ("127.0.0.0/8, 10.0.0.0/8", True),
         ("127.0.0.0/8", False),
-        ("10.1.2.3:8080", False),  # ports are looked at for names only
+        ("10.1.2.3:8080", False),  # ports are compared for names only
         ("[::1]", False),
         ("example.com", False),
     ],
@@ -209,7 +209,7 @@ def test_no_proxy_is_read_as_requests_reads_it(monkeypatch, no_proxy, direct):
     ],
 )
 def test_a_session_and_an_endpoint_agree_on_the_proxy(monkeypatch, base_url, no_proxy):
-    """What the async client is told is what requests would do, for names and IPv6 too."""
+    """The async client gets the proxy that requests would use, for names and IPv6 too."""
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "proxy.example:3128")
     monkeypatch.setenv("no_proxy", no_proxy)

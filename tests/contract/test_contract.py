@@ -121,7 +121,7 @@ def faults_of_request(method, path, body):
 
 
 def faults_of_answer(method, path, response):
-    """Say how the emulator's answer breaks the description; telling more than is described does too."""
+    """Say how the emulator's answer breaks the description; fields that are not described do too."""
     item, _ = address(path)
     common = DESCRIPTION["components"]["responses"]
     if item is None:
@@ -403,7 +403,7 @@ def test_refusals_of_a_key_are_described(method, path, in_memory):
 
 
 # Schemathesis makes up requests from the description, right and wrong ones, and checks each answer with all
-# its checks; none is switched off. Two need to be told what the description cannot say:
+# its checks; none is switched off. Two need settings for what the description cannot say:
 CONFIG = {
     "operations": [
         {

@@ -1,4 +1,4 @@
-"""What the run operator makes of the start that an earlier try noted in Airflow's task state store."""
+"""What the run operator makes of a start that an earlier try recorded in the task state store."""
 
 import math
 
@@ -18,7 +18,7 @@ from tests.operators.run_operator import run_operator
 
 
 def _noted(emulator, store, **changes):
-    """Note a live run in the store, as a try that was lost did."""
+    """Record a live run in the store, as a try that was lost did."""
     run_id = emulator.add_run(project_id=PROJECT, **changes.pop("run", {}))
     noted = {"run_id": run_id, "project_id": PROJECT, "stably_conn_id": "stably_default", "started_at": 1.0}
     store[START_RECORD_KEY] = {**noted, "max_tries": 0, "clear_number": 0, **changes}
@@ -26,7 +26,7 @@ def _noted(emulator, store, **changes):
 
 
 def test_a_start_is_recorded_until_its_run_is_over(emulator, context, store):
-    """Whenever the worker is lost, the store tells what may be going on."""
+    """Whenever the worker is lost, the store says what may be going on."""
     seen = []
     respond = emulator.respond
 
@@ -106,7 +106,7 @@ def test_no_run_is_started_beside_one_that_may_be_live(emulator, context, store)
     "fault", [Fault(status=503), Fault(status=400), Fault(body="<html>"), Fault(drop=True)], ids=repr
 )
 def test_a_run_that_cannot_be_looked_at_is_watched(emulator, context, store, fault):
-    """Looks that fail are as harmless to a run that was taken up as to any other."""
+    """Polls that fail are as harmless to a run that was resumed as to any other."""
     run_id = _noted(emulator, store, run={"statuses": ["RUNNING", "PASSED"]}, started_at=4e9)
     emulator.inject(fault, call="get", times=7)
 
@@ -275,7 +275,7 @@ def test_a_failed_store_does_not_turn_a_passed_run_red(emulator, context, store,
 
 
 def test_a_start_of_unknown_outcome_fails_once(emulator, context, store):
-    """The user is told that an untracked run may exist; who clears the task then gets a new run."""
+    """The error says that an untracked run may exist; clearing the task then starts a new run."""
     store[START_RECORD_KEY] = {"started_at": 1.0, "max_tries": 0, "clear_number": 0}
     emulator.run_seconds = 0.05
 

@@ -56,7 +56,7 @@ def test_an_interruption_after_the_answer_is_raised(monkeypatch):
         except Interrupted as interruption:
             raised.append(interruption)
 
-    thread = threading.Thread(target=wait, daemon=True)  # so that a wait without end can be told
+    thread = threading.Thread(target=wait, daemon=True)  # so that a wait without end can be seen
     thread.start()
     thread.join(10)
 
@@ -75,7 +75,7 @@ def test_a_second_interruption_does_not_lose_the_run(emulator, context):
 
 
 def test_an_interrupted_start_keeps_the_id_to_resume(emulator, context, store):
-    """With cancel_on_kill=False the next try takes the run up."""
+    """With cancel_on_kill=False the next try resumes the run."""
     emulator.inject(Fault(delay=0.2), call="start")
 
     with interrupt_when(lambda: emulator.requests("start")), pytest.raises(Interrupted):
@@ -152,7 +152,7 @@ def test_a_retry_of_an_interrupted_start_starts_anew(emulator, context, store):
 
 
 def test_an_interruption_between_attempts_ends_a_start(emulator, context, store):
-    """A start that was turned away is not sent again for a task that has ended, and leaves no riddle."""
+    """A refused start is not sent again for a task that has ended, and leaves no open record."""
     emulator.inject(Fault(status=429, headers={"Retry-After": "60"}), call="start")
     began = time.monotonic()
 

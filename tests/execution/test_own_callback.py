@@ -30,7 +30,7 @@ from tests.operators.run_operator import run_operator
 
 
 def _started(emulator, context, *, try_number=1):
-    """Note a live run in XCom, as a try of the task ``run`` did."""
+    """Record a live run in XCom, as a try of the task ``run`` did."""
     run_id = emulator.add_run(project_id=PROJECT)
     context["xcom"]["stably_run"] = {
         "run_id": run_id,
@@ -115,7 +115,7 @@ def test_the_callback_never_raises(emulator, context, xcom):
 
 
 def test_the_callback_needs_no_task_instance(emulator, caplog):
-    """A context that lacks what Airflow promises is told of, and nothing else."""
+    """A context that lacks what Airflow promises is logged, and nothing else happens."""
     cancel_run_on_failure({})
 
     assert emulator.requests() == []

@@ -233,7 +233,7 @@ def test_a_proxys_password_is_not_shown():
 
 
 def test_unknown_extras_are_ignored_with_one_warning(caplog):
-    """A mistyped key is not an error, but it is told, once for all of them."""
+    """A mistyped key is not an error; one warning names all of them."""
     with caplog.at_level(logging.WARNING, logger="airflow_provider_stably"):
         _endpoint_from(_connection(extra={"timeuot": 5, "other": 1, "timeout": 7}))
 

@@ -125,7 +125,7 @@ def test_waiting_gives_up_and_leaves_the_run_alone(emulator, hook):
 
 
 def test_waiting_takes_a_rotated_key_up(emulator, monkeypatch):
-    """After a refusal the connection is looked up anew."""
+    """After a refusal the connection is read again."""
     run_id = emulator.add_run(project_id=PROJECT, statuses=["PASSED"])
     hook = StablyHook()
     assert hook.base_url == emulator.url
@@ -136,7 +136,7 @@ def test_waiting_takes_a_rotated_key_up(emulator, monkeypatch):
 
 
 async def test_triggers_get_an_async_client(emulator):
-    """The connection is looked up asynchronously and the client speaks to the same API."""
+    """The connection is read asynchronously and the client calls the same API."""
     from airflow_provider_stably.api import calls
 
     run_id = emulator.add_run(project_id=PROJECT)
@@ -197,7 +197,7 @@ def test_a_timeout_must_be_positive(timeout):
 
 
 def test_the_connection_is_looked_up_once(emulator, monkeypatch):
-    """After the first call no other look-up follows: it would hang in a signal handler."""
+    """After the first call the connection is not read again: that would hang in a signal handler."""
     hook = StablyHook()
     hook.start_run()
     monkeypatch.delenv("AIRFLOW_CONN_STABLY_DEFAULT")
@@ -325,7 +325,7 @@ def test_the_provider_info_fits_airflows_schema():
 
 
 def test_everything_named_in_the_provider_info_exists():
-    """Every module and class that Airflow is told of can be imported."""
+    """Every module and class in the provider's metadata can be imported."""
     info = get_provider_info()
     modules = [
         name for kind in ("hooks", "operators") for entry in info[kind] for name in entry["python-modules"]
@@ -379,7 +379,7 @@ def test_the_key_shows_up_nowhere(emulator, caplog):
 
 
 def test_a_pickled_hook_holds_no_key(hook):
-    """A copy in another process looks the connection up there."""
+    """A copy in another process reads the connection there."""
     assert hook.get_conn().endpoint.api_key == KEY
 
     pickled = pickle.dumps(hook)

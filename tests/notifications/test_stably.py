@@ -1,4 +1,4 @@
-"""What the notifier asks of Stably, given what Airflow tells it; on a real Airflow: see beside."""
+"""The notifier's requests to Stably for a given context; on a real Airflow: see the file beside."""
 
 import asyncio
 import json
@@ -189,7 +189,7 @@ def test_nothing_named_is_nothing_to_cancel(emulator, context, run_ids, caplog):
     ids=["nothing named", "a mistyped task", "a template that fails", "a malformed id"],
 )
 def test_a_wrong_notifier_lets_the_dag_run_end(emulator, dag_context, arguments, caplog):
-    """What cannot be carried out is told in the log, and never raised."""
+    """What cannot be carried out is logged, and never raised."""
     StablyCancelRunNotifier(**arguments)(dag_context)
 
     assert emulator.requests() == []
@@ -212,7 +212,7 @@ def test_a_mistyped_task_is_told_with_a_hint(emulator, context, caplog):
 
 @pytest.mark.parametrize("level", ["context", "dag_context"], ids=["task", "DAG"])
 def test_an_unreadable_task_stops_no_other_cancelling(emulator, request, level, caplog):
-    """A mistyped name and an XCom that is not ours are told, and the runs that can be read are cancelled."""
+    """A mistyped name and an XCom that is not ours are logged; the runs that can be read are cancelled."""
     context = request.getfixturevalue(level)
     context["xcom"]["start", "stably_run"] = "junk"
     context["xcom"]["start_many", "stably_run"] = [7, _started(emulator)]
@@ -226,7 +226,7 @@ def test_an_unreadable_task_stops_no_other_cancelling(emulator, request, level, 
 
 @pytest.mark.parametrize("task_ids", [7, {"start": 1}, ["start", None], [""], b"start"], ids=repr)
 def test_what_cannot_be_a_task_fails_the_dags_parse(task_ids):
-    """Else it would be told when something has failed already."""
+    """Otherwise the error would appear only after something has failed."""
     with pytest.raises(ValueError, match="task_ids"):
         StablyCancelRunNotifier(task_ids=task_ids)
 
@@ -249,7 +249,7 @@ def test_an_xcom_that_is_not_ours_sends_nothing(emulator, context, xcom, argumen
 
 
 def test_it_says_what_became_of_each_run(emulator, context, caplog, monkeypatch):
-    """Each run is told once, with its id; what may go on is a warning with the page to look at."""
+    """Each run is logged once, with its id; one that may go on is a warning with its page."""
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(callback_budget, "BUDGET_SECONDS", 1.0)
     live = _started(emulator)
@@ -333,7 +333,7 @@ def test_a_name_look_up_that_stalls_is_left_behind(context, monkeypatch, caplog)
 
 
 def _deadline(**arguments):
-    """Call the notifier as Airflow's triggerer does: the class, awaited, with what a deadline tells."""
+    """Call the notifier as Airflow's triggerer does: the class, awaited, with a deadline's context."""
     context = {
         "dag_run": {"dag_id": "dag", "dag_run_id": "manual__1"},
         "deadline": {"id": "1", "deadline_time": "2026-01-01T00:00:00Z"},
@@ -347,7 +347,7 @@ def _deadline(**arguments):
 
 @pytest.fixture
 def triggerer(monkeypatch):
-    """What Airflow tells a triggerer: instances by name, XComs by task and map index."""
+    """What a triggerer can ask Airflow: instances by name, XComs by task and map index."""
     if Version(airflow.__version__) < Version("3.1"):
         pytest.skip("Airflow 3.1 brought deadlines")
     from airflow.sdk.execution_time import task_runner
@@ -396,7 +396,7 @@ def test_a_deadline_keeps_a_mapped_task_of_like_name(emulator, triggerer):
 
 
 def test_a_deadline_cancels_despite_an_unreadable_task(emulator, triggerer, caplog):
-    """What is wrong with one name is told, and the runs that can be read are cancelled."""
+    """A problem with one name is logged, and the runs that can be read are cancelled."""
     instances, _, xcoms = triggerer
     instances.update({"broken": ["broken"], "start": ["start"]})
     xcoms.update({("broken", -1): "junk", ("start", -1): _started(emulator)})
@@ -409,7 +409,7 @@ def test_a_deadline_cancels_despite_an_unreadable_task(emulator, triggerer, capl
 
 
 def test_a_deadline_cancels_named_runs(emulator, triggerer):
-    """Run ids are rendered with what a deadline tells: the DAG run, as plain values."""
+    """Run ids are rendered with a deadline's context: the DAG run, as plain values."""
     run_id = emulator.add_run(project_id=PROJECT)
 
     _deadline(run_ids=[run_id, "{{ dag_run.conf }}"])
@@ -427,7 +427,7 @@ def test_a_deadlines_callback_never_raises(emulator, triggerer, arguments, caplo
 
 
 def test_a_failing_task_keeps_its_own_error(emulator, context):
-    """What the notifier is told is not changed for the callbacks after it."""
+    """The context is not changed for the callbacks after the notifier."""
     told = {**context, "run_id": "manual__1", "exception": AirflowFailException("mine")}
     before = dict(told)
 

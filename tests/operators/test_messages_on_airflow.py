@@ -48,7 +48,7 @@ def test_the_cause_comes_first(log, name, says):
 
 @pytest.mark.parametrize("name", ["bad_project", "key_refused", "no_connection", "run_is_none"])
 def test_no_noise_follows_a_failure_before_the_start(log, name):
-    """XComs of a run that was never started are not looked up, so Airflow logs no errors about them."""
+    """XComs of a run that was never started are not read, so Airflow logs no errors about them."""
     printed = log(name)
 
     assert not re.search("XCom.*(run_url|stably_run)", printed)

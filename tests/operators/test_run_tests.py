@@ -89,7 +89,7 @@ def test_a_kill_outlasts_a_passing_failure(emulator, context, fault):
 
 
 def test_a_kill_needs_no_name_look_up(emulator, context, monkeypatch):
-    """A name look-up that stalls, as on busy clusters, would outlast the process."""
+    """A name lookup that stalls, as on busy clusters, would outlast the process."""
     by_name = emulator.url.replace("127.0.0.1", "localhost")
     monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", emulator.connection(login=PROJECT, host=by_name))
     operator, over, look_up = run_operator(), threading.Event(), socket.getaddrinfo
@@ -141,7 +141,7 @@ def test_a_second_kill_sends_nothing(emulator, context):
 
 
 def test_a_kill_after_a_rotated_key_uses_the_new_one(emulator, context, monkeypatch):
-    """on_kill cancels with the key that the looks use by now."""
+    """on_kill cancels with the key that the polls use by now."""
     operator = run_operator()
 
     with _executing(operator, context) as result:

@@ -145,7 +145,7 @@ def test_a_start_whose_answer_is_lost_is_made_once(quick, dags, mode, fault, cap
     ],
 )
 def test_polls_that_fail_a_while_do_not_end_the_wait(quick, dags, mode, fault):
-    """Ten failed looks in a row are outlasted, and the run is neither lost nor cancelled."""
+    """Ten failed polls in a row do not end the wait, and the run is neither lost nor cancelled."""
     quick.inject(fault, call="get", times=10)
 
     ti = _task(getattr(dags, f"run_{mode}").test(run_conf={"script": "passes"}))
@@ -191,7 +191,7 @@ def test_a_run_that_takes_too_long_is_cancelled(emulator, dags, mode, limit):
 
 @BOTH
 def test_a_run_that_passed_unseen_is_a_success(emulator, dags, mode):
-    """The last look failed, but cancelling found the run PASSED: that is not shown red."""
+    """The last poll failed, but cancelling found the run PASSED, so the task succeeds."""
     emulator.run_seconds = 0.1
     emulator.inject(Fault(status=500), call="get", times=math.inf)
     respond = emulator.respond
@@ -221,7 +221,7 @@ def test_fire_and_forget_leaves_the_run_alone(emulator, dags):
 
 
 def test_mapped_tasks_each_have_their_run(quick, dags):
-    """expand() over environments or suites starts one run each, with its own verdict."""
+    """expand() over environments or suites starts one run each, with its own result."""
     dag_run = dags.run_mapped.test(run_conf={"scripts": ["passes", "fails", "passes"]})
 
     states = [str(_task(dag_run, map_index=index).state) for index in range(3)]
@@ -261,7 +261,7 @@ def test_overrides_are_sent_as_text_and_never_shown(quick, dags, capfd, caplog):
     ],
 )
 def test_the_sensor_succeeds_only_if_the_run_passed(emulator, dags, mode, status, state):
-    """Same verdict in every mode, the summary as return value, and never a cancellation."""
+    """Every mode gives the same result, returns the summary and never cancels."""
     if mode == "rescheduled" and airflow.__version__.startswith("3.0."):
         pytest.skip("dag.test() of Airflow 3.0 hands a rescheduled sensor its start as text")
     run_id = emulator.add_run(project_id=PROJECT, statuses=["QUEUED", "RUNNING", status])

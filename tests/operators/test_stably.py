@@ -80,7 +80,7 @@ def test_a_run_that_stays_live_fails_retryably(emulator, context, run_id):
 
 
 def test_an_unknown_run_fails_after_all_were_tried(emulator, context):
-    """A wrong project, and a bad day, look the same as a run that is gone; a retry asks again."""
+    """A wrong project or a passing fault cannot be told from a run that is gone, so a retry asks again."""
     first, last = (emulator.add_run(project_id=PROJECT) for _ in range(2))
 
     with pytest.raises(StablyCancelError, match=r"nope: not_found.*check project_id"):
@@ -141,7 +141,7 @@ def _noting_the_thread(send, threads):
 
 
 def test_a_bad_run_does_not_leave_the_others_running(emulator, context):
-    """Each run gets its own verdict, and one error lists the failures."""
+    """Each run gets its own result, and one error lists the failures."""
     lost, good, gone = emulator.add_run(project_id=PROJECT), emulator.add_run(project_id=PROJECT), "nope"
     emulator.inject(Fault(status=500), run_id=lost, times=math.inf)
 
@@ -187,7 +187,7 @@ def test_a_silent_api_is_unknown_and_retryable(emulator, context, run_id):
     ("on_empty", "end"), [("skip", AirflowSkipException), ("fail", AirflowFailException), ("success", None)]
 )
 def test_nothing_to_cancel_ends_as_on_empty_says(emulator, context, nothing, on_empty, end):
-    """XCom has an empty list, no request is made, and the task is skipped unless told otherwise."""
+    """XCom has an empty list, no request is made, and the task is skipped by default."""
     if end is None:
         assert _cancel(context, nothing, on_empty=on_empty) == []
     else:
@@ -246,7 +246,7 @@ def test_malformed_ids_fail_after_the_valid_ones(emulator, context, run_id):
 
 
 def test_a_malformed_id_does_not_hide_its_valid_twin(emulator, context):
-    """The number 123 is no id, the text is: its verdict stands and it is listed, and the task fails."""
+    """The number 123 is no id, the text is: its result stays and it is listed, and the task fails."""
     emulator.add_run(run_id="123", project_id=PROJECT)
 
     with pytest.raises(AirflowFailException, match=r"^123: malformed"):
@@ -363,7 +363,7 @@ def test_runs_of_tasks_are_cancelled_in_their_projects(emulator, context):
 
 
 def test_each_run_is_cancelled_with_its_connection(emulator, context, monkeypatch):
-    """A run of another connection is not looked for with this one's key."""
+    """A run of another connection is not cancelled with this one's key."""
     with StablyEmulator(api_key="sk-another-key") as another:
         monkeypatch.setenv("AIRFLOW_CONN_ANOTHER", another.connection())
         here, there = emulator.add_run(project_id="p1"), another.add_run(project_id="p1")
@@ -455,7 +455,7 @@ def test_an_xcom_that_is_not_ours_is_an_error(emulator, context, value):
     ],
 )
 def test_an_unreadable_task_stops_no_other_cancelling(emulator, context, names, pushed, problem):
-    """The runs that are found are cancelled and told of; then one error that no retry repeats."""
+    """The runs that are found are cancelled and reported; then one error stops retries."""
     run_id = emulator.add_run(project_id="p1")
     found = [{"run_id": run_id, "project_id": "p1"}]
     context["xcom"]["start_many", "stably_run"] = found

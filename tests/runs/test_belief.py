@@ -97,7 +97,7 @@ def test_a_few_polls_far_apart_are_not_believed():
 
 
 def test_a_lasting_failure_is_told_once_a_minute():
-    """The first failure is told at once, the next after a minute, whatever it is."""
+    """The first failure is logged at once, the next after a minute, whatever it is."""
     believing = Belief(key_has_worked=True)
 
     def told(error, now):

@@ -131,7 +131,7 @@ def test_a_young_run_is_not_tried_for_ever():
 
 @pytest.mark.parametrize("failure", [REFUSED, LOST, GONE, NONE], ids=["refused", "lost", "404", "not listed"])
 def test_with_patience_nothing_is_given_up_early(failure):
-    """Whoever has time goes on until the run is settled; a refused key is looked up anew."""
+    """Whoever has time goes on until the run is settled; a refused key is read again."""
     replies = {REFUSED: [REFUSED], NONE: [NONE, _run("RUNNING")]}.get(failure, [failure, failure])
     driver = ScriptedDriver([*replies * 5, YES])
 

@@ -27,7 +27,7 @@ STATUSES = [*RunStatus, "MELTED"]
 
 
 def _verdict(status, results):
-    """The verdict that the status rule gives: green, live, or the error's class."""
+    """The result that the status rule gives: green, live, or the error's class."""
     if status == "PASSED":
         return "green"
     if status in {"QUEUED", "RUNNING"} or (status == "MELTED" and results is None):
@@ -43,14 +43,14 @@ def status(request):
 
 @pytest.fixture(params=RESULTS.values(), ids=RESULTS)
 def verdict(request, emulator, status):
-    """The expected verdict on a run that the API describes so, whoever asks."""
+    """The expected result of a run with this answer of the API, whoever asks."""
     answer = {"status": status} if request.param is None else {"status": status, "results": request.param}
     emulator.inject(Fault(body=answer), call="get", times=math.inf)
     return _verdict(status, request.param)
 
 
 def _seen(act):
-    """Do something and return the verdict that came of it."""
+    """Do something and return the result that came of it."""
     try:
         act()
     except StablyRunTimeoutError:
@@ -70,7 +70,7 @@ def test_the_operators_verdict(verdict, context):
 
 
 async def test_the_triggers_verdict(verdict, emulator, context):
-    """The trigger sees the same, and the operator takes it up unchanged."""
+    """The trigger gives the same result, and the operator passes it on unchanged."""
     trigger = StablyRunTrigger(
         run_id=emulator.add_run(project_id=PROJECT),
         project_id=PROJECT,
@@ -88,7 +88,7 @@ async def test_the_triggers_verdict(verdict, emulator, context):
 
 
 def test_the_sensors_verdict(verdict, emulator, context):
-    """The sensor sees the same; as looking again would not change it, no end of a run is retried."""
+    """The sensor gives the same result; no end of a run is retried, as polling again would not change it."""
     sensor = StablyRunSensor(task_id="wait", run_id=emulator.add_run(project_id=PROJECT))
     looked = []
 

@@ -141,7 +141,7 @@ def test_a_doubt_is_polled_at_least_once_a_minute():
 
 
 def test_a_refused_key_is_looked_up_anew_once_a_minute():
-    """The connection is looked up after the first refusal, and once a minute while it lasts."""
+    """The connection is read after the first refusal, and once a minute while it lasts."""
     driver, _ = _watch([_run("RUNNING"), *[REFUSED] * 12, _run("PASSED")])
 
     assert driver.steps[4] == "reconnect"
@@ -179,7 +179,7 @@ def test_a_local_failure_to_read_hands_the_run_back():
     ],
 )
 def test_one_poll_believes_no_refusal(reply, end):
-    """A single poll tells only whether the run is over."""
+    """A single poll shows only whether the run is over."""
     driver = ScriptedDriver([reply])
 
     result = driver.run(poll_once(REFERENCE, driver, Belief(key_has_worked=False)))
@@ -201,7 +201,7 @@ def test_polls_that_share_a_belief_end_in_time(error, end):
 
 
 def test_the_deadline_polls_once_more_then_cancels(monkeypatch):
-    """The last look is at the deadline, not before and not after."""
+    """The last poll is at the deadline, not before and not after."""
     driver, result = _watch([_run("RUNNING")] * 4 + [("r1",)], deadline=5.0)
 
     assert sum(driver.sleeps) == pytest.approx(5.0)
@@ -224,7 +224,7 @@ def test_without_cancelling_the_run_is_left_alone():
 
 
 def test_a_run_found_over_when_cancelling_is_finished():
-    """No run that passed is shown red because the last look failed."""
+    """No run that passed is shown red because the last poll failed."""
     replies = [LOST, BAD_REQUEST, _run("PASSED"), _run("PASSED", results={"testCases": []})]
 
     _, result = _watch(replies, deadline=0.0)

@@ -1,4 +1,4 @@
-"""What a run's end means: one verdict for operator, trigger and sensor."""
+"""What a run's end means: one result for operator, trigger and sensor."""
 
 import json
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""One look of the sensor, against the emulator."""
+"""One poke of the sensor, against the emulator."""
 
 import math
 
@@ -27,7 +27,7 @@ def sensor(emulator):
     ],
 )
 def test_a_look_that_fails_in_passing_is_not_over_yet(emulator, sensor, context, fault):
-    """The sensor looks again at its next turn."""
+    """The sensor polls again at its next poke."""
     emulator.inject(fault, times=10)
 
     first = sensor.poke(context)
@@ -83,7 +83,7 @@ def test_a_run_that_is_handed_back_is_watched_here(emulator, context):
 
 
 def test_a_rotated_key_is_used_at_the_next_poke(emulator, sensor, context, monkeypatch):
-    """After a 401 the connection is looked up anew."""
+    """After a 401 the connection is read again."""
     monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", emulator.connection(login=PROJECT, password="old"))
     before = sensor._execution._hook.client
     monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", emulator.connection(login=PROJECT))
@@ -137,7 +137,7 @@ def test_an_unreadable_event_fails_and_cancels_nothing(emulator, sensor, context
 
 
 def test_a_subclass_may_set_the_run_at_each_look(emulator, sensor, context):
-    """What run is meant is read anew at each look."""
+    """The run id is read again at each poke."""
     sensor.poke(context)
     sensor.run_id = emulator.add_run(project_id=PROJECT)
 

@@ -147,7 +147,7 @@ def test_queued_run_tells_only_its_status(emulator):
 
 
 def test_live_run_has_no_end(emulator, clock):
-    """A run that is under way tells when it started and no more."""
+    """A run that is under way shows when it started and no more."""
     run_id = start(emulator)
     clock.advance(RUN_SECONDS / 2)
 
@@ -201,7 +201,7 @@ def test_statuses_follow_reads(emulator):
 
 
 def test_looking_is_not_reading(emulator):
-    """A test that looks at a run's status does not move it on."""
+    """A test that reads a run's status does not move it on."""
     run_id = emulator.add_run(statuses=["QUEUED", "RUNNING"])
 
     seen = [emulator.status(run_id) for _ in range(3)]
@@ -248,7 +248,7 @@ def test_live_run_can_be_cancelled(script, moment, emulator, clock):
 
 @pytest.mark.parametrize("script", [name for name, (_, final) in SCRIPTS.items() if final is not None])
 def test_finished_run_cannot_be_cancelled(script, emulator, clock):
-    """A finished run keeps its verdict."""
+    """A finished run keeps its status."""
     run_id = start(emulator, playwrightProjectName=script)
     clock.advance(RUN_SECONDS)
 
@@ -441,7 +441,7 @@ def test_live_runs_are_those_not_over(emulator, clock):
     ids=["start", "get", "cancel", "wrong-path", "wrong-method"],
 )
 def test_wrong_key_is_refused(method, path, authorization, emulator):
-    """Without the key nothing is told and nothing happens."""
+    """Without the key nothing is shown and nothing happens."""
     emulator.add_run(run_id="run-1")
 
     response = ask(emulator, method, path, {"where": {"runId": "run-1"}}, authorization=authorization)
@@ -535,7 +535,7 @@ def test_journal_has_requests_as_sent(emulator):
 
 
 def test_journal_has_refused_requests(emulator):
-    """A request that is refused is noted all the same."""
+    """A request that is refused is recorded all the same."""
     ask(emulator, "POST", RUNS_PATH, {}, authorization=None)
     ask(emulator, "POST", RUNS_PATH, b"{")
 

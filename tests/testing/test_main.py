@@ -152,7 +152,7 @@ def test_impossible_port_ends_it(port, launch):
 
 
 def test_help_names_the_scripts(launch):
-    """The program's help tells how a run's course is chosen."""
+    """The program's help says how a run's course is chosen."""
     program = launch("--help")
 
     output, errors = program.communicate(timeout=SOON)

@@ -98,7 +98,7 @@ def test_connection_leads_to_the_emulator(emulator):
 
 
 def test_connections_are_counted(emulator):
-    """The emulator tells a client that keeps its connection from one that opens a new one each time."""
+    """The emulator's count of connections shows whether a client keeps its own or opens new ones."""
     kept = http.client.HTTPConnection("127.0.0.1", emulator.port, timeout=SOON)
     for _ in range(3):
         kept.request("GET", RUNS_PATH)
@@ -290,7 +290,7 @@ def test_log_says_what_the_client_sees(fault, logged, emulator, caplog):
 
 
 def test_fault_happens_once(emulator):
-    """A fault hits one request unless told otherwise."""
+    """A fault hits one request by default."""
     emulator.inject(Fault(status=500))
 
     codes = [start(emulator).status_code for _ in range(2)]
@@ -372,7 +372,7 @@ def test_fault_can_be_for_one_call_about_one_run(emulator):
 
 
 def test_wrong_key_can_meet_a_fault(emulator):
-    """A fault hits before the key is looked at, as a proxy's would."""
+    """A fault hits before the key is checked, as a proxy's would."""
     emulator.inject(Fault(status=502))
 
     assert start(emulator, key="sk-another").status_code == 502

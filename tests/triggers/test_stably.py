@@ -36,7 +36,7 @@ def trigger(emulator):
 
 @pytest.fixture
 def says(monkeypatch):
-    """Let Airflow say whether the run is awaited, or that it cannot tell."""
+    """Let Airflow say whether the task still waits for the run, or that it cannot tell."""
 
     def say(answer):
         effect = {"side_effect": answer} if isinstance(answer, Exception) else {"return_value": answer}
@@ -59,7 +59,7 @@ async def test_arguments_that_flood_or_never_end_are_refused(emulator, trigger, 
 
 
 async def _run_until_cancelled(emulator, trigger):
-    """Run a trigger until it has looked once, and cancel it as Airflow does; it is about to end then."""
+    """Run a trigger until it has polled once, and cancel it as Airflow does; it is about to end then."""
 
     async def run():
         return [event async for event in trigger.run()]
@@ -108,7 +108,7 @@ async def test_without_on_kill_an_abandoned_run_is_cancelled(
 
 
 async def test_with_on_kill_the_end_of_run_cancels_nothing(emulator, trigger, says, monkeypatch):
-    """From Airflow 3.3 on the end of run() may be a restart; on_kill tells the rest."""
+    """From Airflow 3.3 on the end of run() may be a restart; on_kill cancels where that is due."""
     monkeypatch.setattr(stably, "HAS_TRIGGER_ON_KILL", True)
     says(False)
 
@@ -126,7 +126,7 @@ async def test_with_on_kill_the_end_of_run_cancels_nothing(emulator, trigger, sa
     ],
 )
 async def test_on_kill_outlasts_a_passing_failure(emulator, trigger, says, fault):
-    """Airflow gives a trigger half a minute, so the cancellation is seen through."""
+    """Airflow gives a trigger half a minute, so the cancellation is finished."""
     says(False)
     emulator.inject(fault, call="cancel")
 
@@ -148,7 +148,7 @@ async def test_on_kill_never_raises(emulator, trigger, says, monkeypatch):
 
 @pytest.mark.parametrize("has_on_kill", [True, False], ids=["on_kill", "the end of run"])
 async def test_cancelling_survives_airflows_repeated_cancels(emulator, trigger, monkeypatch, has_on_kill):
-    """Airflow 3 cancels a trigger every second until it has ended; the cancelling is seen through."""
+    """Airflow 3 cancels a trigger every second until it has ended; the cancelling is finished."""
     asked, answer = asyncio.Event(), asyncio.Event()
 
     async def slowly(ti, run_id):
@@ -271,7 +271,7 @@ async def test_a_trigger_fires_no_sooner_than_it_must(emulator, trigger, monkeyp
 
 
 async def test_a_rotated_key_is_picked_up(emulator, trigger, monkeypatch):
-    """After a 401 the connection is looked up once more and the wait goes on."""
+    """After a 401 the connection is read once more and the wait goes on."""
     emulator.runs[trigger.run_id].statuses = ["RUNNING", "RUNNING", "PASSED"]
     respond = emulator.respond
 
