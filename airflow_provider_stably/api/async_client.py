@@ -29,7 +29,7 @@ _NOT_SENT = (
     aiohttp.ClientConnectorError,
     aiohttp.ConnectionTimeoutError,
     aiohttp.ClientHttpProxyError,
-    aiohttp.InvalidURL,  # the proxy's too; that of a redirect is not looked at
+    aiohttp.InvalidURL,  # the proxy's too; that of a redirect is never requested
 )
 
 _MAX_LINE_BYTES = 64 * 1024

@@ -30,7 +30,7 @@ _NOT_SENT = (
     requests.exceptions.ConnectTimeout,
     requests.exceptions.ProxyError,
     requests.exceptions.InvalidSchema,  # of a proxy
-    requests.exceptions.InvalidURL,  # the proxy's too; that of a redirect is not looked at
+    requests.exceptions.InvalidURL,  # the proxy's too; that of a redirect is never requested
     LocationValueError,  # the same, found later, while connecting
 )
 

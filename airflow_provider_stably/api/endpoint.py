@@ -17,7 +17,7 @@ DEFAULT_BASE_URL = "https://api.stably.ai"
 """Documented: the public API's address."""
 
 DASHBOARD_URL = "https://app.stably.ai"
-"""Documented: where people look at runs."""
+"""Documented: where people see runs."""
 
 DEFAULT_TIMEOUT = 30.0
 """Seconds, for a connection and for an answer."""

@@ -1,6 +1,6 @@
 """Runs and test results as the API gives them.
 
-Source: the vendor's documentation and open-source clients, November 2026. Only ``status`` carries a verdict,
+Source: the vendor's documentation and open-source clients, November 2026. Only ``status`` decides a result,
 so only ``status`` is required; any other field that is absent or unreadable becomes None, so that a change
 the vendor makes to a detail cannot keep a finished run from being seen.
 """
@@ -59,7 +59,7 @@ class TestResult:
 
     :param title: The test's title; ``(no title)`` where the answer has none.
     :param status: A :class:`TestStatus`, or the API's own word where this version does not know it.
-    :param duration_ms: How long it took, in milliseconds; None if not told.
+    :param duration_ms: How long it took, in milliseconds; None if not given.
     """
 
     __test__: ClassVar[bool] = False
@@ -89,9 +89,9 @@ class Run:
 
     :param run_id: The run's id; the answer does not repeat it.
     :param status: A :class:`RunStatus`, or the API's own word where this version does not know it.
-    :param started_at: Aware UTC; None while queued or if not told.
-    :param finished_at: Aware UTC; None while live or if not told.
-    :param branch_name: Git branch the run is associated with; None if not told.
+    :param started_at: Aware UTC; None while queued or if not given.
+    :param finished_at: Aware UTC; None while live or if not given.
+    :param branch_name: Git branch the run is associated with; None if not given.
     :param test_results: One per test case; None if the answer has no results.
     """
 

@@ -18,7 +18,7 @@ SHORTEST_SECRET = 5
 """Shorter values of environment overrides are shown, as by Airflow's masker: they are words like ``true``."""
 
 _LONGEST_PIECE = 100
-"""A longer secret is looked for in pieces too, so that what a cut may leave of one is short."""
+"""A longer secret is searched for in pieces too, so that what a cut may leave of one is short."""
 
 _JSON_ESCAPES = re.compile(r'(?:\\(?:u[0-9A-Fa-f]{4}|["\\/bfnrt]))+')
 _MAX_ESCAPES = 4
@@ -104,7 +104,7 @@ class Redactor:
         return one_line(known, limit=limit)
 
     def _window(self, limit: int) -> int:
-        """How much of a text is looked at: cut before secrets are looked for, which takes time."""
+        """How much of a text is searched for secrets: the rest is cut first, because searching takes time."""
         return limit + self._spare
 
     def _hide(self, text: str) -> str:

@@ -69,7 +69,7 @@ def cancel_within_budget(
         with best_effort(f"{_names(its_runs)}: not cancelled"):
             work.append((StablyHook(conn_id, timeout=REQUEST_SECONDS).make_async_client(), its_runs))
             budget.asked.update(its_runs)
-    left = max(0.0, budget.end - time.monotonic())  # looking connections up took some of it
+    left = max(0.0, budget.end - time.monotonic())  # reading connections took some of it
     if work:
         _leave_after_budget(_cancel_all(work, left), left)
 
@@ -93,7 +93,7 @@ def _budget_of(owner: object) -> _Budget:
 def _leave_after_budget(work: Coroutine[Any, Any, None], seconds: float) -> None:
     """Do work in a thread of its own, and leave it behind if it does not end in time.
 
-    A name look-up that stalls cannot be interrupted, and in a notebook this thread has an event loop already.
+    A name lookup that stalls cannot be interrupted, and in a notebook this thread has an event loop already.
     """
     thread = Thread(target=asyncio.run, args=(work,), name="stably-callback", daemon=True)
     thread.start()

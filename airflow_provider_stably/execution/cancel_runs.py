@@ -88,7 +88,7 @@ class CancelRuns:
         named = self._runs_by_id() if task_ids is None else self._runs_of_tasks(task_ids)
         results = self._cancel(named.runs)
         by_id = {run.run_id: result for run, result in results.items()}
-        # What cannot be an id may look like one: 123 and "123".
+        # What cannot be an id may equal one as text: 123 and "123".
         by_id |= {entry: result for entry, result in named.unsendable.items() if entry not in by_id}
         outcomes = {run_id: result.to_json() for run_id, result in by_id.items()}
         cancelled = [run_id for run_id, result in by_id.items() if result.outcome is CancelOutcome.CANCELLED]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 LOOK_UP_SECONDS = 30.0
-"""Between two look-ups of a connection that a worker needs to go on watching a run."""
+"""Between two reads of a connection that a worker needs to go on watching a run."""
 
 
 class RunTests:
@@ -64,7 +64,7 @@ class RunTests:
         self._is_first_part = False
 
     def execute(self) -> dict[str, Any]:
-        """Start the run and, unless told otherwise, wait for its end; see the operator."""
+        """Start the run and, by default, wait for its end; see the operator."""
         self._is_first_part = True
         try:
             run = self._resume_or_start()
@@ -124,7 +124,7 @@ class RunTests:
             try:
                 self._connect()
                 return self._watch(self._own(run))
-            except StablyConfigError as error:  # of the look-up; watching raises none
+            except StablyConfigError as error:  # of reading the connection; watching raises none
                 if not error.may_pass or time.time() >= deadline:
                     raise not_retried(error) from None
                 self._log.warning("Run %s cannot be watched yet: %s", run.run_id, error)
@@ -143,7 +143,7 @@ class RunTests:
         return run
 
     def _run_of(self, result: WatchResult) -> RunReference:
-        """Return the run of a trigger's event; its XCom also tells when it was started."""
+        """Return the run of a trigger's event; its XCom also says when it was started."""
         run = RunReference(result.run.run_id, result.run.project_id, self._options.stably_conn_id)
         with best_effort("The XCom of this task could not be read"):
             own = own_run(self._context["ti"])

@@ -79,8 +79,8 @@ class Starter:
     :param context: The task's context.
     :param log: The operator's logger.
     :param records: The task's start record.
-    :param ownership: Is told the run as soon as its id is known.
-    :param hook: The connection, looked up.
+    :param ownership: Gets the run as soon as its id is known.
+    :param hook: The hook, with its connection already read.
     :param client: Sends the calls; its waits end when the task is killed.
     """
 

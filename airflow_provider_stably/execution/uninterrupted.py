@@ -17,7 +17,7 @@ def finish_despite_interrupt(work: Callable[[], T], *, when_interrupted: Callabl
 
     Interruptions - an execution_timeout and, on Airflow 2.11, a kill - are raised in the main thread wherever
     it is: in the middle of a request they would lose its answer. They may strike anywhere here, too, inside
-    ``Thread.start`` for one: so the thread does nothing before it is told to, and then is waited for.
+    ``Thread.start`` for one: so the thread does nothing until it may begin, and then is waited for.
 
     :param when_interrupted: Called before the wait goes on, to shorten it.
     """
@@ -50,5 +50,5 @@ def finish_despite_interrupt(work: Callable[[], T], *, when_interrupted: Callabl
                 if is_alive := thread.is_alive():
                     results.get(timeout=1)
         raise
-    assert result is not None  # noqa: S101 - for mypy: the thread was told to begin
+    assert result is not None  # noqa: S101 - for mypy: the thread was allowed to begin
     return result.result()

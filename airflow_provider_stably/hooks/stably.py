@@ -46,7 +46,7 @@ class StablyHook(BaseHook):
         self.timeout = None if timeout is None else seconds("timeout", timeout)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what holds the API key: a copy looks the connection up anew."""
+        """Leave out what holds the API key: a copy reads the connection again."""
         return {name: value for name, value in self.__dict__.items() if name not in {"client", "_settings"}}
 
     def get_conn(self) -> requests.Session:
@@ -101,7 +101,7 @@ class StablyHook(BaseHook):
         )
 
     def make_async_client(self) -> AsyncStablyClient:
-        """Return a client for ``async with``; the connection is looked up here, in this thread.
+        """Return a client for ``async with``; the connection is read here, in this thread.
 
         :raises StablyConfigError: if the connection cannot be used.
         """

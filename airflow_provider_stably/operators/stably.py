@@ -186,7 +186,7 @@ class StablyRunTestsOperator(BaseOperator):
         return mapped
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Start the run and, unless told otherwise, wait for its end.
+        """Start the run and, by default, wait for its end.
 
         :returns: The run's summary.
         :raises StablyRunFailedError: if the run did not pass and a retry may.

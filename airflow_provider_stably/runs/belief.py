@@ -26,7 +26,7 @@ LEAST_POLLS = 5
 """How many polls have to say the same besides: some sensors poll twice an hour."""
 
 REMINDER_SECONDS = 60.0
-"""Between two warnings in one wait, and between two look-ups of the connection while its key is refused."""
+"""Between two warnings in one wait, and between two reads of the connection while its key is refused."""
 
 
 class Doubt(Enum):

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Driver(Protocol):
-    """Calls Stably, waits and tells the time, for a rule."""
+    """Calls Stably, waits and reads the clock, for a rule."""
 
     async def send(self, call: Call[T]) -> T:
         """Send a call, again where the retry policy allows it."""

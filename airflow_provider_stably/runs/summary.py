@@ -31,7 +31,7 @@ class RunSummary:
     :param status: The run's status; None if it was not read.
     :param total: Number of test cases; None if the run has no results. So are the three counts after it.
     :param failed: Test cases that neither passed nor were skipped.
-    :param duration_ms: From start to finish, in milliseconds; None if not told.
+    :param duration_ms: From start to finish, in milliseconds; None if not given.
     :param failed_tests: Titles of failed tests, the first 20.
     :param story: Failed and slowest tests with status and duration, a line each.
     """

@@ -159,7 +159,7 @@ async def poll_once(run: RunReference, stably: Driver, belief: Belief) -> WatchR
 
 
 def _warn(run: RunReference, belief: Belief, error: StablyError, now: float) -> bool:
-    """Warn of a failed poll, once a minute; return whether to look the connection up anew."""
+    """Warn of a failed poll, once a minute; return whether to read the connection again."""
     if not belief.remind(now):
         log.debug("Run %s: %s", run.run_id, error)
         return False

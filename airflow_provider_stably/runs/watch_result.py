@@ -82,7 +82,7 @@ class WatchResult:
 
         :param next_try_knows_run: Whether the next try can find an unfinished run of this one.
         :param is_resumed: Whether an earlier try started the run: that try's late ``on_kill`` may have
-            cancelled it, so a cancelled one tells nothing about somebody's purpose.
+            cancelled it, so a cancelled one says nothing about somebody's purpose.
         """
         if self.end is WatchEnd.FINISHED:
             return self.run.status != RunStatus.CANCELLED or is_resumed

@@ -71,7 +71,7 @@ def own_run(ti: Any) -> PushedRun | None:
 def own_run_of_this_try(context: Any) -> PushedRun | None:
     """Return the run of a callback's own task, but None for another try's: a callback may come late.
 
-    :param context: The callback's context. Nothing is looked up if its task, in this process, started no run.
+    :param context: The callback's context. Nothing is read if its task, in this process, started no run.
     """
     if getattr(context.get("task"), "knows_no_run", False):
         return None

@@ -13,7 +13,7 @@ from airflow_provider_stably.testing.server import StablyEmulator
 
 
 def main() -> int:
-    """Serve until told to stop.
+    """Serve until a signal stops it.
 
     :returns: Exit code: 0 after a signal, 1 if it cannot serve on the port.
     """

@@ -1,4 +1,4 @@
-"""A run in the emulator: how it goes, told by the Playwright project name that it is started with. No I/O."""
+"""A run in the emulator; the Playwright project name it is started with decides how it goes. No I/O."""
 
 from __future__ import annotations
 

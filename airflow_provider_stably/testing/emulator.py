@@ -129,7 +129,7 @@ class Emulator:
         ]
 
     def receive(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Request:
-        """Note a request in the journal."""
+        """Record a request in the journal."""
         call, ids = _match(method, path)
         run_id = ids.get("run_id") or (_run_id_in(body) if call == "cancel" else None)
         request = Request(

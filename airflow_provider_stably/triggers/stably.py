@@ -124,7 +124,7 @@ class StablyRunTrigger(BaseTrigger):
             if self.task_instance is None:  # inline, in dag.test(): after an interruption nobody goes on
                 await _shield(self._cancel())
             elif not HAS_TRIGGER_ON_KILL:
-                # A shutdown looks the same; only the task itself tells which it is.
+                # A shutdown cancels the trigger the same way; only the task's state says which it is.
                 await _shield(self.cancel_if_abandoned(in_doubt=False))
             raise
         except Exception:
