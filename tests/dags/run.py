@@ -37,10 +37,10 @@ run_deferred_with_retries = run_dag(
 run_here_too_long = run_dag("run_here_too_long", deferrable=False, timeout=0.3)
 run_deferred_too_long = run_dag("run_deferred_too_long", deferrable=True, timeout=0.3)
 run_here_execution_timeout = run_dag(
-    "run_here_execution_timeout", deferrable=False, execution_timeout=timedelta(seconds=1)
+    "run_here_execution_timeout", deferrable=False, execution_timeout=timedelta(seconds=3)
 )
 run_deferred_execution_timeout = run_dag(
-    "run_deferred_execution_timeout", deferrable=True, execution_timeout=timedelta(seconds=1)
+    "run_deferred_execution_timeout", deferrable=True, execution_timeout=timedelta(seconds=3)
 )
 run_and_leave = run_dag("run_and_leave", wait_for_completion=False)
 run_with_secrets = run_dag(
