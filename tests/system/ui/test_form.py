@@ -82,5 +82,5 @@ def test_wrong_key_fails_the_connection_test(form, emulator, deleted):
 
     message = form.save_and_test("stably_default")
 
-    assert "the API key was refused" in message
+    assert "The API key was refused" in message
     assert "sk-another" not in message
