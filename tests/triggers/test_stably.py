@@ -18,6 +18,11 @@ from tests.constants import PROJECT
 from tests.waiting import wait_until
 
 
+def _in_triggerer(trigger, ti):
+    """Give a trigger its task instance as a triggerer does; None makes it run inline."""
+    vars(trigger)["_task_instance" if hasattr(trigger, "_task_instance") else "task_instance"] = ti
+
+
 @pytest.fixture
 def trigger(emulator):
     """A trigger on a run that never ends by itself."""
@@ -30,7 +35,7 @@ def trigger(emulator):
         poll_interval=0.01,
         cancel_on_kill=True,
     )
-    trigger._task_instance = SimpleNamespace(key="its key")  # as in a triggerer
+    _in_triggerer(trigger, SimpleNamespace(key="its key"))
     return trigger
 
 
@@ -251,7 +256,7 @@ async def test_a_trigger_that_crashes_cancels_its_run(emulator, trigger, monkeyp
 
 async def test_an_interrupted_inline_trigger_cancels_its_run(emulator, trigger):
     """In dag.test() there is no triggerer, so nobody goes on after Ctrl-C."""
-    trigger._task_instance = None
+    _in_triggerer(trigger, None)
 
     await _run_and_end(emulator, trigger)
 
