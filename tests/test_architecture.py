@@ -41,7 +41,7 @@ BRIDGES_VERSIONS = "tasks.version_compat"
 
 HTTP_LIBRARIES = {
     "requests": {"api.client", "api.endpoint", "api.transport"},
-    "aiohttp": {"api.async_client", "testing.server"},
+    "aiohttp": {"api.async_client", "api.async_transport", "testing.server"},
 }
 """A library to the modules that may import it at run time."""
 

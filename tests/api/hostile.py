@@ -131,6 +131,10 @@ ENDLESS: dict[str, Script] = {
     "trailers, trickled": _trickled(CHUNKED + b"2\r\n{}\r\n0\r\n", b"X: y\r\n"),
     "trailers without end": _for_ever(CHUNKED + b"2\r\n{}\r\n0\r\n", b"X: y\r\n" * 1000),
     "trailer, trickled": _trickled(CHUNKED + b"2\r\n{}\r\n0\r\nX: ", b"y"),
+    "one-byte chunks without end": _for_ever(CHUNKED, b"1\r\n \r\n" * 2000),
+    "chunk size without end": _for_ever(CHUNKED, b"0" * 10_000),
+    "chunk extension without end": _for_ever(CHUNKED + b"2;x=", b"y" * 10_000),
+    "chunk extensions without end": _for_ever(CHUNKED, b"1;x\r\n \r\n" * 2000),
     "gzip of empty blocks": _for_ever(_GZIPPED, _EMPTY_BLOCKS),
     "gzip of empty blocks, trickled": _trickled(_GZIPPED, _EMPTY_BLOCKS[:5]),
 }
