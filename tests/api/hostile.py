@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import socket
+import ssl
 import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -76,6 +77,48 @@ class HostileServer:
                     connection.sendall(part)
                 else:
                     self._stopped.wait(part)
+
+
+class HostileProxy(HostileServer):
+    """An https proxy, and behind it, in a TLS connection within the other, an API that trickles a record.
+
+    :param tls: For both.
+    :param shakes_hands: Whether the inner handshake ends, so that it is the answer that does not.
+    """
+
+    def __init__(self, tls: ssl.SSLContext, *, shakes_hands: bool) -> None:
+        super().__init__(always())
+        self._tls = tls
+        self._shakes_hands = shakes_hands
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return super().url.replace("http:", "https:")
+
+    def _serve(self, connection: socket.socket) -> None:
+        connection.settimeout(10)
+        with suppress(OSError), self._tls.wrap_socket(connection, server_side=True) as outer:
+            _read_request(outer)
+            outer.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+            if self._shakes_hands:
+                self.requests.append(self._read_within(outer))
+            outer.sendall(b"\x17\x03\x03\x40\x00")  # a record of 16 kB
+            while not self._stopped.wait(PACE):
+                outer.sendall(b"x")
+
+    def _read_within(self, outer: ssl.SSLSocket) -> bytes:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        inner = self._tls.wrap_bio(incoming, outgoing, server_side=True)
+        for step in (inner.do_handshake, inner.read):
+            while True:
+                try:
+                    result = step()
+                    break
+                except ssl.SSLWantReadError:
+                    outer.sendall(outgoing.read())
+                    incoming.write(outer.recv(65536))
+        return result or b""
 
 
 def _read_request(connection: socket.socket) -> bytes:

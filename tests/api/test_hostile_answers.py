@@ -4,6 +4,7 @@ import asyncio
 import gc
 import gzip
 import json
+import ssl
 import threading
 import time
 import tracemalloc
@@ -18,7 +19,7 @@ from airflow_provider_stably.api.async_client import AsyncStablyClient
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.exceptions import StablyError, StablyResponseError, StablyUnreachableError
 from tests.api import hostile
-from tests.api.hostile import ENDLESS, HEAVY, OK, PASSED, HostileServer, always, answer
+from tests.api.hostile import ENDLESS, HEAVY, OK, PASSED, HostileProxy, HostileServer, always, answer
 from tests.constants import KEY, PROJECT
 
 GET = calls.get_run(PROJECT, "r")
@@ -99,6 +100,29 @@ async def test_a_handshake_without_end_is_given_up_on(send, endpoint):
 
         with pytest.raises(StablyUnreachableError):
             await asyncio.wait_for(asyncio.to_thread(asyncio.run, send(GET, asked, once=True)), LONG)
+
+
+@pytest.mark.parametrize("shakes_hands", [False, True], ids=["handshake", "answer"])
+async def test_tls_within_tls_is_given_up_on(send, endpoint, authority, tmp_path, shakes_hands):
+    """Through an https proxy, a record of the API's that comes byte by byte does not hold a call."""
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(bundle)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1", "stably.example").configure_cert(tls)
+    with HostileProxy(tls, shakes_hands=shakes_hands) as proxy:
+        asked = replace(
+            endpoint,
+            base_url="https://stably.example",
+            proxy=proxy.url,
+            verify=str(bundle),
+            connect_timeout=0.5,
+            read_timeout=0.3,
+        )
+
+        with pytest.raises(StablyUnreachableError):
+            await asyncio.wait_for(asyncio.to_thread(asyncio.run, send(GET, asked, once=True)), LONG)
+
+    assert [b"GET /v1/" in request for request in proxy.requests] == [True] * shakes_hands
 
 
 async def test_an_answer_may_take_its_time(ask):
