@@ -88,7 +88,7 @@ class StablySession(requests.Session):
         return super().request(method, url, *args, **kwargs)
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        """Send the endpoint's way, as :meth:`request` does, with a timeout and without following redirects."""
+        """Send the endpoint's way, as :meth:`request` does, with a timeout; redirects are not followed."""
         if "proxies" not in kwargs or "verify" not in kwargs:  # a request that was prepared by hand
             given = [kwargs.get(name) for name in ("proxies", "stream", "verify", "cert")]
             kwargs |= self.merge_environment_settings(request.url, *given)

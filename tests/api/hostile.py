@@ -214,6 +214,21 @@ HEAVY: dict[str, Script] = {
     "149,000 keys": answer(b'{"status": "PASSED"' + b"".join(b',"%x":1' % i for i in range(149_000)) + b"}"),
     "nested": answer(b"[" * 149_000),
     "a number of 2.9 MB": answer(b'{"status": "PASSED", "x": 0.' + b"1" * 2_900_000 + b"}"),
+    "600 numbers of 4,300 digits": answer(
+        b'{"status": "PASSED", "x": [' + (b"1" * 4300 + b", ") * 600 + b"1]}"
+    ),
+    "600 fractions of 4,300 digits": answer(
+        b'{"status": "PASSED", "x": [' + (b"0." + b"1" * 4300 + b", ") * 600 + b"1]}"
+    ),
+    "an error of 2.9 MB of empty objects": answer(
+        b'{"error":"e","x":[' + b"{}," * 966_000 + b"{}]}", status=b"400 Bad Request"
+    ),
+    "an error of 140,000 objects": answer(
+        b'{"error":"e","x":[' + b'{"":{}},' * 70_000 + b"{}]}", status=b"400 Bad Request"
+    ),
+    "an error of numbers": answer(
+        b'{"error":"e","x":[' + (b"1" * 4300 + b",") * 600 + b"1]}", status=b"400 Bad Request"
+    ),
     "Retry-After of 60 kB": answer(b"{}", b"Retry-After: " + b"9" * 60_000, status=b"429 Too Many"),
     "a Content-Type of 60 kB": answer(b"<html>", b"Content-Type: " + b"\\" * 60_000),
     "a run id of 2.9 MB": answer(b'{"runId": "' + b"x" * 2_900_000 + b'"}'),
