@@ -46,7 +46,7 @@ def test_a_start_is_recorded_until_its_run_is_over(emulator, context, store):
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
-def test_a_retry_takes_up_the_run_that_goes_on(emulator, context, store, deferrable):
+def test_a_retry_resumes_a_live_run(emulator, context, store, deferrable):
     """After a lost worker the next try watches the run of the last; no second one is started."""
     run_id = _noted(emulator, store, run={"statuses": ["RUNNING", "RUNNING", "PASSED"]}, started_at=4e9)
 
@@ -105,7 +105,7 @@ def test_no_run_is_started_beside_one_that_may_be_live(emulator, context, store)
 @pytest.mark.parametrize(
     "fault", [Fault(status=503), Fault(status=400), Fault(body="<html>"), Fault(drop=True)], ids=repr
 )
-def test_a_run_that_cannot_be_looked_at_is_watched(emulator, context, store, fault):
+def test_a_run_that_cannot_be_read_is_watched(emulator, context, store, fault):
     """Polls that fail are as harmless to a run that was resumed as to any other."""
     run_id = _noted(emulator, store, run={"statuses": ["RUNNING", "PASSED"]}, started_at=4e9)
     emulator.inject(fault, call="get", times=7)
@@ -286,7 +286,7 @@ def test_a_start_of_unknown_outcome_fails_once(emulator, context, store):
     assert run_operator(playwright_project_name="passes").execute(context)["status"] == "PASSED"
 
 
-def test_a_start_that_failed_leaves_no_note(emulator, context, store):
+def test_a_start_that_failed_leaves_no_record(emulator, context, store):
     """A refused start, or one reported as ambiguous, does not block the next try."""
     for fault in (Fault(status=400), Fault(drop=True)):
         emulator.inject(fault, call="start")

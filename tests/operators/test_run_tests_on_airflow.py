@@ -276,7 +276,7 @@ def test_the_sensor_succeeds_only_if_the_run_passed(emulator, dags, mode, status
 
 @BOTH
 @pytest.mark.parametrize(("variant", "state"), [("softly", "skipped"), ("too_long", "failed")])
-def test_the_sensor_keeps_its_base_classs_manners(emulator, dags, mode, variant, state):
+def test_the_sensor_behaves_as_its_base_class(emulator, dags, mode, variant, state):
     """soft_fail skips, timeout fails; the run that the sensor did not start is left alone."""
     statuses = ["FAILED"] if variant == "softly" else ["RUNNING"]
     run_id = emulator.add_run(project_id=PROJECT, statuses=statuses)

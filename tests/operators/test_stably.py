@@ -44,7 +44,7 @@ def test_a_live_run_is_cancelled_and_listed(emulator, context, run_id):
     assert [request.call for request in emulator.requests()] == ["cancel"]
 
 
-def test_a_200_without_the_id_is_settled_by_one_look(emulator, context, run_id):
+def test_a_200_without_the_id_is_settled_by_one_read(emulator, context, run_id):
     """An empty list in the answer says nothing by itself."""
     emulator.inject(Fault(body={"cancelled": []}, processed=True))
 

@@ -148,7 +148,7 @@ def test_a_mapped_start_is_checked_too():
         ),
     ],
 )
-def test_a_name_that_means_nothing_is_told(dag, clean_up, problem):
+def test_a_name_that_means_nothing_is_a_problem(dag, clean_up, problem):
     """The message says who names what, and the nearest task."""
     with dag:
         clean_up(dag)
@@ -157,7 +157,7 @@ def test_a_name_that_means_nothing_is_told(dag, clean_up, problem):
         check_dag(dag)
 
 
-def test_a_slip_is_told_before_a_run_is_started(emulator, context, caplog, capsys):
+def test_wrong_wiring_is_logged_before_the_start(emulator, context, caplog, capsys):
     """The task that starts a run warns of a clean-up that would not find it."""
     with context["dag"]:
         _cancel(task_ids="strat")
