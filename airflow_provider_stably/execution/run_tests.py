@@ -100,7 +100,7 @@ class RunTests:
     def complete(self, event: object) -> dict[str, Any]:
         """End the task with the trigger's event; watch or cancel the run where the triggerer could not."""
         try:
-            result = WatchResult.from_json(event)
+            result = WatchResult.from_event(event)
         except (ValueError, TypeError) as error:
             self.cancel_pushed_run()
             raise AirflowFailException(f"The trigger's event cannot be read: {error}") from None

@@ -106,7 +106,7 @@ class WatchRun:
         :returns: The run's summary; None if the triggerer could not watch the run, so the worker has to.
         """
         try:
-            result = WatchResult.from_json(event)
+            result = WatchResult.from_event(event)
         except (ValueError, TypeError) as error:
             raise AirflowFailException(f"The trigger's event cannot be read: {error}") from None
         if result.end is WatchEnd.HANDED_BACK:
