@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
@@ -50,6 +51,9 @@ _NEXT_STEPS = {
     CancelOutcome.UNKNOWN: "it may still be running; clear this task once that is mended",
     CancelOutcome.NOT_ATTEMPTED: "it may still be running",
 }
+MAX_LINES = 100
+"""How many runs an error names."""
+
 _WORTH_ANOTHER_POLL = MAY_CHANGE | {CancelOutcome.NOT_FOUND}
 
 
@@ -191,7 +195,10 @@ def _report(bad: Mapping[str, CancelOutcome], *, of: int) -> str:
         return next(iter(bad))
     counts = ", ".join(f"{count} {outcome}" for outcome, count in Counter(bad.values()).items())
     heading = f"{len(bad)} of {of} Stably runs are not known to be over ({counts}):"
-    return "\n".join([heading, *(f"- {line}" for line in bad)])
+    lines = [f"- {line}" for line in islice(bad, MAX_LINES)]
+    if len(bad) > MAX_LINES:
+        lines.append(f"- and {len(bad) - MAX_LINES} more: see the XCom 'outcomes'")
+    return "\n".join([heading, *lines])
 
 
 def cancel_all(clients: Mapping[RunReference, StablyClient], *, missing_seconds: float = 0.0) -> Results:

@@ -1,6 +1,8 @@
 """The table of spellings: how an argument may name runs, and what is not one."""
 
+import itertools
 import json
+import time
 
 import pytest
 
@@ -216,3 +218,46 @@ def test_text_that_only_looks_like_a_list_is_malformed(text):
 
     assert named.runs == {}
     assert len(named.malformed) == 1
+
+
+def test_a_thousand_runs_are_read():
+    """As a list, as a text, as what a template makes of the list, and as mappings."""
+    ids = [f"cm4run{index:019}" for index in range(1000)]
+
+    for value in (ids, ",".join(ids), str(ids), json.dumps(ids), [{"run_id": run_id} for run_id in ids]):
+        named = read_runs(value)
+        assert ([run.run_id for run in named.runs], named.malformed) == (ids, {})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(itertools.count(), id="numbers without end"),
+        pytest.param(itertools.repeat(""), id="blanks without end"),
+        pytest.param(itertools.repeat(None), id="None without end"),
+        pytest.param(itertools.repeat([]), id="lists without end"),
+        pytest.param(map(str, itertools.count()), id="ids without end"),
+        pytest.param(",".join(map(str, range(10**6))), id="a million ids"),
+        pytest.param("[" + "1," * 10**6 + "]", id="a list of a million"),
+        pytest.param("[" + "{'run_id': 'a'}," * 10**5 + "]", id="a list of mappings"),
+        pytest.param(["[" + "0x1," * 20_000 + "]"] * 1000, id="many lists"),
+        pytest.param("a/b\n" * 10**6, id="a million lines"),
+    ],
+)
+def test_what_is_too_much_is_told(value):
+    """What was read stays, and the reader ends soon: 0.4 s was measured."""
+    began = time.thread_time()
+
+    named = read_runs(value)
+
+    assert time.thread_time() - began < 2
+    assert "the rest" in named.malformed
+    assert len(named.runs) <= 2000
+
+
+def test_many_malformed_entries_are_counted():
+    """A message lists the first, and says how many more there are."""
+    named = read_runs([*range(100), "a"])
+
+    assert list(named.malformed) == [*map(str, range(20)), "80 more"]
+    assert list(named.runs) == [NamedRun("a")]
