@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -122,7 +122,10 @@ class Starter:
                 "An earlier try of this task was lost while it started a run, so an untracked run may exist: "
                 "look for it in the dashboard, then clear this task to start another"
             )
-        is_ours = run.stably_conn_id == self._options.stably_conn_id
+        # The record may have been written by somebody else: it names no connection for us to use.
+        own = self._options.stably_conn_id
+        is_ours = run.stably_conn_id == own
+        run = replace(run, stably_conn_id=own)
         goes_on = record.is_retried and is_ours
         if not goes_on and not self._options.cancel_on_kill:
             return None
@@ -130,7 +133,7 @@ class Starter:
         self._ownership.run_to_cancel = run if is_ours and self._options.cancel_on_kill else None
         self._push_reference(run)
         if not goes_on:
-            self._cancel_before_another(run)
+            self._cancel_before_another(run, is_ours=is_ours)
         elif not self._is_over(run):
             self._log.info("Run %s of an earlier try goes on; see %s", run.run_id, run.run_url)
             self._push(run)
@@ -149,24 +152,24 @@ class Starter:
             self._log.warning("Run %s of an earlier try cannot be read now: %s", run.run_id, error)
             return False
 
-    def _client_of(self, run: RunReference) -> StablyClient:
-        try:
-            return StablyHook(run.stably_conn_id or self._options.stably_conn_id).client
-        except StablyConfigError as error:  # renamed perhaps; the task's own may reach the run, too
-            self._log.warning("Run %s of an earlier try: %s; using the task's own", run.run_id, error)
-            return self._hook.client
-
-    def _cancel_before_another(self, run: RunReference) -> None:
-        client = self._client_of(run)
-        driver = BlockingDriver(client, sleep=self._ownership.sleep_unless_killed)
+    def _cancel_before_another(self, run: RunReference, *, is_ours: bool) -> None:
+        driver = BlockingDriver(self._client, sleep=self._ownership.sleep_unless_killed)
         result = run_blocking(cancel(run, driver, patience=belief.MISSING_SECONDS))
         self._log.info("Run %s of an earlier try: %s", run.run_id, result.outcome)
-        if not result.is_over and result.outcome is not CancelOutcome.NOT_FOUND:
-            raise StablyCancelError(
-                f"Run {run.run_id} of an earlier try cannot be shown to be over ({result}), so no other is "
-                f"started beside it; see {run.run_url}",
-                outcomes={run.run_id: result.to_json()},
+        if result.is_over or (is_ours and result.outcome is CancelOutcome.NOT_FOUND):
+            return
+        if not is_ours and result.outcome in {CancelOutcome.NOT_FOUND, CancelOutcome.DENIED}:
+            self._records.delete()  # whoever clears the task now has read the error
+            raise AirflowFailException(
+                f"Run {run.run_id} of an earlier try was started with another connection, and the one that "
+                f"this task names now, {run.stably_conn_id!r}, does not reach it ({result}); cancel it in "
+                f"the dashboard, then clear this task to start another: {run.run_url}"
             )
+        raise StablyCancelError(
+            f"Run {run.run_id} of an earlier try cannot be shown to be over ({result}), so no other is "
+            f"started beside it; see {run.run_url}",
+            outcomes={run.run_id: result.to_json()},
+        )
 
     def _start(self) -> RunReference:
         with best_effort("The DAG's Stably tasks cannot be checked"):
