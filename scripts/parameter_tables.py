@@ -26,7 +26,7 @@ PAGES = {
 END = "<!-- end of parameters -->"
 
 _PARAM = re.compile(r"^:param (\w+): (.*?)(?=^:|\Z)", re.DOTALL | re.MULTILINE)
-_ALIASES = {"NamesTask": "str | task", "OnEmpty": "str"}
+_ALIASES = {"NamesTask": "str | task", "NamesRun": "str | task", "OnEmpty": "str"}
 
 
 def begin(kind: type) -> str:

@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTas
 
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.exceptions import StablyConfigError
-from airflow_provider_stably.execution.fail_for_good import not_retried
+from airflow_provider_stably.execution.fail_for_good import not_retried, task_error
 from airflow_provider_stably.execution.kill import cancel_at_once
 from airflow_provider_stably.execution.options import RunTestsOptions
 from airflow_provider_stably.execution.start import Ownership, Starter
@@ -191,16 +191,11 @@ class RunTests:
             self._connect()
         return self._client
 
-    def _connect_or_fail(self) -> StablyHook:
-        try:
-            return self._connect()
-        except StablyConfigError as error:
-            if error.may_pass:
-                raise
-            raise not_retried(error) from None
-
     def _resume_or_start(self) -> RunReference:
-        hook = self._connect_or_fail()
+        try:
+            hook = self._connect()
+        except StablyConfigError as error:
+            raise task_error(error) from None
         return Starter(
             self._options,
             self._context,

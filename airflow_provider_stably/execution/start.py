@@ -11,7 +11,6 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 from airflow_provider_stably.api import calls
 from airflow_provider_stably.api.client import StablyClient
-from airflow_provider_stably.api.retries import may_start_later
 from airflow_provider_stably.arguments import env_overrides_as_text, text_or_none
 from airflow_provider_stably.exceptions import (
     StablyAmbiguousStartError,
@@ -19,7 +18,7 @@ from airflow_provider_stably.exceptions import (
     StablyConfigError,
     StablyError,
 )
-from airflow_provider_stably.execution.fail_for_good import not_retried
+from airflow_provider_stably.execution.fail_for_good import not_retried, task_error
 from airflow_provider_stably.execution.options import RunTestsOptions
 from airflow_provider_stably.execution.uninterrupted import finish_despite_interrupt
 from airflow_provider_stably.hooks.stably import StablyHook
@@ -109,9 +108,7 @@ class Starter:
         try:
             return self._resume_or_cancel_earlier_run() or self._start()
         except StablyError as error:
-            if may_retry_start(error):
-                raise
-            raise not_retried(error) from None
+            raise task_error(error) from None
 
     def _resume_or_cancel_earlier_run(self) -> RunReference | None:
         """Return an earlier try's run if this try resumes it; cancel it if not, and return None."""
@@ -236,10 +233,3 @@ class Starter:
         ti = self._context["ti"]
         pushed = PushedRun(run, ti.try_number, self._options.cancel_on_kill)
         ti.xcom_push(key=STABLY_RUN_KEY, value=pushed.to_xcom())
-
-
-def may_retry_start(error: StablyError) -> bool:
-    """Whether another try of the task may help after this error, and starts no second run."""
-    if isinstance(error, StablyConfigError):
-        return error.may_pass
-    return isinstance(error, StablyCancelError) or may_start_later(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
@@ -29,11 +29,12 @@ _STRUCTURED = re.compile(r"[][(){}<>\"']")
 _HISTORY = re.compile(r"/project/([^/]+)/playwright/history/([^/]+)(/.*)?")
 _HOST = urlsplit(DASHBOARD_URL).netloc
 
-_NOT_AN_ID = "ids are made of letters, digits and '._~-'"
-_NOT_AN_ADDRESS = f"a run's address is {DASHBOARD_URL}/project/<project>/playwright/history/<run>"
-_NO_RUN_ID = "it has no 'run_id'"
-_NOT_RENDERED = "a template cannot show a mapped task's XComs: use task_ids, or .output['run_id']"
-_NOT_A_LIST = "a list is written a,b or ['a', 'b']"
+_NOT_AN_ID = "not an id (letters, digits and '._~-')"
+_NOT_AN_ADDRESS = f"not a run's address ({DASHBOARD_URL}/project/<project>/playwright/history/<run>)"
+_NO_RUN_ID = "a mapping without 'run_id'"
+_NOT_RENDERED = "a template cannot show a mapped task's XComs (use task_ids, or .output['run_id'])"
+_NOT_A_LIST = "not a list (written a,b or ['a', 'b'])"
+_A_TASK = "a task of this DAG, not a run (pass its .output, or task_ids)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,31 +65,39 @@ class NamedRuns:
     malformed: dict[str, str] = field(default_factory=dict)
     missing: int = 0
 
+    def problems(self, argument: str) -> list[str]:
+        """Return what is malformed as messages, the cause first."""
+        return [f"{argument}: {problem}: {entry}" for entry, problem in self.malformed.items()]
 
-def read_runs(value: object) -> NamedRuns:
+
+def read_runs(value: object, *, task_ids: Container[str] = ()) -> NamedRuns:
     """Read the runs that an argument names. Never raises: what cannot be read is in the result.
 
     An entry is a run's id, the address of its page, or a mapping with a ``run_id`` (a summary, or the XCom
     ``stably_run``), which may have a ``project_id``. Several are a list, also a lazy or a nested one, a text
     with commas, blanks or lines between them, or the text that a template makes of any of these.
+
+    :param task_ids: The DAG's tasks: none of them is taken for a run, or it would be "not found".
     """
     named = NamedRuns()
     _read(value, named, MAX_DEPTH)
+    for run in [run for run in named.runs if run.run_id in task_ids]:
+        del named.runs[run]
+        named.malformed[run.run_id] = _A_TASK
     return named
 
 
-def read_run(value: object, *, argument: str) -> NamedRun:
+def read_run(value: object, *, argument: str, task_ids: Container[str] = ()) -> NamedRun:
     """Read the one run that an argument names, spelled in any way that :func:`read_runs` knows.
 
     :param argument: The argument's name, for the message.
     :raises StablyInvalidIdError: if it names none or several, or cannot be read.
     """
-    named = read_runs(value)
+    named = read_runs(value, task_ids=task_ids)
     if len(named.runs) == 1 and not named.malformed:
         return next(iter(named.runs))
     if named.malformed:
-        entry, problem = next(iter(named.malformed.items()))
-        message = f"{argument} is not a Stably run: {entry}; {problem}"
+        message = named.problems(argument)[0]
     elif named.runs:
         message = f"{argument} names {len(named.runs)} runs, but takes one; map the task over them"
     else:

@@ -200,7 +200,7 @@ def test_a_missing_task_instance_is_a_clear_warning(emulator, context, caplog):
     """Airflow has none for a SyncCallback, and for a DAG run none of whose tasks it can tell."""
     StablyCancelRunNotifier()({"dag": context["dag"], "run_id": "manual__1"})
 
-    assert "name task_ids or run_ids" in caplog.text
+    assert caplog.messages[0].startswith("Neither task_ids nor run_ids is given")
 
 
 def test_a_mistyped_task_is_told_with_a_hint(emulator, context, caplog):
@@ -423,7 +423,7 @@ def test_a_deadlines_callback_never_raises(emulator, triggerer, arguments, caplo
     _deadline(**arguments)
 
     assert emulator.requests() == []
-    assert "was cancelled by this callback" in caplog.text
+    assert "This callback could not cancel Stably runs" in caplog.text
 
 
 def test_a_failing_task_keeps_its_own_error(emulator, context):
