@@ -17,11 +17,11 @@ from airflow_provider_stably.sensors.stably import StablyRunSensor
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = {
-    "cancel.md": StablyCancelRunOperator,
-    "run_tests.md": StablyRunTestsOperator,
-    "sensor.md": StablyRunSensor,
-    "callbacks.md": StablyCancelRunNotifier,
-    "hook.md": StablyHook,
+    "operators/cancel_run.md": StablyCancelRunOperator,
+    "operators/run_tests.md": StablyRunTestsOperator,
+    "sensors/run.md": StablyRunSensor,
+    "notifications.md": StablyCancelRunNotifier,
+    "hooks.md": StablyHook,
 }
 END = "<!-- end of parameters -->"
 

@@ -61,8 +61,6 @@ class StablySession(requests.Session):
         self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
     ) -> dict[str, Any]:
         """Put the endpoint's proxy and CA bundle before the environment's; no proxy for loopback."""
-        if verify is None:
-            verify = self.endpoint.effective_verify()
         if self.endpoint.proxy:
             proxies = {
                 "http": self.endpoint.proxy,
@@ -72,6 +70,8 @@ class StablySession(requests.Session):
         settings: dict[str, Any] = super().merge_environment_settings(url, proxies, stream, verify, cert)
         if is_loopback(urlsplit(url).hostname):
             settings["proxies"] = {}
+        if verify is None:  # after the environment's: requests puts that before True
+            settings["verify"] = self.endpoint.effective_verify()
         return settings
 
     def __reduce__(self) -> NoReturn:

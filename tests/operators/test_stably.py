@@ -2,6 +2,7 @@
 
 import math
 import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -549,6 +550,24 @@ def test_every_connection_is_asked_before_any_wait(emulator, context, monkeypatc
             _cancel(context, task_ids="start_many", wait_for_termination=True, poll_interval=60)
 
         assert another.live_runs() == []
+
+
+def test_one_timeout_covers_the_runs_of_all_connections(emulator, context, monkeypatch):
+    """Two connections do not make the wait twice as long."""
+    with StablyEmulator(api_key="sk-another-key") as another:
+        monkeypatch.setenv("AIRFLOW_CONN_ANOTHER", another.connection())
+        runs = []
+        for server, conn_id in ((emulator, None), (another, "another")):
+            run_id = server.add_run(project_id="p1", statuses=["RUNNING"])
+            server.inject(Fault(body={"cancelled": [{"runId": run_id}]}), call="cancel", times=math.inf)
+            runs.append({"run_id": run_id, "project_id": "p1", "stably_conn_id": conn_id})
+        context["xcom"]["start_many", "stably_run"] = runs
+        began = time.monotonic()
+
+        with pytest.raises(StablyCancelError, match="still RUNNING after 1 s"):
+            _cancel(context, task_ids="start_many", wait_for_termination=True, timeout=1, poll_interval=0.1)
+
+    assert 1 <= time.monotonic() - began < 1.9
 
 
 def test_a_missing_connection_may_be_found_later(emulator, context, monkeypatch):
