@@ -21,6 +21,7 @@ from airflow_provider_stably.exceptions import (
 )
 from airflow_provider_stably.execution.fail_for_good import not_retried
 from airflow_provider_stably.execution.options import RunTestsOptions
+from airflow_provider_stably.execution.results import push_unfinished
 from airflow_provider_stably.execution.uninterrupted import finish_despite_interrupt
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import RUN_URL_KEY, StablyRunLink
@@ -227,6 +228,7 @@ class Starter:
     def _push(self, run: RunReference) -> None:
         self._push_reference(run)
         ti = self._context["ti"]
+        push_unfinished(self._context, run)
         ti.xcom_push(key="run_id", value=run.run_id)
         ti.xcom_push(key=RUN_URL_KEY, value=run.run_url)
         push_past_backend(ti, StablyRunLink.xcom_key, run.run_url)

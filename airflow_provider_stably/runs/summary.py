@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from heapq import nlargest
+from itertools import accumulate
 from typing import Any
 
 from airflow_provider_stably.api.calls import check_id
 from airflow_provider_stably.api.models import Run, RunStatus, TestResult, TestStatus
+from airflow_provider_stably.api.text import one_line
 from airflow_provider_stably.exceptions import (
     StablyRunCancelledError,
     StablyRunError,
@@ -20,8 +24,13 @@ MAX_FAILED_TESTS = 20
 
 MAX_SLOWEST_TESTS = 5
 MAX_TITLE_CHARACTERS = 200
+MAX_MESSAGE_CHARACTERS = 1500
 
-_NOT_FAILED = frozenset({TestStatus.PASSED, TestStatus.SKIPPED})
+MAX_FAILED_BYTES = 4600
+MAX_SLOWEST_BYTES = 1500
+"""How much their lines may take as JSON, where an emoji takes twelve bytes: an XCom stays below 16 kB."""
+
+NOT_FAILED = frozenset({TestStatus.PASSED, TestStatus.SKIPPED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +41,7 @@ class RunSummary:
     :param total: Number of test cases; None if the run has no results. So are the three counts after it.
     :param failed: Test cases that neither passed nor were skipped.
     :param duration_ms: From start to finish, in milliseconds; None if not given.
-    :param failed_tests: Titles of failed tests, the first 20.
+    :param failed_tests: Titles of failed tests, the first 20; fewer if they are long.
     :param story: Failed and slowest tests with status and duration, a line each.
     """
 
@@ -61,15 +70,16 @@ class RunSummary:
         results = run.test_results
         if results is None:
             return read
-        failed = [result for result in results if result.status not in _NOT_FAILED]
+        failed = [result for result in results if result.status not in NOT_FAILED]
+        listed = failed[: len(_that_fit(map(_failed_line, failed[:MAX_FAILED_TESTS]), MAX_FAILED_BYTES))]
         return replace(
             read,
             total=len(results),
             passed=sum(result.status == TestStatus.PASSED for result in results),
             failed=len(failed),
             skipped=sum(result.status == TestStatus.SKIPPED for result in results),
-            failed_tests=tuple(_title(result) for result in failed[:MAX_FAILED_TESTS]),
-            story=tuple(_story(failed, results)),
+            failed_tests=tuple(_title(result) for result in listed),
+            story=(*_failed_lines(listed, len(failed)), *_slowest_lines(results)),
         )
 
     def return_value(self) -> dict[str, Any]:
@@ -113,6 +123,10 @@ class RunSummary:
         """The result with failed and slowest tests, on one screen."""
         return "\n".join([self.headline, *self.story])
 
+    def with_message(self, message: str) -> dict[str, Any]:
+        """Write the XCom ``summary``: everything, and one line on how the run, or the wait for it, ended."""
+        return {**self.to_json(), "message": one_line(message, limit=MAX_MESSAGE_CHARACTERS)}
+
     def error(self) -> StablyRunError | None:
         """Return the error that this run's end means; None if it passed."""
         if self.status == RunStatus.PASSED:
@@ -120,7 +134,7 @@ class RunSummary:
         kind = StablyRunCancelledError if self.status == RunStatus.CANCELLED else StablyRunFailedError
         named = ", ".join(self.failed_tests)
         message = f"{self.headline}{f'. Failed: {named}' if named else ''}"
-        return kind(message, run=self.to_json())
+        return kind(message, run=self.with_message(self.headline))
 
 
 def _duration_ms(run: Run) -> int | None:
@@ -133,16 +147,28 @@ def _title(result: TestResult) -> str:
     return result.title[:MAX_TITLE_CHARACTERS]
 
 
-def _story(failed: list[TestResult], results: tuple[TestResult, ...]) -> list[str]:
-    lines = [f"  {result.status}  {_title(result)}{_took(result)}" for result in failed[:MAX_FAILED_TESTS]]
-    if len(failed) > MAX_FAILED_TESTS:
-        lines.append(f"  ... and {len(failed) - MAX_FAILED_TESTS} more")
-    timed = sorted((result for result in results if result.duration_ms), key=_by_duration, reverse=True)
-    if timed:
-        lines.append("  slowest:")
-    return lines + [
-        f"    {_seconds(_by_duration(result))}  {_title(result)}" for result in timed[:MAX_SLOWEST_TESTS]
-    ]
+def _failed_line(result: TestResult) -> str:
+    return f"  {result.status}  {_title(result)}{_took(result)}"
+
+
+def _failed_lines(named: Sequence[TestResult], total: int) -> list[str]:
+    more = [f"  ... and {total - len(named)} more"] if total > len(named) else []
+    return [*map(_failed_line, named), *more]
+
+
+def _slowest_lines(results: Sequence[TestResult]) -> list[str]:
+    slowest = nlargest(
+        MAX_SLOWEST_TESTS, (result for result in results if result.duration_ms), key=_by_duration
+    )
+    lines = [f"    {_seconds(_by_duration(result))}  {_title(result)}" for result in slowest]
+    return ["  slowest:", *_that_fit(lines, MAX_SLOWEST_BYTES)] if lines else []
+
+
+def _that_fit(lines: Iterable[str], limit: int) -> list[str]:
+    """Return the first lines, as many as fit into so many bytes of JSON."""
+    kept = list(lines)
+    sizes = accumulate(len(json.dumps(line)) for line in kept)
+    return kept[: sum(size <= limit for size in sizes)]
 
 
 def _by_duration(result: TestResult) -> int:

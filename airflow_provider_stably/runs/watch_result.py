@@ -97,7 +97,14 @@ class WatchResult:
             f"Run {self.run.run_id} {_WHY[self.end]}{cause}; {self._aftermath()}; see {self.run.run_url}"
         )
         kind = StablyRunTimeoutError if self.end is WatchEnd.TIMED_OUT else StablyRunLostError
-        return kind(message, run=self.run.to_json(), is_over=self.is_over)
+        return kind(message, run=self.run.with_message(message), is_over=self.is_over)
+
+    def summary(self, error: StablyRunError | None) -> dict[str, Any]:
+        """Write the XCom ``summary``.
+
+        :param error: What :meth:`error` returned: it has the same summary.
+        """
+        return self.run.with_message(self.run.headline) if error is None else dict(error.run)
 
     def _aftermath(self) -> str:
         last = f"last seen {self.run.status}" if self.run.status else "its status was never read"

@@ -32,7 +32,7 @@ class StablyRunSensor(BaseSensorOperator):
     Only a run that PASSED lets the sensor succeed. Any other end fails it for good, as it would not change;
     with ``soft_fail`` it is skipped. The sensor did not start the run and never cancels it.
 
-    XCom ``return_value``: the run's summary, as of :class:`StablyRunTestsOperator`.
+    XComs ``return_value`` and ``summary``: the run's summary, as of :class:`StablyRunTestsOperator`.
 
     :param run_id: The run (templated): its id, the address of its page, or the output of the task that
         started it, which names the run's project, too.
@@ -69,7 +69,7 @@ class StablyRunSensor(BaseSensorOperator):
         """
         self.knows_no_run = True
         try:
-            self._execution.push_url(self._options, context)
+            self._execution.push_run(self._options, context)
             self.knows_no_run = False
             if self.deferrable:
                 return self._execution.defer(self._options, context)
@@ -85,12 +85,12 @@ class StablyRunSensor(BaseSensorOperator):
         :returns: The run's summary.
         :raises: as :meth:`execute`.
         """
-        summary = self._execution.complete(event)
+        summary = self._execution.complete(event, context)
         return super().execute(context) if summary is None else summary
 
-    def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
+    def poke(self, context: Context) -> PokeReturnValue:
         """Poll the run once; a poll that fails in passing counts as not over yet."""
-        return self._execution.poll(self._options)
+        return self._execution.poll(self._options, context)
 
     @cached_property
     def _execution(self) -> WatchRun:

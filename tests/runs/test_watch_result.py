@@ -208,3 +208,26 @@ def test_an_error_carries_the_run_as_data():
 
     assert (error.run["run_id"], error.run["failed"], error.run["failed_tests"]) == ("r1", 1, ["b"])
     assert "Failed: b" in str(error)
+
+
+@pytest.mark.parametrize("title", ["x" * 1000, "テスト" * 100, "🚢" * 300], ids=["long", "Japanese", "emoji"])
+def test_a_summary_of_2000_cases_stays_below_16_kb(title):
+    """However long the titles are, and whatever their script."""
+    cases = [_case(f"{index} {title}", "FAILED", index) for index in range(2000)]
+
+    error = _result(WatchEnd.FINISHED, _run(cases=cases)).error()
+
+    assert (error.run["total"], error.run["failed"]) == (2000, 2000)
+    assert len(error.run["failed_tests"]) >= 1
+    assert len(json.dumps(error.run)) < 16_000
+
+
+def test_a_summary_says_how_the_wait_ended():
+    """Green or red, it has one line for people; a red one is its error's."""
+    passed, late = _result(WatchEnd.FINISHED, _run("PASSED")), _result(WatchEnd.TIMED_OUT, _run("RUNNING"))
+
+    error = late.error()
+
+    assert passed.summary(passed.error())["message"] == passed.run.headline
+    assert late.summary(error) == error.run
+    assert error.run["message"] == str(error)
