@@ -31,6 +31,16 @@ def seconds(name: str, value: float | timedelta, *, at_least: float = math.ulp(0
     raise ValueError(f"{name} is a number of seconds {least} up to a year, not {value!r}")
 
 
+def check_min_tests(value: object) -> int:
+    """Return the argument ``min_tests``.
+
+    :raises ValueError: if it is not a whole number from 0 on.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise ValueError(f"min_tests is a whole number from 0 on, not {value!r}")
+
+
 def is_missing(value: object) -> bool:
     """Whether a value is None, or what Jinja makes of None: the text ``None``, ``null`` or blanks."""
     return value is None or (isinstance(value, str) and value.strip().lower() in _MISSING_WORDS)

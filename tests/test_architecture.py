@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "links": set(),
     "execution": {"exceptions", "arguments", "api", "runs", "tasks", "hooks", "triggers", "links"},
     "operators": {"arguments", "tasks", "hooks", "links", "execution"},
-    "sensors": {"hooks", "links", "execution"},
+    "sensors": {"arguments", "hooks", "links", "execution"},
     "notifications": {"arguments", "hooks", "execution"},
     "testing": {"exceptions", "api", "hooks", "tasks"},
     "exceptions": set(),

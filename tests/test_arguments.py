@@ -5,6 +5,8 @@ from airflow_provider_stably.arguments import (
     is_missing,
     text_or_none,
 )
+from airflow_provider_stably.operators.stably import StablyRunTestsOperator
+from airflow_provider_stably.sensors.stably import StablyRunSensor
 
 
 @pytest.mark.parametrize(
@@ -56,3 +58,12 @@ def test_bad_overrides_are_an_error_without_values(overrides):
         env_overrides_as_text(overrides)
 
     assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("min_tests", [-1, True, 1.5, "1", None], ids=repr)
+def test_min_tests_is_a_whole_number(min_tests):
+    """Anything else is refused when the DAG is parsed, by operator and sensor."""
+    with pytest.raises(ValueError, match="min_tests is a whole number"):
+        StablyRunTestsOperator(task_id="run", min_tests=min_tests)
+    with pytest.raises(ValueError, match="min_tests is a whole number"):
+        StablyRunSensor(task_id="wait", run_id="r1", min_tests=min_tests)

@@ -30,6 +30,7 @@ class RunTestsOptions(_Options):
     timeout: float
     execution_timeout: timedelta | None
     cancel_on_kill: bool
+    min_tests: int
     stably_conn_id: str
 
 
@@ -58,6 +59,7 @@ class WatchRunOptions(_Options):
     poke_interval: float
     timeout: float
     execution_timeout: timedelta | None
+    min_tests: int
     stably_conn_id: str
 
 

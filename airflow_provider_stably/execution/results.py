@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,8 @@ from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.runs.summary import RunSummary
 from airflow_provider_stably.runs.watch_result import WatchResult
 from airflow_provider_stably.tasks.best_effort import best_effort
+
+log = logging.getLogger(__name__)
 
 SUMMARY_KEY = "summary"
 """The XCom that has the summary of every run, green or red; ``return_value`` has only that of a green one."""
@@ -35,6 +38,13 @@ def push_unfinished(context: Any, run: RunReference, cancelled: CancelResult | N
 
 def publish(context: Any, result: WatchResult, error: StablyRunError | None) -> None:
     """Push the run's summary, before the task ends with ``error`` or, if that is None, well."""
+    if error is None and not result.run.total:
+        log.warning(
+            "Run %s passed without a test case: is the Playwright project's name right? min_tests=1 makes "
+            "that an error; see %s",
+            result.run.run_id,
+            result.run.run_url,
+        )
     _push(context, result.run.run_id, result.summary(error))
 
 

@@ -227,7 +227,7 @@ class RunTests:
         )
 
     def _end(self, result: WatchResult) -> dict[str, Any]:
-        error = result.error()
+        error = result.error(min_tests=self._options.min_tests)
         publish(self._context, result, error)
         may_retry = self._ownership.is_killed or result.may_retry(
             next_try_knows_run=self._records.survive_retries, is_resumed=self._is_resumed()

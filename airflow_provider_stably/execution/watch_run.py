@@ -92,9 +92,9 @@ class WatchRun:
             raise not_retried(error) from None
         if result is None:
             return PokeReturnValue(is_done=False)
-        return PokeReturnValue(is_done=True, xcom_value=self._end(result, context))
+        return PokeReturnValue(is_done=True, xcom_value=self._end(result, options, context))
 
-    def complete(self, event: object, context: Context) -> dict[str, Any] | None:
+    def complete(self, event: object, options: WatchRunOptions, context: Context) -> dict[str, Any] | None:
         """End the sensor with the trigger's event; see the sensor.
 
         :returns: The run's summary; None if the triggerer could not watch the run, so the worker has to.
@@ -106,7 +106,7 @@ class WatchRun:
         if result.end is WatchEnd.HANDED_BACK:
             self._log.warning("The triggerer could not watch run %s: %s", result.run.run_id, result.detail)
             return None
-        return self._end(result, context)
+        return self._end(result, options, context)
 
     def _named_run(self, options: WatchRunOptions) -> RunReference:
         """Return the run that the sensor means now: a subclass may set another one between two pokes."""
@@ -125,8 +125,8 @@ class WatchRun:
             return client
         return self._hook.client
 
-    def _end(self, result: WatchResult, context: Context) -> dict[str, Any]:
-        error = result.error()
+    def _end(self, result: WatchResult, options: WatchRunOptions, context: Context) -> dict[str, Any]:
+        error = result.error(min_tests=options.min_tests)
         publish(context, result, error)
         self._log.info("%s", result.run.report)
         if error is None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
-from airflow_provider_stably.arguments import check_env_overrides, read_task_ids, seconds
+from airflow_provider_stably.arguments import check_env_overrides, check_min_tests, read_task_ids, seconds
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import StablyRunLink
 from airflow_provider_stably.tasks.version_compat import HAS_TASK_STATE_STORE, is_mapped_instance
@@ -128,6 +128,8 @@ class StablyRunTestsOperator(BaseOperator):
     :param timeout: Seconds from the run's start after which the task gives up.
     :param cancel_on_kill: Whether to cancel the run when the task stops watching it: killed, marked, cleared,
         timed out.
+    :param min_tests: How many test cases a run that passed has to have; with fewer, or without results, the
+        task fails for good: so a mistyped Playwright project is not green.
     :param stably_conn_id: Id of a connection of type ``stably``.
     """
 
@@ -154,6 +156,7 @@ class StablyRunTestsOperator(BaseOperator):
         poll_interval: float | timedelta = 30,
         timeout: float | timedelta = timedelta(hours=24),
         cancel_on_kill: bool = True,
+        min_tests: int = 0,
         stably_conn_id: str = StablyHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -169,6 +172,7 @@ class StablyRunTestsOperator(BaseOperator):
         self.poll_interval = seconds("poll_interval", poll_interval)
         self.timeout = seconds("timeout", timeout)
         self.cancel_on_kill = cancel_on_kill
+        self.min_tests = check_min_tests(min_tests)
         self.stably_conn_id = stably_conn_id
         self._execution: RunTests | None = None
         self._is_killed = False

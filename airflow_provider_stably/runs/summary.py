@@ -127,8 +127,22 @@ class RunSummary:
         """Write the XCom ``summary``: everything, and one line on how the run, or the wait for it, ended."""
         return {**self.to_json(), "message": one_line(message, limit=MAX_MESSAGE_CHARACTERS)}
 
-    def error(self) -> StablyRunError | None:
-        """Return the error that this run's end means; None if it passed."""
+    def has_too_few_tests(self, min_tests: int) -> bool:
+        """Whether a run that passed ran fewer test cases than it has to, or has no results to tell."""
+        return self.status == RunStatus.PASSED and (self.total or 0) < min_tests
+
+    def error(self, *, min_tests: int = 0) -> StablyRunError | None:
+        """Return the error that this run's end means; None if it passed.
+
+        :param min_tests: How many test cases a run has to have for that.
+        """
+        if self.has_too_few_tests(min_tests):
+            ran = "it has no results" if self.total is None else f"it ran {self.total} test cases"
+            message = (
+                f"Run {self.run_id} {self.status}, but {ran}, and min_tests is {min_tests}: is the "
+                f"Playwright project's name right? See {self.run_url}"
+            )
+            return StablyRunFailedError(message, run=self.with_message(message))
         if self.status == RunStatus.PASSED:
             return None
         kind = StablyRunCancelledError if self.status == RunStatus.CANCELLED else StablyRunFailedError

@@ -16,6 +16,7 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
+from airflow_provider_stably.arguments import check_min_tests
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import StablyRunLink
 
@@ -38,6 +39,8 @@ class StablyRunSensor(BaseSensorOperator):
         started it, which names the run's project, too.
     :param project_id: Its project, if ``run_id`` does not name it; default: the connection's (templated).
     :param deferrable: Whether to wait in the triggerer; ``poke_interval`` is then the longest pause.
+    :param min_tests: How many test cases a run that passed has to have; with fewer, or without results, the
+        sensor fails.
     :param stably_conn_id: Id of a connection of type ``stably``.
     """
 
@@ -50,6 +53,7 @@ class StablyRunSensor(BaseSensorOperator):
         run_id: str | XComArg,
         project_id: str | XComArg | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        min_tests: int = 0,
         stably_conn_id: str = StablyHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -57,6 +61,7 @@ class StablyRunSensor(BaseSensorOperator):
         self.run_id = run_id
         self.project_id = project_id
         self.deferrable = deferrable
+        self.min_tests = check_min_tests(min_tests)
         self.stably_conn_id = stably_conn_id
         self.knows_no_run = False
 
@@ -85,7 +90,7 @@ class StablyRunSensor(BaseSensorOperator):
         :returns: The run's summary.
         :raises: as :meth:`execute`.
         """
-        summary = self._execution.complete(event, context)
+        summary = self._execution.complete(event, self._options, context)
         return super().execute(context) if summary is None else summary
 
     def poke(self, context: Context) -> PokeReturnValue:

@@ -108,3 +108,24 @@ def test_what_is_not_watched_has_a_summary(run, emulator):
     [run_id] = emulator.runs
     assert (pulled(ti)["run_id"], pulled(ti)["status"]) == (run_id, None)
     assert json.loads(json.dumps(pulled(ti))) == pulled(ti)
+
+
+@EACH_TASK
+@BOTH_MODES
+def test_a_run_without_tests_is_not_green_if_some_are_due(run, kind, deferrable, capfd):
+    """With min_tests=1 the task fails, and says what may be wrong."""
+    ti = run(kind, script="finds-no-tests", deferrable=deferrable, min_tests=1)
+
+    assert (str(ti.state), pulled(ti)["status"], pulled(ti)["total"]) == ("failed", "PASSED", 0)
+    assert "min_tests is 1" in pulled(ti)["message"]
+    assert "Playwright project's name" in capfd.readouterr().out
+
+
+@EACH_TASK
+def test_a_run_without_tests_is_warned_of(run, kind, caplog):
+    """By default the task is green, and its log has a WARNING."""
+    ti = run(kind, script="finds-no-tests", deferrable=False)
+
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert str(ti.state) == "success"
+    assert [text for text in warnings if "passed without a test case" in text]

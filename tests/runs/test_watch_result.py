@@ -231,3 +231,30 @@ def test_a_summary_says_how_the_wait_ended():
     assert passed.summary(passed.error())["message"] == passed.run.headline
     assert late.summary(error) == error.run
     assert error.run["message"] == str(error)
+
+
+@pytest.mark.parametrize(
+    ("cases", "min_tests", "passes"),
+    [
+        (None, 0, True),
+        ((), 0, True),
+        (None, 1, False),
+        ((), 1, False),
+        ((_case("a", "PASSED"),), 1, True),
+        ((_case("a", "PASSED"),), 2, False),
+        ((_case("a", "SKIPPED"), _case("b", "PASSED")), 2, True),
+    ],
+    ids=str,
+)
+def test_a_run_that_passed_has_to_have_min_tests(cases, min_tests, passes):
+    """With fewer test cases, or without results, it is an error that names the number and is not retried."""
+    run = Run("r1", "PASSED", test_results=cases)
+    result = _result(WatchEnd.FINISHED, Run.from_json("r1", run.to_json()))
+
+    error = result.error(min_tests=min_tests)
+
+    assert (error is None) is passes
+    if error is not None:
+        assert f"min_tests is {min_tests}" in str(error)
+        assert (error.run["status"], error.run["message"]) == ("PASSED", str(error))
+        assert not result.may_retry(next_try_knows_run=True, is_resumed=True)

@@ -19,6 +19,7 @@ NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 # Script to the status at the start, half-way, at the planned end and much later.
 TIMELINES = {
     "passes": ["QUEUED", "RUNNING", "PASSED", "PASSED"],
+    "finds-no-tests": ["QUEUED", "RUNNING", "PASSED", "PASSED"],
     "fails": ["QUEUED", "RUNNING", "FAILED", "FAILED"],
     "times-out": ["QUEUED", "RUNNING", "TIMEDOUT", "TIMEDOUT"],
     "is-interrupted": ["QUEUED", "RUNNING", "INTERRUPTED", "INTERRUPTED"],
