@@ -13,6 +13,7 @@ LONGEST_SECONDS = 366 * 24 * 60 * 60
 """A year: anything longer is a mistake, and would break date arithmetic when the run is started already."""
 
 _MISSING_WORDS = frozenset({"", "none", "null"})
+_BOOLEANS = {"true": True, "false": False}
 
 
 def seconds(name: str, value: float | timedelta, *, at_least: float = math.ulp(0.0)) -> float:
@@ -93,6 +94,31 @@ def text_or_none(value: object, name: str) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(f"{name} is neither text nor a number but {type(value).__name__}")
     return str(value)
+
+
+def true_or_false(value: object, name: str) -> bool | None:
+    """Return an argument as a boolean; None for what is missing, a rendered ``'None'`` included.
+
+    :param name: The argument's name, for the message.
+    :raises ValueError: if it is neither a boolean nor a rendered one.
+    """
+    if isinstance(value, bool):
+        return value
+    text = text_or_none(value, name)
+    if text is None:
+        return None
+    if text.strip().lower() in _BOOLEANS:
+        return _BOOLEANS[text.strip().lower()]
+    raise ValueError(f"{name} is True, False or None, not {text[:80]!r}")
+
+
+def check_true_or_false(value: object, name: str) -> None:
+    """Refuse, when the DAG is parsed, what cannot become a boolean; a template may.
+
+    :raises ValueError: as of :func:`true_or_false`.
+    """
+    if not _comes_later(value):
+        true_or_false(value, name)
 
 
 def check_env_overrides(overrides: object) -> None:

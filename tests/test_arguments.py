@@ -4,6 +4,7 @@ from airflow_provider_stably.arguments import (
     env_overrides_as_text,
     is_missing,
     text_or_none,
+    true_or_false,
 )
 from airflow_provider_stably.operators.stably import StablyRunTestsOperator
 from airflow_provider_stably.sensors.stably import StablyRunSensor
@@ -67,3 +68,36 @@ def test_min_tests_is_a_whole_number(min_tests):
         StablyRunTestsOperator(task_id="run", min_tests=min_tests)
     with pytest.raises(ValueError, match="min_tests is a whole number"):
         StablyRunSensor(task_id="wait", run_id="r1", min_tests=min_tests)
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        (None, None),
+        (True, True),
+        (False, False),
+        ("True", True),
+        ("False", False),
+        (" true\n", True),
+        ("None", None),
+        ("", None),
+    ],
+    ids=repr,
+)
+def test_a_rendered_boolean_is_read(value, read):
+    """A template renders booleans as text; what is missing stays None."""
+    assert true_or_false(value, "autofix") is read
+
+
+@pytest.mark.parametrize(
+    "value", ["yes", "0", 1, 0.0, ["True"], "x" * 1000], ids=lambda value: repr(value)[:9]
+)
+def test_what_is_no_boolean_is_refused(value):
+    """When the DAG is parsed, and by the hook; the error names the argument and is short."""
+    with pytest.raises(ValueError, match="autofix is") as refused:
+        true_or_false(value, "autofix")
+    with pytest.raises(ValueError, match="autofix is"):
+        StablyRunTestsOperator(task_id="run", autofix=value)
+
+    assert len(str(refused.value)) < 150
+    assert StablyRunTestsOperator(task_id="run", autofix="{{ params.autofix }}").autofix

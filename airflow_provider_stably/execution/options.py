@@ -24,6 +24,7 @@ class RunTestsOptions(_Options):
     branch: object
     environment: object
     env_overrides: object = field(repr=False)
+    autofix: object
     wait_for_completion: bool
     deferrable: bool
     poll_interval: float

@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from airflow_provider_stably.api import calls
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.api.retries import may_start_later
-from airflow_provider_stably.arguments import env_overrides_as_text, text_or_none
+from airflow_provider_stably.arguments import env_overrides_as_text, text_or_none, true_or_false
 from airflow_provider_stably.exceptions import (
     StablyAmbiguousStartError,
     StablyCancelError,
@@ -200,9 +200,11 @@ class Starter:
                 for name in ("playwright_project_name", "branch", "environment")
             }
             overrides = env_overrides_as_text(options.env_overrides)
+            autofix = true_or_false(options.autofix, "autofix")
         except ValueError as error:
             raise not_retried(error) from None
-        return calls.start_run(self._hook.resolve_project_id(project_id), **which, env_overrides=overrides)
+        project_id = self._hook.resolve_project_id(project_id)
+        return calls.start_run(project_id, **which, env_overrides=overrides, autofix=autofix)
 
     def _send(self, call: calls.Call[str]) -> RunReference:
         """Send the start, and keep in ``_started`` what is known of it: an interruption does not tell."""

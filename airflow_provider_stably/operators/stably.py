@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
-from airflow_provider_stably.arguments import check_env_overrides, check_min_tests, read_task_ids, seconds
+from airflow_provider_stably.arguments import (
+    check_env_overrides,
+    check_min_tests,
+    check_true_or_false,
+    read_task_ids,
+    seconds,
+)
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import StablyRunLink
 from airflow_provider_stably.tasks.version_compat import HAS_TASK_STATE_STORE, is_mapped_instance
@@ -121,6 +127,8 @@ class StablyRunTestsOperator(BaseOperator):
     :param environment: Name of a Stably environment (templated).
     :param env_overrides: Environment variable name to value (templated). Numbers and booleans are sent as
         text. Never logged; Airflow's rendered view masks values under names that sound secret.
+    :param autofix: Whether Stably tries to fix the tests once the run has ended with failures, which costs AI
+        credits; None leaves it to the project's default (templated).
     :param wait_for_completion: Whether to wait for the run's end. If not, nobody watches the run, and nobody
         cancels it.
     :param deferrable: Whether to wait in the triggerer instead of on the worker.
@@ -139,6 +147,7 @@ class StablyRunTestsOperator(BaseOperator):
         "branch",
         "environment",
         "env_overrides",
+        "autofix",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"env_overrides": "json"}
     operator_extra_links = (StablyRunLink(),)
@@ -151,6 +160,7 @@ class StablyRunTestsOperator(BaseOperator):
         branch: str | XComArg | None = None,
         environment: str | XComArg | None = None,
         env_overrides: Mapping[str, Any] | XComArg | None = None,
+        autofix: bool | str | XComArg | None = None,
         wait_for_completion: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float | timedelta = 30,
@@ -167,6 +177,8 @@ class StablyRunTestsOperator(BaseOperator):
         self.environment = environment
         check_env_overrides(env_overrides)
         self.env_overrides = env_overrides
+        check_true_or_false(autofix, "autofix")
+        self.autofix = autofix
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
         self.poll_interval = seconds("poll_interval", poll_interval)

@@ -340,6 +340,7 @@ def test_cancel_request_is_open(emulator):
         pytest.param({"branch": "feature/basket"}, id="branch"),
         pytest.param({"environment": ""}, id="empty-text"),
         pytest.param({"envOverrides": {}}, id="no-overrides"),
+        pytest.param({"autofix": False}, id="autofix"),
         pytest.param({"envOverrides": {"A": "1", "B": ""}}, id="overrides"),
     ],
 )
@@ -372,6 +373,8 @@ def test_start_accepts_documented_fields(body, emulator):
         pytest.param({"branch": 1}, id="number-as-branch"),
         pytest.param({"environment": {}}, id="object-as-environment"),
         pytest.param({"envOverrides": None}, id="null-overrides"),
+        pytest.param({"autofix": "true"}, id="text-as-autofix"),
+        pytest.param({"autofix": None}, id="null-autofix"),
         pytest.param({"envOverrides": [["A", "1"]]}, id="list-of-overrides"),
         pytest.param({"envOverrides": "A=1"}, id="text-as-overrides"),
         pytest.param({"envOverrides": {"A": 1}}, id="number-as-override"),
