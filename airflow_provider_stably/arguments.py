@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence, Set
 from datetime import timedelta
+from importlib.util import find_spec
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +95,19 @@ def text_or_none(value: object, name: str) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(f"{name} is neither text nor a number but {type(value).__name__}")
     return str(value)
+
+
+def check_junit_xml(target: object) -> None:
+    """Refuse, when the DAG is parsed, a JUnit file that nothing could write at the end of the run.
+
+    :raises ValueError: if it is no address, or if the extra ``junit`` is not installed.
+    """
+    if is_missing(target):
+        return
+    if not isinstance(target, str) and not _comes_later(target):
+        raise ValueError(f"junit_xml is a path or an address, not {type(target).__name__}")
+    if find_spec("junitparser") is None:
+        raise ValueError("junit_xml needs junitparser: install airflow-provider-stably[junit]")
 
 
 def true_or_false(value: object, name: str) -> bool | None:

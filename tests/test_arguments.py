@@ -101,3 +101,26 @@ def test_what_is_no_boolean_is_refused(value):
 
     assert len(str(refused.value)) < 150
     assert StablyRunTestsOperator(task_id="run", autofix="{{ params.autofix }}").autofix
+
+
+def test_a_junit_file_needs_its_library(monkeypatch):
+    """Without the extra it is an error when the DAG is parsed, not after an hour's run; mapped tasks, too."""
+    monkeypatch.setattr("airflow_provider_stably.arguments.find_spec", lambda _: None)
+
+    for make in (
+        lambda: StablyRunTestsOperator(task_id="run", junit_xml="x.xml"),
+        lambda: StablyRunTestsOperator.partial(task_id="run", junit_xml="x.xml"),
+        lambda: StablyRunSensor(task_id="wait", run_id="r1", junit_xml="x.xml"),
+    ):
+        with pytest.raises(ValueError, match=r"install airflow-provider-stably\[junit\]"):
+            make()
+    assert StablyRunTestsOperator(task_id="run", junit_xml=None).junit_xml is None
+
+
+@pytest.mark.parametrize("arguments", [{"junit_xml": "x.xml"}, {"min_tests": 1}, {"queue_timeout": 9}])
+def test_what_needs_the_end_needs_the_wait(arguments):
+    """A task that does not wait for its run's end can hold it to nothing, and writes no results."""
+    with pytest.raises(ValueError, match="need wait_for_completion=True"):
+        StablyRunTestsOperator(task_id="run", wait_for_completion=False, **arguments)
+    with pytest.raises(ValueError, match="junit_xml is a path or an address"):
+        StablyRunTestsOperator(task_id="run", junit_xml=7)

@@ -30,7 +30,9 @@ class RunTestsOptions(_Options):
     poll_interval: float
     timeout: float
     execution_timeout: timedelta | None
+    queue_timeout: float | None
     cancel_on_kill: bool
+    junit_xml: object
     min_tests: int
     stably_conn_id: str
 
@@ -60,6 +62,7 @@ class WatchRunOptions(_Options):
     poke_interval: float
     timeout: float
     execution_timeout: timedelta | None
+    junit_xml: object
     min_tests: int
     stably_conn_id: str
 

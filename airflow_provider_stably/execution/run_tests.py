@@ -12,7 +12,7 @@ from airflow_provider_stably.execution.clients import Clients
 from airflow_provider_stably.execution.fail_for_good import not_retried
 from airflow_provider_stably.execution.kill import cancel_at_once
 from airflow_provider_stably.execution.options import RunTestsOptions
-from airflow_provider_stably.execution.results import publish, push_unfinished
+from airflow_provider_stably.execution.results import publish, push_unfinished, write_junit
 from airflow_provider_stably.execution.start import Ownership, Starter
 from airflow_provider_stably.runs import watch
 from airflow_provider_stably.runs.belief import Belief
@@ -80,7 +80,7 @@ class RunTests:
             self._forbid_retry_beside_live_run(error)
             raise
         self._ownership.run_to_cancel = None  # finished, or left alone: a late on_kill must not cancel it
-        return RunSummary.of(run, None).return_value() if result is None else self._end(result)
+        return RunSummary.of(run, None).return_value() if result is None else self._end(result, run)
 
     @property
     def knows_no_run(self) -> bool:
@@ -115,7 +115,7 @@ class RunTests:
             self._forbid_retry_beside_live_run(error)
             raise
         self._ownership.run_to_cancel = None
-        return self._end(result)
+        return self._end(result, self._run_of(result))
 
     def _go_on_watching(self, result: WatchResult) -> WatchResult:
         self._log.warning("The triggerer could not watch run %s: %s", result.run.run_id, result.detail)
@@ -207,6 +207,7 @@ class RunTests:
             ),
             poll_interval=self._options.poll_interval,
             cancel_on_kill=self._options.cancel_on_kill,
+            queue_deadline=self._queue_deadline(run),
         )
 
     def _driver(self) -> BlockingDriver:
@@ -223,12 +224,19 @@ class RunTests:
                 deadline=_started_at(run) + self._options.timeout,
                 poll_interval=self._options.poll_interval,
                 cancel_unfinished=self._options.cancel_on_kill,
+                queue_deadline=self._queue_deadline(run),
             )
         )
 
-    def _end(self, result: WatchResult) -> dict[str, Any]:
+    def _queue_deadline(self, run: RunReference) -> float | None:
+        timeout = self._options.queue_timeout
+        return None if timeout is None else _started_at(run) + timeout
+
+    def _end(self, result: WatchResult, run: RunReference) -> dict[str, Any]:
+        result = result.asked_at(run.started_at)
         error = result.error(min_tests=self._options.min_tests)
-        publish(self._context, result, error)
+        publish(self._context, result, error, branch=self._options.branch)
+        write_junit(self._options, result, error, is_killed=lambda: self._ownership.is_killed)
         may_retry = self._ownership.is_killed or result.may_retry(
             next_try_knows_run=self._records.survive_retries, is_resumed=self._is_resumed()
         )

@@ -14,7 +14,7 @@ from airflow_provider_stably.arguments import text_or_none
 from airflow_provider_stably.exceptions import StablyConfigError, StablyRunTimeoutError
 from airflow_provider_stably.execution.fail_for_good import not_retried
 from airflow_provider_stably.execution.options import WatchRunOptions
-from airflow_provider_stably.execution.results import publish, push_unfinished
+from airflow_provider_stably.execution.results import publish, push_unfinished, write_junit
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import RUN_URL_KEY, StablyRunLink
 from airflow_provider_stably.runs.belief import Belief
@@ -128,6 +128,7 @@ class WatchRun:
     def _end(self, result: WatchResult, options: WatchRunOptions, context: Context) -> dict[str, Any]:
         error = result.error(min_tests=options.min_tests)
         publish(context, result, error)
+        write_junit(options, result, error)
         self._log.info("%s", result.run.report)
         if error is None:
             return result.run.return_value()

@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_provider_stably.arguments import (
     check_env_overrides,
+    check_junit_xml,
     check_min_tests,
     check_true_or_false,
     read_task_ids,
@@ -134,8 +135,12 @@ class StablyRunTestsOperator(BaseOperator):
     :param deferrable: Whether to wait in the triggerer instead of on the worker.
     :param poll_interval: Longest pause between two polls, in seconds; a young run is polled more often.
     :param timeout: Seconds from the run's start after which the task gives up.
+    :param queue_timeout: Seconds from the run's start after which the task gives up if the run is still
+        QUEUED; None waits until ``timeout``.
     :param cancel_on_kill: Whether to cancel the run when the task stops watching it: killed, marked, cleared,
         timed out.
+    :param junit_xml: Where to write the results as JUnit XML (templated): a path, or an address as
+        ``s3://bucket/results.xml`` that Airflow's object storage knows. Needs the extra ``junit``.
     :param min_tests: How many test cases a run that passed has to have; with fewer, or without results, the
         task fails for good: so a mistyped Playwright project is not green.
     :param stably_conn_id: Id of a connection of type ``stably``.
@@ -148,6 +153,7 @@ class StablyRunTestsOperator(BaseOperator):
         "environment",
         "env_overrides",
         "autofix",
+        "junit_xml",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"env_overrides": "json"}
     operator_extra_links = (StablyRunLink(),)
@@ -165,7 +171,9 @@ class StablyRunTestsOperator(BaseOperator):
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float | timedelta = 30,
         timeout: float | timedelta = timedelta(hours=24),
+        queue_timeout: float | timedelta | None = None,
         cancel_on_kill: bool = True,
+        junit_xml: str | XComArg | None = None,
         min_tests: int = 0,
         stably_conn_id: str = StablyHook.default_conn_name,
         **kwargs: Any,
@@ -179,11 +187,16 @@ class StablyRunTestsOperator(BaseOperator):
         self.env_overrides = env_overrides
         check_true_or_false(autofix, "autofix")
         self.autofix = autofix
+        if not wait_for_completion and (junit_xml or min_tests or queue_timeout):
+            raise ValueError("junit_xml, min_tests and queue_timeout need wait_for_completion=True")
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
         self.poll_interval = seconds("poll_interval", poll_interval)
         self.timeout = seconds("timeout", timeout)
+        self.queue_timeout = None if queue_timeout is None else seconds("queue_timeout", queue_timeout)
         self.cancel_on_kill = cancel_on_kill
+        check_junit_xml(junit_xml)
+        self.junit_xml = junit_xml
         self.min_tests = check_min_tests(min_tests)
         self.stably_conn_id = stably_conn_id
         self._execution: RunTests | None = None
@@ -194,7 +207,8 @@ class StablyRunTestsOperator(BaseOperator):
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
-        """Add our callback to mapped tasks here: Airflow ignores what ``__init__`` sets for them."""
+        """Do for mapped tasks what ``__init__`` does: for them Airflow calls that only when they run."""
+        check_junit_xml(kwargs.get("junit_xml"))
         mapped = super().partial(**kwargs)
         if kwargs.get("cancel_on_kill", True):
             for name in OWN_CALLBACKS:

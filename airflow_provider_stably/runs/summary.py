@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from heapq import nlargest
 from itertools import accumulate
 from typing import Any
 
 from airflow_provider_stably.api.calls import check_id
-from airflow_provider_stably.api.models import Run, RunStatus, TestResult, TestStatus
+from airflow_provider_stably.api.models import MAX_CHARACTERS, Run, RunStatus, TestResult, TestStatus
 from airflow_provider_stably.api.text import one_line
 from airflow_provider_stably.exceptions import (
     StablyRunCancelledError,
@@ -41,6 +42,9 @@ class RunSummary:
     :param total: Number of test cases; None if the run has no results. So are the three counts after it.
     :param failed: Test cases that neither passed nor were skipped.
     :param duration_ms: From start to finish, in milliseconds; None if not given.
+    :param started_at: When it left the queue, ISO 8601; None if not given.
+    :param queued_ms: From the start call to then, in milliseconds; None if not known.
+    :param branch: The git branch that the answer names; None if it names none.
     :param failed_tests: Titles of failed tests, the first 20; fewer if they are long.
     :param story: Failed and slowest tests with status and duration, a line each.
     """
@@ -54,6 +58,9 @@ class RunSummary:
     failed: int | None = None
     skipped: int | None = None
     duration_ms: int | None = None
+    started_at: str | None = None
+    queued_ms: int | None = None
+    branch: str | None = None
     failed_tests: tuple[str, ...] = ()
     story: tuple[str, ...] = ()
 
@@ -66,7 +73,13 @@ class RunSummary:
         named = cls(reference.run_id, reference.project_id, reference.run_url)
         if run is None:
             return named
-        read = replace(named, status=str(run.status), duration_ms=_duration_ms(run))
+        read = replace(
+            named,
+            status=str(run.status),
+            duration_ms=_duration_ms(run),
+            started_at=None if run.started_at is None else run.started_at.isoformat(),
+            branch=run.branch_name,
+        )
         results = run.test_results
         if results is None:
             return read
@@ -81,6 +94,20 @@ class RunSummary:
             failed_tests=tuple(_title(result) for result in listed),
             story=(*_failed_lines(listed, len(failed)), *_slowest_lines(results)),
         )
+
+    def with_queue_time(self, asked_at: float | None) -> RunSummary:
+        """Add how long the run was in the queue.
+
+        :param asked_at: When the start was asked for, in seconds since the epoch; None if that is not known.
+        """
+        try:
+            started_at = datetime.fromisoformat(str(self.started_at)).timestamp()
+        except (ValueError, OverflowError):
+            return self
+        if asked_at is None:
+            return self
+        # The two clocks are not the same: never less than nothing.
+        return replace(self, queued_ms=max(0, round((started_at - asked_at) * 1000)))
 
     def return_value(self) -> dict[str, Any]:
         """Write what a task returns: the documented keys, plain JSON."""
@@ -116,7 +143,10 @@ class RunSummary:
         if self.failed == 0:
             counts = f": {self.passed} of {self.total} tests passed, {self.skipped} skipped"
         took = "" if self.duration_ms is None else f" in {_seconds(self.duration_ms)}"
-        return f"Run {self.run_id} {self.status or 'was never read'}{counts}{took}; see {self.run_url}"
+        queued = "" if self.queued_ms is None else f", after {_seconds(self.queued_ms)} in the queue"
+        branch = "" if self.branch is None else f", on branch {self.branch}"
+        told = f"{self.status or 'was never read'}{counts}{took}{queued}{branch}"
+        return f"Run {self.run_id} {told}; see {self.run_url}"
 
     @property
     def report(self) -> str:
@@ -149,6 +179,13 @@ class RunSummary:
         named = ", ".join(self.failed_tests)
         message = f"{self.headline}{f'. Failed: {named}' if named else ''}"
         return kind(message, run=self.with_message(self.headline))
+
+
+def is_another_branch(asked: str | None, told: str | None) -> bool:
+    """Whether a run was associated with another branch than it was asked for, as far as its answer tells."""
+    if asked is None or told is None or "***" in told:  # hidden, as it is in the environment overrides, too
+        return False
+    return one_line(asked, limit=MAX_CHARACTERS) != told
 
 
 def _duration_ms(run: Run) -> int | None:

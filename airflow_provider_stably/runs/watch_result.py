@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -99,11 +99,15 @@ class WatchResult:
         if self.end is WatchEnd.FINISHED:
             return self.run.error(min_tests=min_tests)
         cause = f" ({self.detail})" if self.detail else ""
-        message = (
-            f"Run {self.run.run_id} {_WHY[self.end]}{cause}; {self._aftermath()}; see {self.run.run_url}"
-        )
+        never_began = self.end is WatchEnd.TIMED_OUT and self.run.status == RunStatus.QUEUED
+        why = "never left the queue, so it was not over in time" if never_began else _WHY[self.end]
+        message = f"Run {self.run.run_id} {why}{cause}; {self._aftermath()}; see {self.run.run_url}"
         kind = StablyRunTimeoutError if self.end is WatchEnd.TIMED_OUT else StablyRunLostError
         return kind(message, run=self.run.with_message(message), is_over=self.is_over)
+
+    def asked_at(self, asked_at: float | None) -> WatchResult:
+        """Add how long the run was in the queue; see :meth:`RunSummary.with_queue_time`."""
+        return replace(self, run=self.run.with_queue_time(asked_at))
 
     def summary(self, error: StablyRunError | None) -> dict[str, Any]:
         """Write the XCom ``summary``.

@@ -16,7 +16,7 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_stably.arguments import check_min_tests
+from airflow_provider_stably.arguments import check_junit_xml, check_min_tests
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import StablyRunLink
 
@@ -39,12 +39,14 @@ class StablyRunSensor(BaseSensorOperator):
         started it, which names the run's project, too.
     :param project_id: Its project, if ``run_id`` does not name it; default: the connection's (templated).
     :param deferrable: Whether to wait in the triggerer; ``poke_interval`` is then the longest pause.
+    :param junit_xml: Where to write the results as JUnit XML (templated): a path, or an address as
+        ``s3://bucket/results.xml`` that Airflow's object storage knows. Needs the extra ``junit``.
     :param min_tests: How many test cases a run that passed has to have; with fewer, or without results, the
         sensor fails.
     :param stably_conn_id: Id of a connection of type ``stably``.
     """
 
-    template_fields: Sequence[str] = ("run_id", "project_id")
+    template_fields: Sequence[str] = ("run_id", "project_id", "junit_xml")
     operator_extra_links = (StablyRunLink(),)
 
     def __init__(
@@ -53,6 +55,7 @@ class StablyRunSensor(BaseSensorOperator):
         run_id: str | XComArg,
         project_id: str | XComArg | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        junit_xml: str | XComArg | None = None,
         min_tests: int = 0,
         stably_conn_id: str = StablyHook.default_conn_name,
         **kwargs: Any,
@@ -61,6 +64,8 @@ class StablyRunSensor(BaseSensorOperator):
         self.run_id = run_id
         self.project_id = project_id
         self.deferrable = deferrable
+        check_junit_xml(junit_xml)
+        self.junit_xml = junit_xml
         self.min_tests = check_min_tests(min_tests)
         self.stably_conn_id = stably_conn_id
         self.knows_no_run = False

@@ -1,14 +1,23 @@
 """What a finished task leaves on a real Airflow: operator and sensor, on the worker and deferred."""
 
 import json
+import math
 from datetime import timedelta
 
+import fsspec
 import pytest
 from airflow.models import DagRun
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
+from airflow_provider_stably.testing import Fault
 from tests.constants import PROJECT
 from tests.dag_files import load_dag_file
+from tests.runs.read_junit import outcomes, read_junit
+
+try:
+    from airflow.sdk.io import attach
+except ImportError:  # Airflow 2.11
+    from airflow.io.store import attach
 
 EACH_TASK = pytest.mark.parametrize("kind", ["operator", "sensor"])
 BOTH_MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["on the worker", "deferred"])
@@ -129,3 +138,80 @@ def test_a_run_without_tests_is_warned_of(run, kind, caplog):
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert str(ti.state) == "success"
     assert [text for text in warnings if "passed without a test case" in text]
+
+
+@BOTH_MODES
+def test_a_run_that_stays_queued_is_given_up(run, emulator, deferrable):
+    """At its queue_timeout the run is cancelled, and the summary says that it never began."""
+    ti = run("operator", script="stays-queued", deferrable=deferrable, queue_timeout=0.4)
+
+    assert (str(ti.state), emulator.live_runs()) == ("failed", [])
+    assert "never left the queue" in pulled(ti)["message"]
+    assert "queue_timeout" in pulled(ti)["message"]
+
+
+@BOTH_MODES
+def test_another_branch_is_warned_of(run, emulator, deferrable, caplog):
+    """A run that was associated with another branch than asked for logs a WARNING; its verdict stays."""
+    answer = {
+        "status": "PASSED",
+        "branchName": "main",
+        "results": {"testCases": [{"title": "a", "status": "PASSED"}]},
+    }
+    emulator.inject(Fault(body=answer), call="get", times=math.inf)
+
+    ti = run("operator", deferrable=deferrable, branch="feature/basket")
+
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert (str(ti.state), pulled(ti)["branch"], pulled(ti)["total"]) == ("success", "main", 1)
+    assert [text for text in warnings if text.endswith("was on branch main, not on feature/basket")]
+
+
+@pytest.fixture(params=["local", "file", "memory"])
+def storage(request, tmp_path):
+    """An address in a storage, and what reads it."""
+    if request.param == "memory":
+        memory = fsspec.filesystem("memory")
+        attach("memory", fs=memory)  # Airflow knows the storages of its providers only
+        return "memory://bucket/{{ ti.task_id }}.xml", lambda: memory.cat("/bucket/task.xml")
+    prefix = "file://" if request.param == "file" else ""
+    return f"{prefix}{tmp_path}/new/{{{{ ti.task_id }}}}.xml", (tmp_path / "new/task.xml").read_bytes
+
+
+@EACH_TASK
+@BOTH_MODES
+@pytest.mark.parametrize(("script", "last"), [("passes", "passed"), ("fails", "failure")])
+def test_junit_xml_is_written_wherever_it_is_wanted(run, storage, kind, deferrable, script, last):
+    """Green or red, to a path or to an object storage, the address rendered."""
+    address, read = storage
+
+    ti = run(kind, script=script, deferrable=deferrable, junit_xml=address)
+
+    suite = read_junit(read())
+    assert outcomes(suite) == {
+        "sign in": "passed",
+        "search the catalogue": "skipped",
+        "check out a basket": last,
+    }
+    assert suite.get("name") == (script if kind == "operator" else PROJECT)
+    assert str(ti.state) == {"passes": "success", "fails": "failed"}[script]
+
+
+@BOTH_MODES
+@pytest.mark.parametrize("address", ["nowhere://bucket/x.xml", "/proc/x/y.xml"])
+def test_a_file_that_cannot_be_written_is_a_warning(run, deferrable, address, caplog):
+    """The verdict stays, and the log says what went wrong."""
+    ti = run("operator", deferrable=deferrable, junit_xml=address)
+
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert (str(ti.state), pulled(ti)["status"]) == ("success", "PASSED")
+    assert [text for text in warnings if f"The JUnit XML was not written to {address}: " in text]
+
+
+def test_a_run_cancelled_at_its_timeout_has_a_red_suite(run, tmp_path):
+    """What was not over in time is an error there, with what became of it."""
+    run("operator", script="hangs", deferrable=False, timeout=0.3, junit_xml=str(tmp_path / "x.xml"))
+
+    suite = read_junit((tmp_path / "x.xml").read_bytes())
+    assert outcomes(suite)["Stably run"] == "error"
+    assert "was not over in time" in suite.find("testcase/error").get("message")

@@ -15,6 +15,7 @@ RUN_SECONDS = 20
 RUNS_PATH = f"/v1/projects/{PROJECT}/runs"
 CANCEL_PATH = f"{RUNS_PATH}/cancel"
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
+QUEUE = timedelta(seconds=1)
 
 # Script to the status at the start, half-way, at the planned end and much later.
 TIMELINES = {
@@ -152,7 +153,7 @@ def test_live_run_has_no_end(emulator, clock):
     run_id = start(emulator)
     clock.advance(RUN_SECONDS / 2)
 
-    assert read(emulator, run_id) == {"status": "RUNNING", "startedAt": _iso(NOON)}
+    assert read(emulator, run_id) == {"status": "RUNNING", "startedAt": _iso(NOON + QUEUE)}
 
 
 def test_finished_run_tells_everything(emulator, clock):
@@ -165,7 +166,7 @@ def test_finished_run_tells_everything(emulator, clock):
     later = read(emulator, run_id)
 
     assert first == later
-    assert first["startedAt"] == _iso(NOON)
+    assert first["startedAt"] == _iso(NOON + QUEUE)
     assert first["finishedAt"] == _iso(NOON + timedelta(seconds=RUN_SECONDS))
     assert first["branchName"] == "main"
     assert first["results"]["testCases"][0] == {"title": "sign in", "status": "PASSED", "durationMs": 6667}
