@@ -240,7 +240,8 @@ def release(cell: Cell) -> list[str]:
 
 def lowest(cell: Cell) -> list[str]:
     """Return the lowest versions of what we require, one pin each."""
-    required = tomllib.loads(Path("pyproject.toml").read_text())["project"]["dependencies"]
+    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+    required = [*project["dependencies"], *project["optional-dependencies"]["junit"]]
     bounds = [requirement.replace(">=", "==") + ".*" for requirement in required]
     pins = compile_pins(cell, bounds, *OURS, "--resolution", "lowest-direct")
     names = {bound.partition("==")[0] for bound in bounds}

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence, Set
 from datetime import timedelta
+from importlib.util import find_spec
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -14,6 +15,7 @@ LONGEST_SECONDS = 366 * 24 * 60 * 60
 """A year: anything longer is a mistake, and would break date arithmetic when the run is started already."""
 
 _MISSING_WORDS = frozenset({"", "none", "null"})
+_BOOLEANS = {"true": True, "false": False}
 
 
 def seconds(name: str, value: float | timedelta, *, at_least: float = math.ulp(0.0)) -> float:
@@ -30,6 +32,16 @@ def seconds(name: str, value: float | timedelta, *, at_least: float = math.ulp(0
         return float(number)
     least = f"from {at_least:g}" if at_least == 0 else "above 0"
     raise ValueError(f"{name} is a number of seconds {least} up to a year, not {value!r}")
+
+
+def check_min_tests(value: object) -> int:
+    """Return the argument ``min_tests``.
+
+    :raises ValueError: if it is not a whole number from 0 on.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise ValueError(f"min_tests is a whole number from 0 on, not {value!r}")
 
 
 def is_missing(value: object) -> bool:
@@ -91,6 +103,44 @@ def text_or_none(value: object, name: str) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(f"{name} is neither text nor a number but {type(value).__name__}")
     return str(value)
+
+
+def check_junit_xml(target: object) -> None:
+    """Refuse, when the DAG is parsed, a JUnit file that nothing could write at the end of the run.
+
+    :raises ValueError: if it is no address, or if the extra ``junit`` is not installed.
+    """
+    if is_missing(target):
+        return
+    if not isinstance(target, str) and not _comes_later(target):
+        raise ValueError(f"junit_xml is a path or an address, not {type(target).__name__}")
+    if find_spec("junitparser") is None:
+        raise ValueError("junit_xml needs junitparser: install airflow-provider-stably[junit]")
+
+
+def true_or_false(value: object, name: str) -> bool | None:
+    """Return an argument as a boolean; None for what is missing, a rendered ``'None'`` included.
+
+    :param name: The argument's name, for the message.
+    :raises ValueError: if it is neither a boolean nor a rendered one.
+    """
+    if isinstance(value, bool):
+        return value
+    text = text_or_none(value, name)
+    if text is None:
+        return None
+    if text.strip().lower() in _BOOLEANS:
+        return _BOOLEANS[text.strip().lower()]
+    raise ValueError(f"{name} is True, False or None, not {text[:80]!r}")
+
+
+def check_true_or_false(value: object, name: str) -> None:
+    """Refuse, when the DAG is parsed, what cannot become a boolean; a template may.
+
+    :raises ValueError: as of :func:`true_or_false`.
+    """
+    if not _comes_later(value):
+        true_or_false(value, name)
 
 
 def check_env_overrides(overrides: object) -> None:

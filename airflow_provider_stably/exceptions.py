@@ -155,8 +155,7 @@ class StablyCancelError(StablyError):
 class StablyRunError(StablyError):
     """A run did not pass.
 
-    :param run: The run's summary: run_id, project_id, run_url, status, total, passed, failed, skipped,
-        duration_ms, failed_tests (titles, capped) and story (lines for people).
+    :param run: The run's summary, as in the XCom ``summary``.
     :param is_over: Whether the run is known to have ended: then nothing is left to cancel.
     """
 
@@ -164,6 +163,21 @@ class StablyRunError(StablyError):
         super().__init__(message)
         self.run = run
         self.is_over = is_over
+
+
+def find_run_error(error: object) -> StablyRunError | None:
+    """Return the error of a run that an exception is, or that it stands for; None if there is none.
+
+    Give it ``context["exception"]`` in a callback of a task, however the error came to be wrapped: what it
+    returns has the XCom ``summary`` as its ``run``.
+    """
+    seen: set[int] = set()
+    while isinstance(error, BaseException) and id(error) not in seen:
+        if isinstance(error, StablyRunError):
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None
 
 
 class StablyRunFailedError(StablyRunError):

@@ -4,7 +4,10 @@ from airflow_provider_stably.arguments import (
     env_overrides_as_text,
     is_missing,
     text_or_none,
+    true_or_false,
 )
+from airflow_provider_stably.operators.stably import StablyRunTestsOperator
+from airflow_provider_stably.sensors.stably import StablyRunSensor
 
 
 @pytest.mark.parametrize(
@@ -56,3 +59,68 @@ def test_bad_overrides_are_an_error_without_values(overrides):
         env_overrides_as_text(overrides)
 
     assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("min_tests", [-1, True, 1.5, "1", None], ids=repr)
+def test_min_tests_is_a_whole_number(min_tests):
+    """Anything else is refused when the DAG is parsed, by operator and sensor."""
+    with pytest.raises(ValueError, match="min_tests is a whole number"):
+        StablyRunTestsOperator(task_id="run", min_tests=min_tests)
+    with pytest.raises(ValueError, match="min_tests is a whole number"):
+        StablyRunSensor(task_id="wait", run_id="r1", min_tests=min_tests)
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        (None, None),
+        (True, True),
+        (False, False),
+        ("True", True),
+        ("False", False),
+        (" true\n", True),
+        ("None", None),
+        ("", None),
+    ],
+    ids=repr,
+)
+def test_a_rendered_boolean_is_read(value, read):
+    """A template renders booleans as text; what is missing stays None."""
+    assert true_or_false(value, "autofix") is read
+
+
+@pytest.mark.parametrize(
+    "value", ["yes", "0", 1, 0.0, ["True"], "x" * 1000], ids=lambda value: repr(value)[:9]
+)
+def test_what_is_no_boolean_is_refused(value):
+    """When the DAG is parsed, and by the hook; the error names the argument and is short."""
+    with pytest.raises(ValueError, match="autofix is") as refused:
+        true_or_false(value, "autofix")
+    with pytest.raises(ValueError, match="autofix is"):
+        StablyRunTestsOperator(task_id="run", autofix=value)
+
+    assert len(str(refused.value)) < 150
+    assert StablyRunTestsOperator(task_id="run", autofix="{{ params.autofix }}").autofix
+
+
+def test_a_junit_file_needs_its_library(monkeypatch):
+    """Without the extra it is an error when the DAG is parsed, not after an hour's run; mapped tasks, too."""
+    monkeypatch.setattr("airflow_provider_stably.arguments.find_spec", lambda _: None)
+
+    for make in (
+        lambda: StablyRunTestsOperator(task_id="run", junit_xml="x.xml"),
+        lambda: StablyRunTestsOperator.partial(task_id="run", junit_xml="x.xml"),
+        lambda: StablyRunSensor(task_id="wait", run_id="r1", junit_xml="x.xml"),
+    ):
+        with pytest.raises(ValueError, match=r"install airflow-provider-stably\[junit\]"):
+            make()
+    assert StablyRunTestsOperator(task_id="run", junit_xml=None).junit_xml is None
+
+
+@pytest.mark.parametrize("arguments", [{"junit_xml": "x.xml"}, {"min_tests": 1}, {"queue_timeout": 9}])
+def test_what_needs_the_end_needs_the_wait(arguments):
+    """A task that does not wait for its run's end can hold it to nothing, and writes no results."""
+    with pytest.raises(ValueError, match="need wait_for_completion=True"):
+        StablyRunTestsOperator(task_id="run", wait_for_completion=False, **arguments)
+    with pytest.raises(ValueError, match="junit_xml is a path or an address"):
+        StablyRunTestsOperator(task_id="run", junit_xml=7)

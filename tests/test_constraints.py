@@ -7,7 +7,7 @@ import pytest
 from tests.constants import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-REQUIRED = PROJECT["dependencies"]
+REQUIRED = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["junit"]]
 LOWEST = dict(
     line.split("==") for line in (ROOT / "constraints/lowest-py3.11.txt").read_text().splitlines() if line
 )

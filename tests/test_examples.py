@@ -6,11 +6,14 @@ import warnings
 
 import airflow
 import pytest
+from airflow.providers.smtp.hooks.smtp import SmtpHook
+from airflow.utils.session import create_session
 from packaging.version import Version
 
 from airflow_provider_stably.testing import check_dag
 from tests.constants import PROJECT, ROOT
 from tests.dag_files import load_dag_file
+from tests.runs.read_junit import read_junit
 
 pytest_plugins = ["airflow_provider_stably.testing.fixtures"]
 
@@ -296,6 +299,92 @@ def test_example_stably_cancel_on_deadline(
         "path": "airflow_provider_stably.notifications.stably.StablyCancelRunNotifier",
         "kwargs": {"task_ids": ["run_tests"]},
     }
+
+
+@BOTH_MODES
+@pytest.mark.parametrize(("suite", "state"), [("passes", "success"), ("fails", "failed")])
+def test_example_stably_publish_junit(airflow_db, run_stably_dag, tmp_path, deferrable, suite, state):
+    """Green or red, the file is there, under the DAG run's id."""
+    dag = _load_example("example_stably_publish_junit", deferrable=deferrable)
+
+    dag_run, _ = run_stably_dag(dag, {"suite": suite, "folder": f"file://{tmp_path}"})
+
+    tree = read_junit((tmp_path / dag_run.run_id / "try-1.xml").read_bytes())
+    assert str(dag_run.state) == state
+    assert (tree.get("tests"), tree.get("failures")) == ("3", "0" if suite == "passes" else "1")
+
+
+@BOTH_MODES
+def test_example_stably_schedule_on_passed_tests(airflow_db, run_stably_dag, capfd, deferrable):
+    """A run that passed updates the asset, whose event tells the next DAG what was tested."""
+    dag = _load_example("example_stably_schedule_on_passed_tests", deferrable=deferrable)
+    deploy_dag = load_dag_file("example_dags", "example_stably_schedule_on_passed_tests").deploy_dag
+
+    before = len(_asset_events(deploy_dag))
+    failed, _ = run_stably_dag(dag, {"suite": "fails"})
+    passed, _ = run_stably_dag(dag, {"suite": "passes"})
+    deploy_dag.test()
+
+    [event] = _asset_events(deploy_dag)[before:]
+    summary = passed.get_task_instance("run_tests").xcom_pull(task_ids="run_tests", key="summary")
+    assert (str(failed.state), str(passed.state)) == ("failed", "success")
+    assert event.extra.items() <= summary.items()
+    assert event.extra.keys() >= {"run_id", "project_id", "run_url", "status", "total", "passed", "failed"}
+    assert f"Deploying what run {event.extra['run_id']} tested: 2 tests" in capfd.readouterr().out
+
+
+@BOTH_MODES
+@pytest.mark.parametrize("suite", ["passes", "fails"])
+def test_example_stably_report_failed_tests(
+    airflow_db, run_stably_dag, monkeypatch, capfd, deferrable, suite
+):
+    """The report is made either way; a mail names the tests that failed, and the run's page."""
+    mails = []
+    monkeypatch.setattr(SmtpHook, "get_conn", lambda hook: hook)
+    monkeypatch.setattr(SmtpHook, "send_email_smtp", lambda _, **mail: mails.append(mail))
+    dag = _load_example("example_stably_report_failed_tests", deferrable=deferrable)
+
+    dag_run, _ = run_stably_dag(dag, {"suite": suite})
+
+    summary = dag_run.get_task_instance("run_tests").xcom_pull(task_ids="run_tests", key="summary")
+    assert _states(dag_run)["report", -1] == "success"
+    assert summary["message"] in capfd.readouterr().out
+    subjects = [] if suite == "passes" else ["Stably: 1 of 3 tests failed"]
+    assert [mail["subject"] for mail in mails] == subjects
+    for mail in mails:
+        assert "<li>check out a basket</li>" in mail["html_content"]
+        assert summary["run_url"] in mail["html_content"]
+
+
+@BOTH_MODES
+def test_example_stably_fan_out(airflow_db, run_stably_dag, capfd, deferrable):
+    """Each Playwright project has its run, against the preview; the report has the failed one too."""
+    dag = _load_example("example_stably_fan_out", deferrable=deferrable)
+
+    dag_run, journal = run_stably_dag(dag, {"suites": ["passes", "fails"]})
+
+    printed = re.findall(r"^Run \S+ (\w+): . of 3 tests", capfd.readouterr().out, re.MULTILINE)
+    started = [request.json() for request in journal if request.call == "start"]
+    assert _states(dag_run)["report", -1] == "success"
+    assert sorted(printed) == ["FAILED", "PASSED"]
+    assert {body["playwrightProjectName"] for body in started} == {"passes", "fails"}
+    assert {body["envOverrides"]["BASE_URL"] for body in started} == {"https://pr-42.preview.example.com"}
+
+
+def _asset_events(dag):
+    """Return the events so far of the asset that a DAG's only task reads."""
+    try:
+        from airflow.models.asset import AssetEvent, AssetModel
+    except ImportError:  # Airflow 2.11
+        from airflow.models.dataset import DatasetEvent as AssetEvent
+        from airflow.models.dataset import DatasetModel as AssetModel
+    [uri] = [asset.uri for asset in dag.get_task("deploy").inlets]
+    with create_session() as session:
+        asset_id = session.query(AssetModel.id).filter_by(uri=uri).scalar()
+        name = "asset_id" if hasattr(AssetEvent, "asset_id") else "dataset_id"
+        events = session.query(AssetEvent).filter_by(**{name: asset_id}).order_by(AssetEvent.id).all()
+        session.expunge_all()
+    return events
 
 
 def _stored_callback(dag):

@@ -21,7 +21,9 @@ from airflow_provider_stably.exceptions import (
     StablyRunLostError,
     StablyRunTimeoutError,
     StablyUnreachableError,
+    find_run_error,
 )
+from airflow_provider_stably.execution.fail_for_good import not_retried
 
 ERRORS = [
     StablyError("m"),
@@ -65,3 +67,15 @@ def test_the_list_above_is_complete():
 
     assert {type(error) for error in ERRORS} == classes
     assert all(issubclass(kind, StablyError) for kind in classes)
+
+
+def test_a_runs_error_is_found_however_it_was_wrapped():
+    """As a cause, as a context or as it is; an exception of something else leads nowhere."""
+    error = StablyRunFailedError("failed", run={"run_id": "r1"})
+    caused, circular = RuntimeError("wrapped"), RuntimeError("in a circle")
+    caused.__cause__ = not_retried(error)
+    circular.__context__ = KeyError("x")
+    circular.__context__.__context__ = circular
+
+    assert [find_run_error(e) for e in (error, not_retried(error), caused)] == [error] * 3
+    assert [find_run_error(e) for e in (circular, "text", None)] == [None] * 3

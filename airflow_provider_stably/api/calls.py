@@ -74,6 +74,7 @@ def start_run(
     branch: str | None = None,
     environment: str | None = None,
     env_overrides: Mapping[str, str] | None = None,
+    autofix: bool | None = None,
 ) -> Call[str]:
     """Start a run of a project's tests.
 
@@ -84,6 +85,8 @@ def start_run(
     :param branch: Git branch to associate with the run.
     :param environment: Name of a Stably environment.
     :param env_overrides: Environment variable name to value. Values may be secret and are never logged.
+    :param autofix: Whether an AI session tries to fix the tests if the run ends with failures; None leaves it
+        to the project's default. Documented; that False switches such a default off is assumed.
     :returns: A call that reads the new run's id.
     :raises StablyInvalidIdError: if the project id cannot stand in a URL.
     """
@@ -92,6 +95,7 @@ def start_run(
         "branch": branch,
         "environment": environment,
         "envOverrides": dict(env_overrides) if env_overrides else None,
+        "autofix": autofix,
     }
     body = {name: value for name, value in fields.items() if value is not None}
     return _call(START_RUN, _read_run_id, replayable=False, project_id=project_id, body=body)

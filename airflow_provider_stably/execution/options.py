@@ -24,12 +24,16 @@ class RunTestsOptions(_Options):
     branch: object
     environment: object
     env_overrides: object = field(repr=False)
+    autofix: object
     wait_for_completion: bool
     deferrable: bool
     poll_interval: float
     timeout: float
     execution_timeout: timedelta | None
+    queue_timeout: float | None
     cancel_on_kill: bool
+    junit_xml: object
+    min_tests: int
     stably_conn_id: str
 
 
@@ -58,6 +62,8 @@ class WatchRunOptions(_Options):
     poke_interval: float
     timeout: float
     execution_timeout: timedelta | None
+    junit_xml: object
+    min_tests: int
     stably_conn_id: str
 
 

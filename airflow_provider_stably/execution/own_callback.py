@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider_stably.exceptions import StablyRunError
+from airflow_provider_stably.exceptions import find_run_error
 from airflow_provider_stably.execution.callback_budget import cancel_within_budget
 from airflow_provider_stably.tasks.best_effort import best_effort
 from airflow_provider_stably.tasks.connections import with_named_connection
@@ -38,6 +38,5 @@ def budget_owner(context: Mapping[str, Any]) -> object:
 
 def run_has_ended(context: Mapping[str, Any]) -> bool:
     """Whether a task failed knowing that its run had ended: by itself, or because the task cancelled it."""
-    exception = context.get("exception")
-    errors = (exception, getattr(exception, "__context__", None))
-    return any(isinstance(error, StablyRunError) and error.is_over for error in errors)
+    error = find_run_error(context.get("exception"))
+    return error is not None and error.is_over

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, TaskDeferred
 
-from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.exceptions import StablyConfigError
+from airflow_provider_stably.execution.clients import Clients
 from airflow_provider_stably.execution.fail_for_good import not_retried, task_error
 from airflow_provider_stably.execution.kill import cancel_at_once
 from airflow_provider_stably.execution.options import RunTestsOptions
+from airflow_provider_stably.execution.results import publish, push_unfinished, write_junit
 from airflow_provider_stably.execution.start import Ownership, Starter
-from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.runs import watch
 from airflow_provider_stably.runs.belief import Belief
 from airflow_provider_stably.runs.cancel import cancel
@@ -60,6 +60,7 @@ class RunTests:
         self._log = log
         self._records = StartRecords(context)
         self._ownership = Ownership()
+        self._clients = Clients(options.stably_conn_id, sleep=self._ownership.sleep_unless_killed)
         self._is_killing = False
         self._is_first_part = False
 
@@ -79,7 +80,7 @@ class RunTests:
             self._forbid_retry_beside_live_run(error)
             raise
         self._ownership.run_to_cancel = None  # finished, or left alone: a late on_kill must not cancel it
-        return RunSummary.of(run, None).return_value() if result is None else self._end(result)
+        return RunSummary.of(run, None).return_value() if result is None else self._end(result, run)
 
     @property
     def knows_no_run(self) -> bool:
@@ -114,7 +115,7 @@ class RunTests:
             self._forbid_retry_beside_live_run(error)
             raise
         self._ownership.run_to_cancel = None
-        return self._end(result)
+        return self._end(result, self._run_of(result))
 
     def _go_on_watching(self, result: WatchResult) -> WatchResult:
         self._log.warning("The triggerer could not watch run %s: %s", result.run.run_id, result.detail)
@@ -122,7 +123,7 @@ class RunTests:
         deadline = _started_at(run) + self._options.timeout
         while True:
             try:
-                self._connect()
+                self._clients.connect()
                 return self._watch(self._own(run))
             except StablyConfigError as error:  # of reading the connection; watching raises none
                 if not error.may_pass or time.time() >= deadline:
@@ -132,7 +133,7 @@ class RunTests:
 
     def _settle(self, result: WatchResult) -> WatchResult:
         with best_effort(f"Run {result.run.run_id} could not be cancelled"):
-            self._connect()
+            self._clients.connect()
             return run_blocking(settle(self._own(self._run_of(result)), self._driver(), result))
         self._ownership.stop_if_killed()
         return result
@@ -155,7 +156,7 @@ class RunTests:
         with best_effort("The run of this task could not be cancelled"):
             own = own_run_of_this_try(self._context)
             if own is not None and own.cancel_on_kill:
-                self._connect()
+                self._clients.connect()
                 self._own(own.run)
                 self.cancel_owned_run()
         self._forbid_retry_beside_live_run("its trigger was lost")
@@ -170,30 +171,15 @@ class RunTests:
             return  # a second signal
         if run is not None:
             self._is_killing = True
-            if cancel_at_once(run, self._kill_client, self._log):
+            if cancel_at_once(run, self._clients.on_kill, self._log):
                 self._ownership.run_to_cancel = None
             self._is_killing = False
         # Only now: execute, which may go on meanwhile, heeds it as soon as it knows its run.
         self._ownership.is_killed = True
 
-    def _connect(self) -> StablyHook:
-        """Look the connection up and make the clients that all calls use from now on."""
-        hook = StablyHook(self._options.stably_conn_id)
-        # Of its own: inside on_kill the interrupted thread may hold a lock of the other one.
-        self._kill_client = hook.make_client(connect_timeout=1, read_timeout=2, by_address=True)
-        # Nor may it be this one: a kill may come while the run is cancelled for another reason.
-        self._last_client = hook.make_client(connect_timeout=1, read_timeout=2)
-        self._client = hook.make_client(sleep=self._ownership.sleep_unless_killed)
-        return hook
-
-    def _reconnect(self) -> StablyClient:
-        with best_effort("The connection cannot be read now, so the old one is kept"):
-            self._connect()
-        return self._client
-
     def _resume_or_start(self) -> RunReference:
         try:
-            hook = self._connect()
+            hook = self._clients.connect()
         except StablyConfigError as error:
             raise task_error(error) from None
         return Starter(
@@ -203,7 +189,7 @@ class RunTests:
             self._records,
             self._ownership,
             hook=hook,
-            client=self._client,
+            client=self._clients.usual,
         ).resume_or_start()
 
     def _defer(self, run: RunReference) -> None:
@@ -219,12 +205,12 @@ class RunTests:
             ),
             poll_interval=self._options.poll_interval,
             cancel_on_kill=self._options.cancel_on_kill,
+            queue_deadline=self._queue_deadline(run),
         )
 
     def _driver(self) -> BlockingDriver:
-        return BlockingDriver(
-            self._client, sleep=self._ownership.sleep_unless_killed, reconnect=self._reconnect
-        )
+        sleep = self._ownership.sleep_unless_killed
+        return BlockingDriver(self._clients.usual, sleep=sleep, reconnect=self._clients.reconnect)
 
     def _watch(self, run: RunReference) -> WatchResult:
         return run_blocking(
@@ -236,11 +222,19 @@ class RunTests:
                 deadline=_started_at(run) + self._options.timeout,
                 poll_interval=self._options.poll_interval,
                 cancel_unfinished=self._options.cancel_on_kill,
+                queue_deadline=self._queue_deadline(run),
             )
         )
 
-    def _end(self, result: WatchResult) -> dict[str, Any]:
-        error = result.error()
+    def _queue_deadline(self, run: RunReference) -> float | None:
+        timeout = self._options.queue_timeout
+        return None if timeout is None else _started_at(run) + timeout
+
+    def _end(self, result: WatchResult, run: RunReference) -> dict[str, Any]:
+        result = result.asked_at(run.started_at)
+        error = result.error(min_tests=self._options.min_tests)
+        publish(self._context, result, error, branch=self._options.branch)
+        write_junit(self._options, result, error, is_killed=lambda: self._ownership.is_killed)
         may_retry = self._ownership.is_killed or result.may_retry(
             next_try_knows_run=self._records.survive_retries, is_resumed=self._is_resumed()
         )
@@ -267,9 +261,11 @@ class RunTests:
         if run is None:
             return
         with best_effort(f"Run {run.run_id} could not be cancelled"):
-            driver = BlockingDriver(self._last_client)
+            driver = BlockingDriver(self._clients.at_last)
             result = run_blocking(cancel(run, driver, patience=watch.CANCEL_PATIENCE_SECONDS))
             self._log.info("Run %s: no longer watched, so it was cancelled: %s", run.run_id, result.outcome)
+            if not self._ownership.is_killed:  # then there is no time left
+                push_unfinished(self._context, run, result)
             if result.is_over:
                 self._ownership.run_to_cancel = None
                 self._records.delete()

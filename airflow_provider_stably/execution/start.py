@@ -11,15 +11,15 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 from airflow_provider_stably.api import calls
 from airflow_provider_stably.api.client import StablyClient
-from airflow_provider_stably.arguments import env_overrides_as_text, text_or_none
+from airflow_provider_stably.arguments import env_overrides_as_text, text_or_none, true_or_false
 from airflow_provider_stably.exceptions import (
     StablyAmbiguousStartError,
     StablyCancelError,
-    StablyConfigError,
     StablyError,
 )
 from airflow_provider_stably.execution.fail_for_good import not_retried, task_error
 from airflow_provider_stably.execution.options import RunTestsOptions
+from airflow_provider_stably.execution.results import push_unfinished
 from airflow_provider_stably.execution.uninterrupted import finish_despite_interrupt
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import RUN_URL_KEY, StablyRunLink
@@ -199,9 +199,11 @@ class Starter:
                 for name in ("playwright_project_name", "branch", "environment")
             }
             overrides = env_overrides_as_text(options.env_overrides)
+            autofix = true_or_false(options.autofix, "autofix")
         except ValueError as error:
             raise not_retried(error) from None
-        return calls.start_run(self._hook.resolve_project_id(project_id), **which, env_overrides=overrides)
+        project_id = self._hook.resolve_project_id(project_id)
+        return calls.start_run(project_id, **which, env_overrides=overrides, autofix=autofix)
 
     def _send(self, call: calls.Call[str]) -> RunReference:
         """Send the start, and keep in ``_started`` what is known of it: an interruption does not tell."""
@@ -227,6 +229,7 @@ class Starter:
     def _push(self, run: RunReference) -> None:
         self._push_reference(run)
         ti = self._context["ti"]
+        push_unfinished(self._context, run)
         ti.xcom_push(key="run_id", value=run.run_id)
         ti.xcom_push(key=RUN_URL_KEY, value=run.run_url)
         push_past_backend(ti, StablyRunLink.xcom_key, run.run_url)

@@ -14,6 +14,7 @@ from airflow_provider_stably.arguments import text_or_none
 from airflow_provider_stably.exceptions import StablyConfigError, StablyError, StablyRunTimeoutError
 from airflow_provider_stably.execution.fail_for_good import not_retried, task_error
 from airflow_provider_stably.execution.options import WatchRunOptions
+from airflow_provider_stably.execution.results import publish, push_unfinished, write_junit
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import RUN_URL_KEY, StablyRunLink
 from airflow_provider_stably.runs.belief import Belief
@@ -56,13 +57,14 @@ class WatchRun:
         self._now = now
         self._belief = Belief(key_has_worked=False)
 
-    def push_url(self, options: WatchRunOptions, context: Context) -> None:
-        """Make the run's page known before anything else can fail.
+    def push_run(self, options: WatchRunOptions, context: Context) -> None:
+        """Make the run and its page known before anything else can fail.
 
         :raises AirflowFailException: if no run is named, or the connection cannot be used.
         :raises StablyConfigError: if the connection is not defined now.
         """
         run = self._named_run(options)
+        push_unfinished(context, run)
         context["ti"].xcom_push(key=RUN_URL_KEY, value=run.run_url)
         push_past_backend(context["ti"], StablyRunLink.xcom_key, run.run_url)
 
@@ -71,7 +73,7 @@ class WatchRun:
 
         :returns: The summary of a run that is over.
         """
-        polled = self.poll(options)
+        polled = self.poll(options, context)
         if not polled.is_done:
             wait_in_triggerer(
                 self._named_run(options),
@@ -88,7 +90,7 @@ class WatchRun:
             )
         return cast("dict[str, Any]", polled.xcom_value)
 
-    def poll(self, options: WatchRunOptions) -> PokeReturnValue:
+    def poll(self, options: WatchRunOptions, context: Context) -> PokeReturnValue:
         """Poll the run once; see the sensor."""
         run = self._named_run(options)
         try:
@@ -98,9 +100,9 @@ class WatchRun:
             raise task_error(error) from None
         if result is None:
             return PokeReturnValue(is_done=False)
-        return PokeReturnValue(is_done=True, xcom_value=self._end(result))
+        return PokeReturnValue(is_done=True, xcom_value=self._end(result, options, context))
 
-    def complete(self, event: object) -> dict[str, Any] | None:
+    def complete(self, event: object, options: WatchRunOptions, context: Context) -> dict[str, Any] | None:
         """End the sensor with the trigger's event; see the sensor.
 
         :returns: The run's summary; None if the triggerer could not watch the run, so the worker has to.
@@ -112,7 +114,7 @@ class WatchRun:
         if result.end is WatchEnd.HANDED_BACK:
             self._log.warning("The triggerer could not watch run %s: %s", result.run.run_id, result.detail)
             return None
-        return self._end(result)
+        return self._end(result, options, context)
 
     def _named_run(self, options: WatchRunOptions) -> RunReference:
         """Return the run that the sensor means now: a subclass may set another one between two pokes."""
@@ -131,11 +133,15 @@ class WatchRun:
             return client
         return self._hook.client
 
-    def _end(self, result: WatchResult) -> dict[str, Any]:
-        error = result.error()
+    def _end(self, result: WatchResult, options: WatchRunOptions, context: Context) -> dict[str, Any]:
+        error = result.error(min_tests=options.min_tests)
+        publish(context, result, error)
+        write_junit(options, result, error)
         self._log.info("%s", result.run.report)
         if error is None:
             return result.run.return_value()
         if isinstance(error, StablyRunTimeoutError):
-            raise AirflowSensorTimeout(str(error)) from None
+            timeout = AirflowSensorTimeout(str(error))
+            timeout.__context__ = error
+            raise timeout from None
         raise not_retried(error) from None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
-from airflow_provider_stably.arguments import env_overrides_as_text, seconds
+from airflow_provider_stably.arguments import env_overrides_as_text, seconds, true_or_false
 from airflow_provider_stably.exceptions import StablyConfigError
 
 if TYPE_CHECKING:
@@ -126,6 +126,7 @@ class StablyHook(BaseHook):
         branch: str | None = None,
         environment: str | None = None,
         env_overrides: Mapping[str, Any] | None = None,
+        autofix: bool | None = None,
     ) -> str:
         """Start a run; each call that is accepted is a new run.
 
@@ -133,10 +134,10 @@ class StablyHook(BaseHook):
         :param playwright_project_name: Playwright project (``--project``) to run; None runs all.
         :param branch: Git branch to associate with the run.
         :param environment: Name of a Stably environment.
-        :param env_overrides: Environment variable name to value; numbers and booleans are sent as text. Never
-            logged.
+        :param env_overrides: Environment variable name to value; scalars are sent as text. Never logged.
+        :param autofix: Whether Stably tries to fix what failed; None leaves it to the project's default.
         :returns: The run's id.
-        :raises ValueError: if ``env_overrides`` is no mapping of names to text, numbers and booleans.
+        :raises ValueError: if ``env_overrides`` is no mapping of names to scalars, or ``autofix`` no boolean.
         :raises StablyAmbiguousStartError: if the answer was lost: an untracked run may exist.
         :raises StablyError: on any other failure; then no run was started.
         """
@@ -148,6 +149,7 @@ class StablyHook(BaseHook):
             branch=branch,
             environment=environment,
             env_overrides=env_overrides_as_text(env_overrides),
+            autofix=true_or_false(autofix, "autofix"),
         )
         return self.client.send(call)
 

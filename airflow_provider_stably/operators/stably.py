@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
-from airflow_provider_stably.arguments import as_output, check_env_overrides, read_task_ids, seconds
+from airflow_provider_stably.arguments import (
+    as_output,
+    check_env_overrides,
+    check_junit_xml,
+    check_min_tests,
+    check_true_or_false,
+    read_task_ids,
+    seconds,
+)
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import StablyRunLink
 from airflow_provider_stably.tasks.version_compat import HAS_TASK_STATE_STORE, is_mapped_instance
@@ -114,7 +122,7 @@ class StablyRunTestsOperator(BaseOperator):
     XComs, pushed as soon as the run is started: ``run_id``, ``run_url``, and ``stably_run`` for this
     provider's own operators and callbacks. ``return_value``: ``run_id``, ``project_id``, ``run_url``,
     ``status``, ``total``, ``passed``, ``failed``, ``skipped``, ``duration_ms``, ``failed_tests`` (titles, the
-    first 20); what is not known is None.
+    first 20); what is not known is None. ``summary``: the same and more, pushed also if the task fails.
 
     :param project_id: Project whose tests to run; default: the connection's (templated).
     :param playwright_project_name: Playwright project (``--project``) to run; None runs all (templated).
@@ -122,6 +130,8 @@ class StablyRunTestsOperator(BaseOperator):
     :param environment: Name of a Stably environment (templated).
     :param env_overrides: Environment variable name to value (templated). Numbers and booleans are sent as
         text. Never logged; Airflow's rendered view masks values under names that sound secret.
+    :param autofix: Whether Stably tries to fix the tests once the run has ended with failures, which costs AI
+        credits; None leaves it to the project's default (templated).
     :param wait_for_completion: Whether to wait for the run's end. If not, nobody watches the run, and nobody
         cancels it: a clean-up has to name this task.
     :param cancelled_elsewhere: Whether a run that is left is cancelled by what its DAG does not show: by
@@ -129,8 +139,14 @@ class StablyRunTestsOperator(BaseOperator):
     :param deferrable: Whether to wait in the triggerer instead of on the worker.
     :param poll_interval: Longest pause between two polls, in seconds; a young run is polled more often.
     :param timeout: Seconds from the run's start after which the task gives up.
+    :param queue_timeout: Seconds from the run's start after which the task gives up if the run is still
+        QUEUED; None waits until ``timeout``.
     :param cancel_on_kill: Whether to cancel the run when the task stops watching it: killed, marked, cleared,
         timed out.
+    :param junit_xml: Where to write the results as JUnit XML (templated): a path, or an address as
+        ``s3://bucket/results.xml`` that Airflow's object storage knows. Needs the extra ``junit``.
+    :param min_tests: How many test cases a run that passed has to have; with fewer, or without results, the
+        task fails for good: so a mistyped Playwright project is not green.
     :param stably_conn_id: Id of a connection of type ``stably``.
     """
 
@@ -140,6 +156,8 @@ class StablyRunTestsOperator(BaseOperator):
         "branch",
         "environment",
         "env_overrides",
+        "autofix",
+        "junit_xml",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"env_overrides": "json"}
     operator_extra_links = (StablyRunLink(),)
@@ -152,12 +170,16 @@ class StablyRunTestsOperator(BaseOperator):
         branch: str | XComArg | None = None,
         environment: str | XComArg | None = None,
         env_overrides: Mapping[str, Any] | XComArg | None = None,
+        autofix: bool | str | XComArg | None = None,
         wait_for_completion: bool = True,
         cancelled_elsewhere: bool = False,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float | timedelta = 30,
         timeout: float | timedelta = timedelta(hours=24),
+        queue_timeout: float | timedelta | None = None,
         cancel_on_kill: bool = True,
+        junit_xml: str | XComArg | None = None,
+        min_tests: int = 0,
         stably_conn_id: str = StablyHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -168,12 +190,20 @@ class StablyRunTestsOperator(BaseOperator):
         self.environment = environment
         check_env_overrides(env_overrides)
         self.env_overrides = env_overrides
+        check_true_or_false(autofix, "autofix")
+        self.autofix = autofix
+        if not wait_for_completion and (junit_xml or min_tests or queue_timeout):
+            raise ValueError("junit_xml, min_tests and queue_timeout need wait_for_completion=True")
         self.wait_for_completion = wait_for_completion
         self.cancelled_elsewhere = cancelled_elsewhere
         self.deferrable = deferrable
         self.poll_interval = seconds("poll_interval", poll_interval)
         self.timeout = seconds("timeout", timeout)
+        self.queue_timeout = None if queue_timeout is None else seconds("queue_timeout", queue_timeout)
         self.cancel_on_kill = cancel_on_kill
+        check_junit_xml(junit_xml)
+        self.junit_xml = junit_xml
+        self.min_tests = check_min_tests(min_tests)
         self.stably_conn_id = stably_conn_id
         self._execution: RunTests | None = None
         self._is_killed = False
@@ -183,7 +213,8 @@ class StablyRunTestsOperator(BaseOperator):
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
-        """Add our callback to mapped tasks here: Airflow ignores what ``__init__`` sets for them."""
+        """Do for mapped tasks what ``__init__`` does: for them Airflow calls that only when they run."""
+        check_junit_xml(kwargs.get("junit_xml"))
         mapped = super().partial(**kwargs)
         if kwargs.get("cancel_on_kill", True):
             for name in OWN_CALLBACKS:

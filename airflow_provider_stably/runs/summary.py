@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from heapq import nlargest
+from itertools import accumulate
 from typing import Any
 
 from airflow_provider_stably.api.calls import check_id
-from airflow_provider_stably.api.models import Run, RunStatus, TestResult, TestStatus
+from airflow_provider_stably.api.models import MAX_CHARACTERS, Run, RunStatus, TestResult, TestStatus
+from airflow_provider_stably.api.text import one_line
 from airflow_provider_stably.exceptions import (
     StablyRunCancelledError,
     StablyRunError,
@@ -20,8 +25,13 @@ MAX_FAILED_TESTS = 20
 
 MAX_SLOWEST_TESTS = 5
 MAX_TITLE_CHARACTERS = 200
+MAX_MESSAGE_CHARACTERS = 1500
 
-_NOT_FAILED = frozenset({TestStatus.PASSED, TestStatus.SKIPPED})
+MAX_FAILED_BYTES = 4600
+MAX_SLOWEST_BYTES = 1500
+"""How much their lines may take as JSON, where an emoji takes twelve bytes: an XCom stays below 16 kB."""
+
+NOT_FAILED = frozenset({TestStatus.PASSED, TestStatus.SKIPPED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +42,10 @@ class RunSummary:
     :param total: Number of test cases; None if the run has no results. So are the three counts after it.
     :param failed: Test cases that neither passed nor were skipped.
     :param duration_ms: From start to finish, in milliseconds; None if not given.
-    :param failed_tests: Titles of failed tests, the first 20.
+    :param started_at: When it left the queue, ISO 8601; None if not given.
+    :param queued_ms: From the start call to then, in milliseconds; None if not known.
+    :param branch: The git branch that the answer names; None if it names none.
+    :param failed_tests: Titles of failed tests, the first 20; fewer if they are long.
     :param story: Failed and slowest tests with status and duration, a line each.
     """
 
@@ -45,6 +58,9 @@ class RunSummary:
     failed: int | None = None
     skipped: int | None = None
     duration_ms: int | None = None
+    started_at: str | None = None
+    queued_ms: int | None = None
+    branch: str | None = None
     failed_tests: tuple[str, ...] = ()
     story: tuple[str, ...] = ()
 
@@ -57,20 +73,41 @@ class RunSummary:
         named = cls(reference.run_id, reference.project_id, reference.run_url)
         if run is None:
             return named
-        read = replace(named, status=str(run.status), duration_ms=_duration_ms(run))
+        read = replace(
+            named,
+            status=str(run.status),
+            duration_ms=_duration_ms(run),
+            started_at=None if run.started_at is None else run.started_at.isoformat(),
+            branch=run.branch_name,
+        )
         results = run.test_results
         if results is None:
             return read
-        failed = [result for result in results if result.status not in _NOT_FAILED]
+        failed = [result for result in results if result.status not in NOT_FAILED]
+        listed = failed[: len(_that_fit(map(_failed_line, failed[:MAX_FAILED_TESTS]), MAX_FAILED_BYTES))]
         return replace(
             read,
             total=len(results),
             passed=sum(result.status == TestStatus.PASSED for result in results),
             failed=len(failed),
             skipped=sum(result.status == TestStatus.SKIPPED for result in results),
-            failed_tests=tuple(_title(result) for result in failed[:MAX_FAILED_TESTS]),
-            story=tuple(_story(failed, results)),
+            failed_tests=tuple(_title(result) for result in listed),
+            story=(*_failed_lines(listed, len(failed)), *_slowest_lines(results)),
         )
+
+    def with_queue_time(self, asked_at: float | None) -> RunSummary:
+        """Add how long the run was in the queue.
+
+        :param asked_at: When the start was asked for, in seconds since the epoch; None if that is not known.
+        """
+        try:
+            started_at = datetime.fromisoformat(str(self.started_at)).timestamp()
+        except (ValueError, OverflowError):
+            return self
+        if asked_at is None:
+            return self
+        # The two clocks are not the same: never less than nothing.
+        return replace(self, queued_ms=max(0, round((started_at - asked_at) * 1000)))
 
     def return_value(self) -> dict[str, Any]:
         """Write what a task returns: the documented keys, plain JSON."""
@@ -106,21 +143,49 @@ class RunSummary:
         if self.failed == 0:
             counts = f": {self.passed} of {self.total} tests passed, {self.skipped} skipped"
         took = "" if self.duration_ms is None else f" in {_seconds(self.duration_ms)}"
-        return f"Run {self.run_id} {self.status or 'was never read'}{counts}{took}; see {self.run_url}"
+        queued = "" if self.queued_ms is None else f", after {_seconds(self.queued_ms)} in the queue"
+        branch = "" if self.branch is None else f", on branch {self.branch}"
+        told = f"{self.status or 'was never read'}{counts}{took}{queued}{branch}"
+        return f"Run {self.run_id} {told}; see {self.run_url}"
 
     @property
     def report(self) -> str:
         """The result with failed and slowest tests, on one screen."""
         return "\n".join([self.headline, *self.story])
 
-    def error(self) -> StablyRunError | None:
-        """Return the error that this run's end means; None if it passed."""
+    def with_message(self, message: str) -> dict[str, Any]:
+        """Write the XCom ``summary``: everything, and one line on how the run, or the wait for it, ended."""
+        return {**self.to_json(), "message": one_line(message, limit=MAX_MESSAGE_CHARACTERS)}
+
+    def has_too_few_tests(self, min_tests: int) -> bool:
+        """Whether a run that passed ran fewer test cases than it has to, or has no results to tell."""
+        return self.status == RunStatus.PASSED and (self.total or 0) < min_tests
+
+    def error(self, *, min_tests: int = 0) -> StablyRunError | None:
+        """Return the error that this run's end means; None if it passed.
+
+        :param min_tests: How many test cases a run has to have for that.
+        """
+        if self.has_too_few_tests(min_tests):
+            ran = "it has no results" if self.total is None else f"it ran {self.total} test cases"
+            message = (
+                f"Run {self.run_id} {self.status}, but {ran}, and min_tests is {min_tests}: is the "
+                f"Playwright project's name right? See {self.run_url}"
+            )
+            return StablyRunFailedError(message, run=self.with_message(message))
         if self.status == RunStatus.PASSED:
             return None
         kind = StablyRunCancelledError if self.status == RunStatus.CANCELLED else StablyRunFailedError
         named = ", ".join(self.failed_tests)
         message = f"{self.headline}{f'. Failed: {named}' if named else ''}"
-        return kind(message, run=self.to_json())
+        return kind(message, run=self.with_message(self.headline))
+
+
+def is_another_branch(asked: str | None, told: str | None) -> bool:
+    """Whether a run was associated with another branch than it was asked for, as far as its answer tells."""
+    if asked is None or told is None or "***" in told:  # hidden, as it is in the environment overrides, too
+        return False
+    return one_line(asked, limit=MAX_CHARACTERS) != told
 
 
 def _duration_ms(run: Run) -> int | None:
@@ -133,16 +198,28 @@ def _title(result: TestResult) -> str:
     return result.title[:MAX_TITLE_CHARACTERS]
 
 
-def _story(failed: list[TestResult], results: tuple[TestResult, ...]) -> list[str]:
-    lines = [f"  {result.status}  {_title(result)}{_took(result)}" for result in failed[:MAX_FAILED_TESTS]]
-    if len(failed) > MAX_FAILED_TESTS:
-        lines.append(f"  ... and {len(failed) - MAX_FAILED_TESTS} more")
-    timed = sorted((result for result in results if result.duration_ms), key=_by_duration, reverse=True)
-    if timed:
-        lines.append("  slowest:")
-    return lines + [
-        f"    {_seconds(_by_duration(result))}  {_title(result)}" for result in timed[:MAX_SLOWEST_TESTS]
-    ]
+def _failed_line(result: TestResult) -> str:
+    return f"  {result.status}  {_title(result)}{_took(result)}"
+
+
+def _failed_lines(named: Sequence[TestResult], total: int) -> list[str]:
+    more = [f"  ... and {total - len(named)} more"] if total > len(named) else []
+    return [*map(_failed_line, named), *more]
+
+
+def _slowest_lines(results: Sequence[TestResult]) -> list[str]:
+    slowest = nlargest(
+        MAX_SLOWEST_TESTS, (result for result in results if result.duration_ms), key=_by_duration
+    )
+    lines = [f"    {_seconds(_by_duration(result))}  {_title(result)}" for result in slowest]
+    return ["  slowest:", *_that_fit(lines, MAX_SLOWEST_BYTES)] if lines else []
+
+
+def _that_fit(lines: Iterable[str], limit: int) -> list[str]:
+    """Return the first lines, as many as fit into so many bytes of JSON."""
+    kept = list(lines)
+    sizes = accumulate(len(json.dumps(line)) for line in kept)
+    return kept[: sum(size <= limit for size in sizes)]
 
 
 def _by_duration(result: TestResult) -> int:

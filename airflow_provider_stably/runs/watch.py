@@ -52,6 +52,17 @@ def next_delay(age: float, poll_interval: float) -> float:
     return min(max(SHARE_OF_AGE * age, SHORTEST_DELAY_SECONDS), longest) * jitter
 
 
+def is_queued_too_long(polled: Run, now: float, queue_deadline: float | None) -> bool:
+    """Whether a run has been seen QUEUED once its time in the queue was over."""
+    return polled.status is RunStatus.QUEUED and queue_deadline is not None and now >= queue_deadline
+
+
+def pause(delay: float, now: float, deadline: float, queue_deadline: float | None) -> float:
+    """Return how many seconds to wait before the next poll, so that there is one at each deadline to come."""
+    deadlines = [deadline, *([queue_deadline] if queue_deadline is not None and queue_deadline > now else [])]
+    return max(0.0, min(delay, *(at - now for at in deadlines)))
+
+
 async def watch_or_cancel(
     run: RunReference,
     stably: Driver,
@@ -61,13 +72,20 @@ async def watch_or_cancel(
     deadline: float,
     poll_interval: float,
     cancel_unfinished: bool,
+    queue_deadline: float | None = None,
 ) -> WatchResult:
     """Watch a run to its end; where watching ends first, cancel it. Arguments as of :func:`watch`.
 
     :param cancel_unfinished: Whether to cancel the run if watching ends first.
     """
     result = await watch(
-        run, stably, belief, started_at=started_at, deadline=deadline, poll_interval=poll_interval
+        run,
+        stably,
+        belief,
+        started_at=started_at,
+        deadline=deadline,
+        poll_interval=poll_interval,
+        queue_deadline=queue_deadline,
     )
     may_cancel = cancel_unfinished and result.end is not WatchEnd.HANDED_BACK
     return await settle(run, stably, result) if may_cancel else result
@@ -100,6 +118,7 @@ async def watch(
     started_at: float,
     deadline: float,
     poll_interval: float,
+    queue_deadline: float | None = None,
 ) -> WatchResult:
     """Poll a run until it is over or the deadline has passed, with one last poll then.
 
@@ -108,6 +127,8 @@ async def watch(
     :param started_at: When the run was started, in seconds since the epoch.
     :param deadline: When to stop, in seconds since the epoch.
     :param poll_interval: Longest pause between two polls, in seconds.
+    :param queue_deadline: When to stop if the run is seen QUEUED then, in seconds since the epoch; None never
+        stops for that.
     """
     call = calls.get_run(run.project_id, run.run_id)
     last: Run | None = None
@@ -132,9 +153,12 @@ async def watch(
             last = polled
             if polled.is_finished:
                 return WatchResult(WatchEnd.FINISHED, RunSummary.of(run, polled))
+            if is_queued_too_long(polled, stably.now(), queue_deadline):
+                detail = "its queue_timeout is over"
+                return WatchResult(WatchEnd.TIMED_OUT, RunSummary.of(run, polled), detail)
         if is_last_poll:
             return WatchResult(WatchEnd.TIMED_OUT, RunSummary.of(run, last), detail)
-        await stably.sleep(max(0.0, min(delay, deadline - stably.now())))
+        await stably.sleep(pause(delay, stably.now(), deadline, queue_deadline))
         if needs_connection:
             await stably.reconnect()
 

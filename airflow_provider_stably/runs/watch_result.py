@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -77,27 +77,44 @@ class WatchResult:
     def may_retry(self, *, next_try_knows_run: bool, is_resumed: bool) -> bool:
         """Whether another try of the task may help, and leaves no run behind.
 
-        Not after a run that somebody cancelled on purpose, nor after one that is not found. Nor while a run
-        may be live that the next try would not know of: it would start another one beside it.
+        Not after a run that somebody cancelled on purpose, one that is not found, or one that passed with too
+        few tests. Nor while a run may be live that the next try would not know of: it would
+        start another one beside it.
 
         :param next_try_knows_run: Whether the next try can find an unfinished run of this one.
         :param is_resumed: Whether an earlier try started the run: that try's late ``on_kill`` may have
             cancelled it, so a cancelled one says nothing about somebody's purpose.
         """
         if self.end is WatchEnd.FINISHED:
-            return self.run.status != RunStatus.CANCELLED or is_resumed
+            if self.run.status == RunStatus.CANCELLED:
+                return is_resumed
+            return self.run.status != RunStatus.PASSED
         return self.end is not WatchEnd.NOT_FOUND and (self.is_over or next_try_knows_run)
 
-    def error(self) -> StablyRunError | None:
-        """Return the error that the task is to end with; None if the run passed."""
+    def error(self, *, min_tests: int = 0) -> StablyRunError | None:
+        """Return the error that the task is to end with; None if the run passed.
+
+        :param min_tests: How many test cases a run that passed has to have.
+        """
         if self.end is WatchEnd.FINISHED:
-            return self.run.error()
+            return self.run.error(min_tests=min_tests)
         cause = f" ({self.detail})" if self.detail else ""
-        message = (
-            f"Run {self.run.run_id} {_WHY[self.end]}{cause}; {self._aftermath()}; see {self.run.run_url}"
-        )
+        never_began = self.end is WatchEnd.TIMED_OUT and self.run.status == RunStatus.QUEUED
+        why = "never left the queue, so it was not over in time" if never_began else _WHY[self.end]
+        message = f"Run {self.run.run_id} {why}{cause}; {self._aftermath()}; see {self.run.run_url}"
         kind = StablyRunTimeoutError if self.end is WatchEnd.TIMED_OUT else StablyRunLostError
-        return kind(message, run=self.run.to_json(), is_over=self.is_over)
+        return kind(message, run=self.run.with_message(message), is_over=self.is_over)
+
+    def asked_at(self, asked_at: float | None) -> WatchResult:
+        """Add how long the run was in the queue; see :meth:`RunSummary.with_queue_time`."""
+        return replace(self, run=self.run.with_queue_time(asked_at))
+
+    def summary(self, error: StablyRunError | None) -> dict[str, Any]:
+        """Write the XCom ``summary``.
+
+        :param error: What :meth:`error` returned: it has the same summary.
+        """
+        return self.run.with_message(self.run.headline) if error is None else dict(error.run)
 
     def _aftermath(self) -> str:
         last = f"last seen {self.run.status}" if self.run.status else "its status was never read"

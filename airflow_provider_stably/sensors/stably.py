@@ -16,7 +16,7 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_stably.arguments import as_output
+from airflow_provider_stably.arguments import as_output, check_junit_xml, check_min_tests
 from airflow_provider_stably.exceptions import StablyConfigError
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import StablyRunLink
@@ -42,16 +42,20 @@ class StablyRunSensor(BaseSensorOperator):
     Only a run that PASSED lets the sensor succeed. Any other end fails it for good, as it would not change;
     with ``soft_fail`` it is skipped. The sensor did not start the run and never cancels it.
 
-    XCom ``return_value``: the run's summary, as of :class:`StablyRunTestsOperator`.
+    XComs ``return_value`` and ``summary``: the run's summary, as of :class:`StablyRunTestsOperator`.
 
     :param run_id: The run (templated): its id, the address of its page, or the output of the task that
         started it, which names the run's project, too.
     :param project_id: Its project, if ``run_id`` does not name it; default: the connection's (templated).
     :param deferrable: Whether to wait in the triggerer; ``poke_interval`` is then the longest pause.
+    :param junit_xml: Where to write the results as JUnit XML (templated): a path, or an address as
+        ``s3://bucket/results.xml`` that Airflow's object storage knows. Needs the extra ``junit``.
+    :param min_tests: How many test cases a run that passed has to have; with fewer, or without results, the
+        sensor fails.
     :param stably_conn_id: Id of a connection of type ``stably``.
     """
 
-    template_fields: Sequence[str] = ("run_id", "project_id")
+    template_fields: Sequence[str] = ("run_id", "project_id", "junit_xml")
     operator_extra_links = (StablyRunLink(),)
 
     def __init__(
@@ -60,6 +64,8 @@ class StablyRunSensor(BaseSensorOperator):
         run_id: NamesRun,
         project_id: str | XComArg | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        junit_xml: str | XComArg | None = None,
+        min_tests: int = 0,
         stably_conn_id: str = StablyHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -67,6 +73,9 @@ class StablyRunSensor(BaseSensorOperator):
         self.run_id = as_output(run_id)
         self.project_id = project_id
         self.deferrable = deferrable
+        check_junit_xml(junit_xml)
+        self.junit_xml = junit_xml
+        self.min_tests = check_min_tests(min_tests)
         self.stably_conn_id = stably_conn_id
         self.knows_no_run = False
 
@@ -80,7 +89,7 @@ class StablyRunSensor(BaseSensorOperator):
         """
         self.knows_no_run = True
         try:
-            self._execution.push_url(self._options, context)
+            self._execution.push_run(self._options, context)
             self.knows_no_run = False
             if self.deferrable:
                 return self._execution.defer(self._options, context)
@@ -97,12 +106,12 @@ class StablyRunSensor(BaseSensorOperator):
         :returns: The run's summary.
         :raises: as :meth:`execute`.
         """
-        summary = self._execution.complete(event)
+        summary = self._execution.complete(event, self._options, context)
         return super().execute(context) if summary is None else summary
 
-    def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
+    def poke(self, context: Context) -> PokeReturnValue:
         """Poll the run once; a poll that fails in passing counts as not over yet."""
-        return self._execution.poll(self._options)
+        return self._execution.poll(self._options, context)
 
     @cached_property
     def _execution(self) -> WatchRun:

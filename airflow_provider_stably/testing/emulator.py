@@ -28,6 +28,7 @@ _START_FIELDS = {
     "branch",
     "environment",
     "envOverrides",
+    "autofix",
 }
 
 
@@ -258,6 +259,9 @@ def _start_body(body: bytes) -> dict[str, Any]:
         if name == "envOverrides":
             if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
                 raise ValueError("Expected envOverrides to map names to strings")
+        elif name == "autofix":
+            if not isinstance(value, bool):
+                raise ValueError("Expected autofix to be a boolean")
         elif not isinstance(value, str):
             raise ValueError(f"Expected {name} to be a string")
     return fields

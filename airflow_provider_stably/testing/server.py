@@ -13,6 +13,7 @@ from ssl import SSLContext
 from threading import Event, Thread
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import parse_qs
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -173,9 +174,9 @@ class StablyEmulator(Emulator):
     async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
         if not _is_for_loopback(http):
             return web.json_response({"error": "The emulator answers on loopback only"}, status=421)
-        path = http.raw_path.partition("?")[0]
+        path, _, query = http.raw_path.partition("?")
         if http.method == "GET" and path == "/":
-            return self._page()
+            return self._page(parse_qs(query).get("run", [""])[0])
         if http.transport is not None:
             self._peers.add(http.transport.get_extra_info("peername"))
         body = await http.read()
@@ -190,9 +191,9 @@ class StablyEmulator(Emulator):
             return web.Response()
         return await _send(http, fault, response)
 
-    def _page(self) -> web.Response:
+    def _page(self, opened: str) -> web.Response:
         with self._lock:
-            html = page.render(self.runs.values(), self._clock())
+            html = page.render(self.runs.values(), self._clock(), opened=opened)
         return web.Response(text=html, content_type="text/html", headers={"Cache-Control": "no-store"})
 
     def _next_fault(self, request: Request) -> Fault:

@@ -68,6 +68,8 @@ class StablyRunTrigger(BaseTrigger):
     :param cancel_on_kill: Whether to cancel the run when watching ends before the run does.
     :param deferred_at: When the task deferred, in seconds since the epoch; None if it is long ago.
     :param key_has_worked: Whether the API has accepted the key in this wait already.
+    :param queue_deadline: When to give up if the run is still QUEUED, in seconds since the epoch; None never
+        gives up for that.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class StablyRunTrigger(BaseTrigger):
         cancel_on_kill: bool,
         deferred_at: float | None = None,
         key_has_worked: bool = True,
+        queue_deadline: float | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # Airflow's is untyped
         self.run_id = run_id
@@ -93,6 +96,7 @@ class StablyRunTrigger(BaseTrigger):
         self.cancel_on_kill = cancel_on_kill
         self.deferred_at = deferred_at
         self.key_has_worked = key_has_worked
+        self.queue_deadline = queue_deadline
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return class path and arguments: ids, numbers and booleans; no secret."""
@@ -108,6 +112,7 @@ class StablyRunTrigger(BaseTrigger):
                 "cancel_on_kill": self.cancel_on_kill,
                 "deferred_at": self.deferred_at,
                 "key_has_worked": self.key_has_worked,
+                "queue_deadline": self.queue_deadline,
             },
         )
 
@@ -140,8 +145,10 @@ class StablyRunTrigger(BaseTrigger):
         await _shield(self.cancel_if_abandoned(in_doubt=True))
 
     def _check_arguments(self) -> None:
-        for name in ("started_at", "deadline", "poll_interval"):
+        for name in ("started_at", "deadline", "poll_interval", "queue_deadline"):
             value = getattr(self, name)
+            if name == "queue_deadline" and value is None:
+                continue
             if not (isinstance(value, int | float) and 0 < value < math.inf):  # false for nan too
                 raise ValueError(f"{name} is a number of seconds above 0, not {shown(value)}")
 
@@ -156,6 +163,7 @@ class StablyRunTrigger(BaseTrigger):
                 deadline=self.deadline,
                 poll_interval=self.poll_interval,
                 cancel_unfinished=self.cancel_on_kill,
+                queue_deadline=self.queue_deadline,
             )
 
     @property
@@ -263,6 +271,7 @@ def wait_in_triggerer(
     poll_interval: float,
     cancel_on_kill: bool,
     key_has_worked: bool = True,
+    queue_deadline: float | None = None,
 ) -> NoReturn:
     """Defer the task until its run is over; it resumes in ``execute_complete``. Arguments as of the trigger.
 
@@ -279,5 +288,6 @@ def wait_in_triggerer(
         cancel_on_kill=cancel_on_kill,
         deferred_at=now,
         key_has_worked=key_has_worked,
+        queue_deadline=queue_deadline,
     )
     raise TaskDeferred(trigger=trigger, method_name="execute_complete", timeout=deferral_timeout(deadline))

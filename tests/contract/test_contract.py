@@ -35,6 +35,8 @@ SCRIPTS_WITH_NEW_WORDS = {"pauses", "ends-unknown"}
 
 CALLS = {
     "start-with-nothing": calls.start_run(PROJECT),
+    "start-with-autofix": calls.start_run(PROJECT, autofix=True),
+    "start-without-autofix": calls.start_run(PROJECT, autofix=False),
     "start-with-a-playwright-project": calls.start_run(PROJECT, playwright_project_name="smoke"),
     "start-with-no-overrides": calls.start_run(PROJECT, env_overrides={}),
     "start-with-everything": calls.start_run(
@@ -363,6 +365,7 @@ def test_status_answers_after_cancelling_are_described(script, in_memory, clock)
         pytest.param("POST", RUNS_PATH, [], 400, id="start-with-a-list"),
         pytest.param("POST", RUNS_PATH, {"project": "smoke"}, 400, id="start-with-an-unknown-field"),
         pytest.param("POST", RUNS_PATH, {"envOverrides": {"A": 1}}, 400, id="start-with-a-number"),
+        pytest.param("POST", RUNS_PATH, {"autofix": "true"}, 400, id="start-with-text-as-autofix"),
         pytest.param("POST", "/v1/projects/a%20b/runs", {}, 404, id="start-in-an-impossible-project"),
         pytest.param("POST", CANCEL_PATH, {"where": {"runId": RUN}}, 200, id="cancel"),
         pytest.param("POST", CANCEL_PATH, {"where": {"runId": "run-0"}}, 400, id="cancel-a-finished-run"),

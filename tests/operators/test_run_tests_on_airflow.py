@@ -3,6 +3,7 @@
 import math
 import re
 import time
+from datetime import datetime
 
 import airflow
 import pytest
@@ -56,6 +57,9 @@ def test_a_run_that_passes_is_a_success_with_a_summary(quick, dags, mode, capfd)
     [run_id] = quick.runs
     url = f"https://app.stably.ai/project/{PROJECT}/playwright/history/{run_id}?tab=specs"
     assert str(ti.state) == "success"
+    queued_ms = _xcom(ti)["queued_ms"]
+    assert 0 <= queued_ms < 60_000
+    assert datetime.fromisoformat(_xcom(ti)["started_at"]).tzinfo
     assert _xcom(ti) == {
         "run_id": run_id,
         "project_id": PROJECT,
@@ -65,7 +69,10 @@ def test_a_run_that_passes_is_a_success_with_a_summary(quick, dags, mode, capfd)
         "passed": 2,
         "failed": 0,
         "skipped": 1,
-        "duration_ms": 200,
+        "duration_ms": 180,
+        "started_at": _xcom(ti)["started_at"],
+        "queued_ms": queued_ms,
+        "branch": None,
         "failed_tests": [],
     }
     assert (_xcom(ti, "run_id"), _xcom(ti, "run_url")) == (run_id, url)
@@ -80,7 +87,7 @@ def test_a_run_that_passes_is_a_success_with_a_summary(quick, dags, mode, capfd)
         "started_at": started_at,
         "cancel_on_kill": True,
     }
-    assert f"Run {run_id} PASSED: 2 of 3 tests passed, 1 skipped" in capfd.readouterr().out
+    assert f"Run {run_id} PASSED: 2 of 3 tests passed, 1 skipped in 0.2 s, after 0." in capfd.readouterr().out
 
 
 @BOTH

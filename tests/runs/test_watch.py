@@ -17,7 +17,13 @@ from airflow_provider_stably.runs.belief import Belief
 from airflow_provider_stably.runs.cancel import CancelOutcome
 from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
 from airflow_provider_stably.runs.reference import RunReference
-from airflow_provider_stably.runs.watch import next_delay, poll_once, watch_or_cancel
+from airflow_provider_stably.runs.watch import (
+    is_queued_too_long,
+    next_delay,
+    pause,
+    poll_once,
+    watch_or_cancel,
+)
 from airflow_provider_stably.runs.watch_result import WatchEnd
 from airflow_provider_stably.testing import Fault
 from tests.runs.scripted import ScriptedDriver
@@ -34,7 +40,7 @@ def _run(status, **fields):
     return Run.from_json("r1", {"status": status, **fields})
 
 
-def _watch(replies, *, deadline=1e9, poll_interval=30.0, cancel=True):
+def _watch(replies, *, deadline=1e9, poll_interval=30.0, cancel=True, queue_deadline=None):
     """Watch a run that gets these replies; return the driver and the result."""
     driver = ScriptedDriver(replies, now=1000.0)
     rule = watch_or_cancel(
@@ -45,6 +51,7 @@ def _watch(replies, *, deadline=1e9, poll_interval=30.0, cancel=True):
         deadline=1000.0 + deadline,
         poll_interval=poll_interval,
         cancel_unfinished=cancel,
+        queue_deadline=queue_deadline,
     )
     return driver, driver.run(rule)
 
@@ -295,3 +302,54 @@ def test_a_wait_of_many_minutes_keeps_its_pace(emulator, hook, monkeypatch):
 
     assert result.run.status == "PASSED"
     assert clock[0] > 1600
+
+
+@pytest.mark.parametrize(
+    ("status", "now", "queue_deadline", "is_too_long"),
+    [
+        ("QUEUED", 99.9, 100.0, False),
+        ("QUEUED", 100.0, 100.0, True),
+        ("QUEUED", 200.0, None, False),
+        ("RUNNING", 200.0, 100.0, False),
+        ("PAUSED", 200.0, 100.0, False),
+    ],
+)
+def test_only_a_queued_run_is_queued_too_long(status, now, queue_deadline, is_too_long):
+    """A run that has begun, or whose status is not known, is waited for."""
+    assert is_queued_too_long(_run(status), now, queue_deadline) is is_too_long
+
+
+@pytest.mark.parametrize(
+    ("delay", "now", "deadline", "queue_deadline", "seconds"),
+    [
+        (30.0, 0.0, 100.0, None, 30.0),
+        (30.0, 90.0, 100.0, None, 10.0),
+        (30.0, 0.0, 100.0, 20.0, 20.0),
+        (30.0, 20.0, 100.0, 20.0, 30.0),
+        (30.0, 110.0, 100.0, 20.0, 0.0),
+    ],
+)
+def test_there_is_a_poll_at_each_deadline(delay, now, deadline, queue_deadline, seconds):
+    """A pause ends at the next deadline; one that is over shortens no pause."""
+    assert pause(delay, now, deadline, queue_deadline) == seconds
+
+
+def test_a_run_that_stays_queued_is_cancelled():
+    """At its queue_timeout it goes the way of every run that is not over in time."""
+    driver, result = _watch([_run("QUEUED"), _run("QUEUED"), ("r1",)], queue_deadline=1001.0)
+
+    assert driver.calls == ["r1", "r1", "cancel"]
+    assert sum(driver.sleeps) == pytest.approx(1.0)
+    assert (result.end, result.cancellation) == (WatchEnd.TIMED_OUT, CancelOutcome.CANCELLED)
+    assert str(result.error()).startswith(
+        "Run r1 never left the queue, so it was not over in time (its queue"
+    )
+
+
+def test_failed_polls_do_not_make_a_run_queued():
+    """What was queued when it was last seen may have begun since: the next status decides."""
+    replies = [_run("QUEUED"), LOST, LOST, _run("RUNNING"), _run("PASSED")]
+
+    _, result = _watch(replies, queue_deadline=1003.0)
+
+    assert result.run.status == "PASSED"

@@ -13,7 +13,7 @@ from airflow_provider_stably.exceptions import (
     StablyRunTimeoutError,
 )
 from airflow_provider_stably.runs.reference import RunReference
-from airflow_provider_stably.runs.summary import RunSummary
+from airflow_provider_stably.runs.summary import RunSummary, is_another_branch
 from airflow_provider_stably.runs.watch_result import WatchEnd, WatchResult
 
 REFERENCE = RunReference("r1", "p1")
@@ -176,6 +176,9 @@ def test_the_summary_counts_and_names():
         "failed": 3,
         "skipped": 1,
         "duration_ms": 90_000,
+        "started_at": NOON.isoformat(),
+        "queued_ms": None,
+        "branch": None,
         "failed_tests": ["b", "d", "e"],
     }
     assert summary.report.splitlines() == [
@@ -208,3 +211,91 @@ def test_an_error_carries_the_run_as_data():
 
     assert (error.run["run_id"], error.run["failed"], error.run["failed_tests"]) == ("r1", 1, ["b"])
     assert "Failed: b" in str(error)
+
+
+@pytest.mark.parametrize("title", ["x" * 1000, "テスト" * 100, "🚢" * 300], ids=["long", "Japanese", "emoji"])
+def test_a_summary_of_2000_cases_stays_below_16_kb(title):
+    """However long the titles are, and whatever their script."""
+    cases = [_case(f"{index} {title}", "FAILED", index) for index in range(2000)]
+
+    error = _result(WatchEnd.FINISHED, _run(cases=cases)).error()
+
+    assert (error.run["total"], error.run["failed"]) == (2000, 2000)
+    assert len(error.run["failed_tests"]) >= 1
+    assert len(json.dumps(error.run)) < 16_000
+
+
+def test_a_summary_says_how_the_wait_ended():
+    """Green or red, it has one line for people; a red one is its error's."""
+    passed, late = _result(WatchEnd.FINISHED, _run("PASSED")), _result(WatchEnd.TIMED_OUT, _run("RUNNING"))
+
+    error = late.error()
+
+    assert passed.summary(passed.error())["message"] == passed.run.headline
+    assert late.summary(error) == error.run
+    assert error.run["message"] == str(error)
+
+
+@pytest.mark.parametrize(
+    ("cases", "min_tests", "passes"),
+    [
+        (None, 0, True),
+        ((), 0, True),
+        (None, 1, False),
+        ((), 1, False),
+        ((_case("a", "PASSED"),), 1, True),
+        ((_case("a", "PASSED"),), 2, False),
+        ((_case("a", "SKIPPED"), _case("b", "PASSED")), 2, True),
+    ],
+    ids=str,
+)
+def test_a_run_that_passed_has_to_have_min_tests(cases, min_tests, passes):
+    """With fewer test cases, or without results, it is an error that names the number and is not retried."""
+    run = Run("r1", "PASSED", test_results=cases)
+    result = _result(WatchEnd.FINISHED, Run.from_json("r1", run.to_json()))
+
+    error = result.error(min_tests=min_tests)
+
+    assert (error is None) is passes
+    if error is not None:
+        assert f"min_tests is {min_tests}" in str(error)
+        assert (error.run["status"], error.run["message"]) == ("PASSED", str(error))
+        assert not result.may_retry(next_try_knows_run=True, is_resumed=True)
+
+
+def test_a_timeout_in_the_queue_says_so():
+    """It is not the tests that took too long."""
+    queued, running = (_result(WatchEnd.TIMED_OUT, _run(status)) for status in ("QUEUED", "RUNNING"))
+
+    assert "never left the queue" in str(queued.error())
+    assert "queue" not in str(running.error())
+
+
+@pytest.mark.parametrize(
+    ("asked_at", "queued_ms"),
+    [(None, None), (NOON.timestamp() - 12.5, 12_500), (NOON.timestamp() + 3, 0)],
+    ids=["not known", "12.5 s", "clocks that differ"],
+)
+def test_time_in_the_queue_counts_from_the_start_call(asked_at, queued_ms):
+    """Summary and log have it, and it is never negative."""
+    result = _result(WatchEnd.FINISHED, _run("PASSED")).asked_at(asked_at)
+
+    assert result.run.queued_ms == queued_ms
+    assert ("in the queue" in result.run.headline) is (queued_ms is not None)
+    assert _result(WatchEnd.TIMED_OUT, None).asked_at(asked_at).run.queued_ms is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "told", "is_another"),
+    [
+        ("main", "main", False),
+        ("main", "dev", True),
+        (None, "main", False),
+        ("main", None, False),
+        ("x" * 300, "x" * 200, False),
+        ("feature-1", "***", False),
+    ],
+)
+def test_another_branch_is_noticed(asked, told, is_another):
+    """What the answer leaves out, cuts or hides is no other branch."""
+    assert is_another_branch(asked, told) is is_another

@@ -15,10 +15,12 @@ RUN_SECONDS = 20
 RUNS_PATH = f"/v1/projects/{PROJECT}/runs"
 CANCEL_PATH = f"{RUNS_PATH}/cancel"
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
+QUEUE = timedelta(seconds=1)
 
 # Script to the status at the start, half-way, at the planned end and much later.
 TIMELINES = {
     "passes": ["QUEUED", "RUNNING", "PASSED", "PASSED"],
+    "finds-no-tests": ["QUEUED", "RUNNING", "PASSED", "PASSED"],
     "fails": ["QUEUED", "RUNNING", "FAILED", "FAILED"],
     "times-out": ["QUEUED", "RUNNING", "TIMEDOUT", "TIMEDOUT"],
     "is-interrupted": ["QUEUED", "RUNNING", "INTERRUPTED", "INTERRUPTED"],
@@ -151,7 +153,7 @@ def test_live_run_has_no_end(emulator, clock):
     run_id = start(emulator)
     clock.advance(RUN_SECONDS / 2)
 
-    assert read(emulator, run_id) == {"status": "RUNNING", "startedAt": _iso(NOON)}
+    assert read(emulator, run_id) == {"status": "RUNNING", "startedAt": _iso(NOON + QUEUE)}
 
 
 def test_finished_run_has_everything(emulator, clock):
@@ -164,7 +166,7 @@ def test_finished_run_has_everything(emulator, clock):
     later = read(emulator, run_id)
 
     assert first == later
-    assert first["startedAt"] == _iso(NOON)
+    assert first["startedAt"] == _iso(NOON + QUEUE)
     assert first["finishedAt"] == _iso(NOON + timedelta(seconds=RUN_SECONDS))
     assert first["branchName"] == "main"
     assert first["results"]["testCases"][0] == {"title": "sign in", "status": "PASSED", "durationMs": 6667}
@@ -339,6 +341,7 @@ def test_cancel_request_is_open(emulator):
         pytest.param({"branch": "feature/basket"}, id="branch"),
         pytest.param({"environment": ""}, id="empty-text"),
         pytest.param({"envOverrides": {}}, id="no-overrides"),
+        pytest.param({"autofix": False}, id="autofix"),
         pytest.param({"envOverrides": {"A": "1", "B": ""}}, id="overrides"),
     ],
 )
@@ -371,6 +374,8 @@ def test_start_accepts_documented_fields(body, emulator):
         pytest.param({"branch": 1}, id="number-as-branch"),
         pytest.param({"environment": {}}, id="object-as-environment"),
         pytest.param({"envOverrides": None}, id="null-overrides"),
+        pytest.param({"autofix": "true"}, id="text-as-autofix"),
+        pytest.param({"autofix": None}, id="null-autofix"),
         pytest.param({"envOverrides": [["A", "1"]]}, id="list-of-overrides"),
         pytest.param({"envOverrides": "A=1"}, id="text-as-overrides"),
         pytest.param({"envOverrides": {"A": 1}}, id="number-as-override"),

@@ -26,7 +26,13 @@ def make_run(run_id="run-1", *, script="passes", **started_with):
 def rows(html):
     """Return the texts of a page's table, row by row, without the head."""
     found = re.findall(r"<tr class=.*?</tr>", html)
-    return [[unescape(cell) for cell in re.findall("<td>(.*?)</td>", row)] for row in found]
+    cells = [re.findall("<td>(?:<a [^>]*>)?(.*?)(?:</a>)?</td>", row) for row in found if "opened" not in row]
+    return [[unescape(cell) for cell in row] for row in cells]
+
+
+def story(html):
+    """Return the lines below the row that is open."""
+    return [unescape(line) for line in re.findall("<li>(.*?)</li>", html)]
 
 
 @pytest.mark.parametrize(
@@ -125,3 +131,65 @@ def test_the_page_changes_nothing(emulator):
     assert views == [200, 200]
     assert seen == ([], 0, "RUNNING")
     assert request.status_code == 503
+
+
+@pytest.mark.parametrize(
+    ("script", "seconds", "shown"),
+    [
+        pytest.param("passes", 0, ["in the queue", "test cases are told once the run is over"], id="queued"),
+        pytest.param(
+            "hangs", 5, ["12:00:01  left the queue", "test cases are told once the run is over"], id="running"
+        ),
+        pytest.param(
+            "fails",
+            90,
+            [
+                "12:00:01  left the queue",
+                "12:00:20  ended FAILED",
+                "PASSED  sign in  6.7 s",
+                "SKIPPED  search the catalogue",
+                "FAILED  check out a basket  6.7 s",
+            ],
+            id="over",
+        ),
+        pytest.param(
+            "finds-no-tests",
+            90,
+            ["12:00:01  left the queue", "12:00:20  ended PASSED", "no test case"],
+            id="without a test",
+        ),
+    ],
+)
+def test_an_opened_row_tells_the_runs_story(script, seconds, shown):
+    """Start, queue, verdict and test cases, with their times; the other rows stay closed."""
+    run, other = make_run(script=script, branch="main", autofix=False), make_run("run-2")
+
+    html = render([run, other], NOON + timedelta(seconds=seconds), opened="run-1")
+
+    assert story(html) == ["12:00:00  start asked for, branch main, autofix False", *shown]
+    assert story(render([run, other], NOON)) == []
+
+
+def test_an_opened_row_tells_of_a_cancel():
+    """A call cancelled it, and when."""
+    run = make_run(script="stays-queued")
+    run.cancelled_at = NOON + timedelta(seconds=7)
+
+    html = render([run], NOON + timedelta(seconds=60), opened="run-1")
+
+    assert story(html)[1:3] == ["12:00:07  cancelled by a call", "12:00:07  ended CANCELLED"]
+
+
+def test_a_row_is_opened_and_closed_by_its_link(emulator):
+    """Without scripts, so that it stays as it is when the page refreshes; odd ids are no markup."""
+    run_id = emulator.add_run()
+    emulator.add_run(run_id=MARKUP)
+
+    closed = requests.get(emulator.url, timeout=5).text
+    opened = requests.get(f"{emulator.url}/?run={run_id}", timeout=5).text
+
+    assert f'<a href="/?run={run_id}">' in closed
+    assert story(closed) == []
+    assert f'<a href="/">{run_id}' in opened
+    assert len(story(opened)) == 3
+    assert "<script" not in opened + requests.get(f"{emulator.url}/?run={MARKUP}", timeout=5).text

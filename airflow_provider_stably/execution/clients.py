@@ -1,0 +1,44 @@
+"""The clients of a task that answers for a run: one for each situation, made from its connection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from airflow_provider_stably.api.client import StablyClient
+from airflow_provider_stably.hooks.stably import StablyHook
+from airflow_provider_stably.tasks.best_effort import best_effort
+
+
+class Clients:
+    """Clients on one connection; none before :meth:`connect`.
+
+    :param stably_conn_id: The connection.
+    :param sleep: Waits the given seconds between two attempts of ``usual``.
+    """
+
+    usual: StablyClient
+    on_kill: StablyClient
+    at_last: StablyClient
+
+    def __init__(self, stably_conn_id: str, *, sleep: Callable[[float], None]) -> None:
+        self._stably_conn_id = stably_conn_id
+        self._sleep = sleep
+
+    def connect(self) -> StablyHook:
+        """Look the connection up and make the clients that all calls use from now on.
+
+        :raises StablyConfigError: if the connection cannot be used.
+        """
+        hook = StablyHook(self._stably_conn_id)
+        # Of its own: inside on_kill the interrupted thread may hold a lock of the other one.
+        self.on_kill = hook.make_client(connect_timeout=1, read_timeout=2, by_address=True)
+        # Nor may it be this one: a kill may come while the run is cancelled for another reason.
+        self.at_last = hook.make_client(connect_timeout=1, read_timeout=2)
+        self.usual = hook.make_client(sleep=self._sleep)
+        return hook
+
+    def reconnect(self) -> StablyClient:
+        """Look the connection up anew, if that works, and return the client to go on with."""
+        with best_effort("The connection cannot be read now, so the old one is kept"):
+            self.connect()
+        return self.usual

@@ -1,0 +1,59 @@
+"""Write a run's JUnit XML where a DAG author wants it; if that fails, it is a warning."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from threading import Thread
+
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, ObjectStoragePath
+
+log = logging.getLogger(__name__)
+
+WRITE_SECONDS = 60.0
+"""How long a task waits for its file: a storage that hangs must not hold a verdict back."""
+
+KILL_PAUSE_SECONDS = 0.2
+
+
+def publish_junit(target: str, make: Callable[[], bytes], *, is_killed: Callable[[], bool]) -> None:
+    """Make a document and write it, in a thread, as long as the task has time for it.
+
+    :param target: Where to: a path, or an address that Airflow's object storage knows.
+    :param make: Makes the document; may call the API.
+    :param is_killed: Whether the task was told to stop.
+    """
+    failure: list[str] = [f"it took longer than {WRITE_SECONDS:g} s"]
+
+    def write() -> None:
+        try:
+            _write(target, make())
+        except Exception as error:
+            log.debug("%s", target, exc_info=True)
+            failure[:] = [f"{type(error).__name__}: {error}"]
+        else:
+            failure.clear()
+
+    # A daemon: the process may end without it.
+    thread = Thread(target=write, name="stably-junit", daemon=True)
+    end = time.monotonic() + WRITE_SECONDS
+    try:
+        thread.start()
+        while thread.is_alive() and not is_killed() and time.monotonic() < end:
+            thread.join(KILL_PAUSE_SECONDS)
+    except AirflowTaskTimeout:  # the run was over in time
+        failure[:] = ["the task's execution_timeout was over"]
+    if failure:
+        reason = "the task was killed" if is_killed() else failure[0]
+        log.warning("The JUnit XML was not written to %s: %s", target, reason)
+    else:
+        log.info("Wrote JUnit XML to %s", target)
+
+
+def _write(target: str, document: bytes) -> None:
+    path = ObjectStoragePath(target)
+    if path.protocol in {"", "file", "local"}:  # on object stores that could make a bucket
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:  # type: ignore[no-untyped-call] # Airflow's is untyped
+        file.write(document)

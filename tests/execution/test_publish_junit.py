@@ -1,0 +1,64 @@
+"""Writing JUnit XML holds no task up and changes no verdict."""
+
+import threading
+import time
+
+import pytest
+
+from airflow_provider_stably.execution import publish_junit as module
+from airflow_provider_stably.execution.publish_junit import publish_junit
+from tests.interruption import Interrupted, interrupt_when
+
+
+@pytest.fixture
+def never():
+    """Make a document that does not come before the test is over."""
+    over = threading.Event()
+    yield lambda: over.wait() and b""
+    over.set()
+
+
+def _warning(caplog):
+    [record] = [record for record in caplog.records if record.levelname == "WARNING"]
+    return record.getMessage()
+
+
+def test_a_storage_that_hangs_is_not_waited_for(never, tmp_path, monkeypatch, caplog):
+    """After a minute the task goes on with its verdict."""
+    monkeypatch.setattr(module, "WRITE_SECONDS", 0.3)
+
+    publish_junit(str(tmp_path / "x.xml"), never, is_killed=lambda: False)
+
+    assert "it took longer than" in _warning(caplog)
+
+
+def test_a_killed_task_does_not_wait_for_its_file(never, tmp_path, caplog):
+    """Airflow 3 kills the process five seconds after on_kill."""
+    began = time.monotonic()
+
+    publish_junit(str(tmp_path / "x.xml"), never, is_killed=lambda: time.monotonic() > began + 0.3)
+
+    assert time.monotonic() - began < 4
+    assert "the task was killed" in _warning(caplog)
+
+
+def test_an_execution_timeout_meanwhile_keeps_the_verdict(never, tmp_path, monkeypatch, caplog):
+    """The run was over in time: only its file is not there."""
+    monkeypatch.setattr(module, "AirflowTaskTimeout", Interrupted)
+    asked = threading.Event()
+
+    with interrupt_when(asked.is_set):
+        publish_junit(str(tmp_path / "x.xml"), lambda: asked.set() or never(), is_killed=lambda: False)
+
+    assert "execution_timeout" in _warning(caplog)
+
+
+def test_what_a_storage_raises_is_a_warning(tmp_path, caplog):
+    """It names the file and the error."""
+
+    def broken():
+        raise RuntimeError("no such bucket")
+
+    publish_junit(str(tmp_path / "x.xml"), broken, is_killed=lambda: False)
+
+    assert _warning(caplog).endswith("x.xml: RuntimeError: no such bucket")
