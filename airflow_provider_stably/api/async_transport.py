@@ -17,11 +17,17 @@ MAX_HEAD_LINES = 100
 aiohttp before 3.14 keeps every header, and each costs as much as all before it when the connection ends.
 """
 
-MAX_OVERHEAD_BYTES = 512 * 1024
-"""Most bytes of an answer that are not its body: head, chunk sizes, trailers.
+MAX_HEAD_BYTES = 512 * 1024
+"""Most bytes of an answer's head."""
 
-Half of it may be body that aiohttp has received, and not yet counted.
+MAX_FRAMING_BYTES = 128 * 1024
+"""Most bytes of chunk sizes and trailers: enough for ten thousand chunks.
+
+For aiohttp before 3.14 each chunk that has not been read yet costs as much as all of them.
 """
+
+_PIECE_BYTES = 64 * 1024
+"""How much is looked at at once; asyncio receives up to 256 KiB."""
 
 
 class EndpointConnector(aiohttp.TCPConnector):
@@ -52,21 +58,33 @@ class _BoundedProtocol(ResponseHandler):
         super().set_response_params(**params)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes from the server."""
-        if data and self._body is not None and self._body.is_eof():
+        """Take bytes from the server; none, if aiohttp goes on with what it has."""
+        for start in range(0, len(data) or 1, _PIECE_BYTES):
+            self._receive(data[start : start + _PIECE_BYTES])
+
+    def _receive(self, piece: bytes) -> None:
+        is_head = self._body is None
+        if piece and self._body is not None and self._body.is_eof():
             self._give_up("more came than the answer")
             return
-        self._bytes += len(data)
-        lines = data.count(b"\n")
-        if self._body is None and self._lines + lines > MAX_HEAD_LINES:
-            data = self._after_head(data)
+        self._bytes += len(piece)
+        lines = piece.count(b"\n") if is_head else 0
+        if self._lines + lines > MAX_HEAD_LINES:
+            piece = self._after_head(piece)
         else:
             self._lines += lines
         if self.transport is not None:
-            super().data_received(data)
-        counted = 0 if self._body is None else self._body.total_bytes
-        if self._bytes - counted > MAX_OVERHEAD_BYTES:
-            self._give_up("too many bytes besides the body")
+            super().data_received(piece)
+        if self._reading_paused:
+            return  # aiohttp 3.14 has bytes that it has not counted yet
+        if self._body is None:
+            if self._bytes > MAX_HEAD_BYTES:
+                self._give_up("too long a head")
+            return
+        if is_head:
+            self._bytes = self._body.total_bytes
+        if self._bytes - self._body.total_bytes > MAX_FRAMING_BYTES:
+            self._give_up("too many bytes between those of the body")
 
     def _after_head(self, data: bytes) -> bytes:
         """Take the head line by line, and return what follows it."""
