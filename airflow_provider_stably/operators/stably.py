@@ -117,7 +117,7 @@ class StablyRunTestsOperator(BaseOperator):
     """Start a run of a Stably project's tests, wait for its end and account for the results.
 
     Only a run that PASSED lets the task succeed. The run is cancelled when the task stops watching it before
-    its end, see ``cancel_on_kill``.
+    its end, see ``cancel_on_kill``; ``docs/guarantees.md`` lists the cases that nothing covers.
 
     XComs, pushed as soon as the run is started: ``run_id``, ``run_url``, and ``stably_run`` for this
     provider's own operators and callbacks. ``return_value``: ``run_id``, ``project_id``, ``run_url``,
