@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
@@ -178,7 +178,8 @@ def _read(value: object, reading: _Reading, depth: int) -> None:
     elif isinstance(value, Mapping):
         _read_mapping(value, reading)
     elif isinstance(value, Iterable) and not isinstance(value, bytes | bytearray):
-        for entry in value:
+        # Whole: one by one, Airflow 3 asks for one XCom too many of a mapped task, and logs an error.
+        for entry in value[:] if isinstance(value, Sequence) else value:
             _read(entry, reading, depth - 1)
     else:
         reading.malformed(value, _NOT_AN_ID)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from airflow.providers.common.compat.sdk import DAG, task
-from airflow.providers.standard.operators.empty import EmptyOperator
 
 from airflow_provider_stably.notifications.stably import StablyCancelRunNotifier
 from airflow_provider_stably.operators.stably import StablyCancelRunOperator, StablyRunTestsOperator
 from airflow_provider_stably.sensors.stably import StablyRunSensor
 
 NOTIFIED = {"on_failure_callback": StablyCancelRunNotifier()}
+
+
+@task
+def start():
+    """Start no run."""
+
 
 with DAG("messages_bad_project", schedule=None, default_args=NOTIFIED) as bad_project:
     StablyRunTestsOperator(task_id="task", project_id="a/b")
@@ -33,10 +38,10 @@ with DAG("messages_wrapped_runs", schedule=None) as wrapped_runs:
     StablyCancelRunOperator(task_id="task", run_ids={"run": {"run_id": "abc"}})
 
 with DAG("messages_task_as_run", schedule=None) as task_as_run:
-    EmptyOperator(task_id="start") >> StablyRunSensor(task_id="task", run_id="start")
+    start() >> StablyRunSensor(task_id="task", run_id="start")
 
 with DAG("messages_task_as_runs", schedule=None) as task_as_runs:
-    EmptyOperator(task_id="start") >> StablyCancelRunOperator(task_id="task", run_ids="start")
+    start() >> StablyCancelRunOperator(task_id="task", run_ids="start")
 
 with DAG("messages_no_connection_to_cancel", schedule=None) as no_connection_to_cancel:
     StablyCancelRunOperator(task_id="task", run_ids="abc", stably_conn_id="nope")
@@ -54,9 +59,9 @@ with DAG("messages_template_fails_to_wait", schedule=None) as template_fails_to_
     StablyRunSensor(task_id="task", run_id="{{ nothing.there }}")
 
 with DAG("messages_cancelled_twice", schedule=None) as cancelled_twice:
-    start = StablyRunTestsOperator(task_id="start", wait_for_completion=False)
-    first = StablyCancelRunOperator(task_id="first", run_ids=start)
-    first >> StablyCancelRunOperator(task_id="second", task_ids=start)
+    run = StablyRunTestsOperator(task_id="run", wait_for_completion=False)
+    first = StablyCancelRunOperator(task_id="first", run_ids=run)
+    first >> StablyCancelRunOperator(task_id="second", task_ids=run)
 
 
 def notified_dag(name, notifier, *, of_dag=False):
@@ -65,11 +70,11 @@ def notified_dag(name, notifier, *, of_dag=False):
     whose = callback if of_dag else {"default_args": callback}
     with DAG(f"messages_{name}", schedule=None, **whose) as dag:
 
-        @task
-        def start():
+        @task(task_id="start")
+        def fail():
             raise RuntimeError("boom")
 
-        start()
+        fail()
     return dag
 
 

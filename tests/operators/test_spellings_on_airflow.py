@@ -3,6 +3,7 @@
 import pytest
 
 from tests.dag_files import load_dag_file
+from tests.shown import shown
 
 
 @pytest.fixture
@@ -12,7 +13,7 @@ def dags(airflow_db):
 
 
 @pytest.mark.parametrize("rendering", ["as_text", "native"])
-def test_runs_are_found_however_they_are_named(emulator, dags, rendering):
+def test_runs_are_found_however_they_are_named(emulator, dags, rendering, capfd):
     """Each spelling names its runs, in their own project and not in the connection's."""
     emulator.run_seconds = 0  # the sensors see runs that passed, the cancel operators runs that are over
 
@@ -31,3 +32,4 @@ def test_runs_are_found_however_they_are_named(emulator, dags, rendering):
             assert set(outcomes) <= expected[kind], ti.task_id
             assert len(outcomes) == (1 if kind == "each" else len(expected[kind])), ti.task_id
     assert {run.project_id for run in emulator.runs.values()} == {"another-project"}
+    assert "XCom not found" not in shown(capfd.readouterr())
