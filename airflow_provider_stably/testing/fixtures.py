@@ -32,7 +32,7 @@ class StablyDagRun(NamedTuple):
 
 @pytest.fixture
 def stably_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[StablyEmulator]:
-    """Give a fresh emulator whose runs take a tenth of a second; connections to other hosts are refused."""
+    """Give a fresh emulator whose runs take a tenth of a second; only connections to localhost are used."""
     monkeypatch.setattr(connection, "read_connection", _only_emulators(connection.read_connection))
     with StablyEmulator(run_seconds=0.1) as emulator:
         yield emulator
