@@ -3,8 +3,9 @@
 import math
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
+from airflow_provider_stably.exceptions import StablyConfigError
 from airflow_provider_stably.execution.watch_run import WatchRun
 from airflow_provider_stably.sensors.stably import StablyRunSensor
 from airflow_provider_stably.testing import Fault
@@ -142,3 +143,20 @@ def test_a_subclass_may_set_the_run_at_each_poke(emulator, sensor, context):
     sensor.run_id = emulator.add_run(project_id=PROJECT)
 
     assert not sensor.poke(context)
+
+
+@pytest.mark.parametrize(
+    ("manner", "error"),
+    [
+        ({}, StablyConfigError),
+        ({"soft_fail": True}, StablyConfigError),
+        ({"never_fail": True}, AirflowSkipException),
+    ],
+    ids=["default", "soft_fail", "never_fail"],
+)
+def test_an_undefined_connection_may_be_retried(context, manner, error):
+    """Airflow says "not defined" of a failing secrets backend, too; the operators are retried then."""
+    sensor = StablyRunSensor(task_id="wait", run_id="abc", stably_conn_id="nope", **manner)
+
+    with pytest.raises(error, match=r"^Airflow connection 'nope' is not defined"):
+        sensor.execute(context)
