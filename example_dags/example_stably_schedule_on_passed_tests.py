@@ -6,6 +6,7 @@ On Airflow 2.11 an asset is called a dataset, and this file is the same.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, Asset, Param, task
@@ -35,6 +36,7 @@ with DAG(
     "example_stably_deploy_what_passed",
     description="Deploys whenever the tests of staging have passed",
     schedule=[passed_on_staging],
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),  # Airflow 2.11 wants one
     tags=["stably", "example"],
 ) as deploy_dag:
 
