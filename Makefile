@@ -23,7 +23,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 	@echo 'The first one makes .venv, which takes about a minute more.'
 	@echo 'PYTHON=python3.12 after any of them names the Python that .venv is made with.'
-	@echo 'MUTATE=on_kill after test-system switches this mechanism off, see docs/cancellation.md.'
+	@echo 'MUTATE=on_kill after test-system switches this mechanism off, see docs/guarantees_measured.md.'
 
 demo: $(READY) ## Cancel a run from a real Airflow, against the emulator (half a minute)
 	@$(BIN)/python scripts/demo.py

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence, Set
 from datetime import timedelta
 from importlib.util import find_spec
+from typing import Any
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,13 @@ def read_task_ids(task_ids: object, *, run_ids: object) -> list[str] | None:
     if not names:
         raise ValueError("task_ids is empty: name the tasks whose runs are to be cancelled")
     return names
+
+
+def as_output(value: Any) -> Any:
+    """Return the output of an operator that stands where its run is wanted; anything else as it is."""
+    if isinstance(value, list | tuple):
+        return [as_output(entry) for entry in value]
+    return getattr(value, "output", value)
 
 
 def _task_id(entry: object) -> str:

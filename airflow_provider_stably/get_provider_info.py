@@ -75,7 +75,7 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "verify": {
                         "label": "TLS verification",
-                        "description": "CA bundle's path on workers and triggerers, or false. Default true.",
+                        "description": "true, false, or a CA bundle's path. Default: the environment's.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "trust_env": {

@@ -1,14 +1,19 @@
-"""How do I stop a Stably run when any task fails? Put one callback into default_args.
+"""How do I stop a run as soon as any task fails? Put a callback into default_args, beside the safe pair.
 
-It sits on the task that fails: the callbacks of tasks downstream of it, which never run, are never called.
+The callback sits on the task that fails: those of tasks downstream of it, which never run, are never called.
+Nothing is called if a task's process alone is killed on Airflow 3, or if a task or the DAG run is set failed.
+That is what the teardown and the callback of the DAG are for, see example_stably_safe_pair.
 """
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+# For Airflow 2 and 3. On Airflow 3 alone: from airflow.sdk import DAG, Param, task
 from airflow.providers.common.compat.sdk import DAG, Param, task
 
 from airflow_provider_stably.notifications.stably import StablyCancelRunNotifier
-from airflow_provider_stably.operators.stably import StablyRunTestsOperator
+from airflow_provider_stably.operators.stably import StablyCancelRunOperator, StablyRunTestsOperator
 from airflow_provider_stably.sensors.stably import StablyRunSensor
 
 # [START howto_notifier_stably_default_args]
@@ -16,19 +21,34 @@ cancel_tests = StablyCancelRunNotifier(task_ids="start_tests")
 
 with DAG(
     "example_stably_cancel_on_failure",
-    description="Cancels the Stably run when any task fails",
     schedule=None,
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(hours=2),
     default_args={"on_failure_callback": cancel_tests},
+    on_failure_callback=cancel_tests,
     params={"healthy": Param(True, type="boolean", title="Whether the migration succeeds")},
+    doc_md=__doc__,
     tags=["stably", "example"],
 ) as dag:
-    start_tests = StablyRunTestsOperator(task_id="start_tests", wait_for_completion=False)
+    start_tests = StablyRunTestsOperator(task_id="start_tests", wait_for_completion=False, retries=0)
 
-    @task
-    def migrate_database(params: dict[str, bool] | None = None) -> None:
-        if not (params or {})["healthy"]:
+    @task(execution_timeout=timedelta(minutes=30))
+    def migrate_database(params=None):
+        if not params["healthy"]:
             raise RuntimeError("The migration failed")
 
-    wait = StablyRunSensor(task_id="wait", run_id=start_tests.output["run_id"], deferrable=True)
-    start_tests >> migrate_database() >> wait
+    wait = StablyRunSensor(
+        task_id="wait", run_id=start_tests.output, deferrable=True, timeout=60 * 60, retries=2
+    )
+
+    @task(execution_timeout=timedelta(minutes=30))
+    def deploy():
+        print("The run passed")
+
+    stop = StablyCancelRunOperator(
+        task_id="stop", task_ids="start_tests", retries=3, retry_delay=timedelta(minutes=1)
+    ).as_teardown(setups=start_tests, on_failure_fail_dagrun=True)
+
+    start_tests >> migrate_database() >> wait >> [deploy(), stop]
 # [END howto_notifier_stably_default_args]

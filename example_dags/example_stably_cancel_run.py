@@ -1,18 +1,22 @@
-"""How do I stop Stably runs by hand? Trigger this DAG and name them: a kill switch.
+"""How do I stop runs by hand? Trigger this DAG and name them: a kill switch.
 
-As the JSON of a trigger: ``{"run_ids": ["run-1", "run-2"], "project_id": "project-1"}``.
+As the JSON of a trigger: `{"run_ids": ["run-1", "run-2"], "project_id": "project-1"}`.
 """
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+# For Airflow 2 and 3. On Airflow 3 alone: from airflow.sdk import DAG, Param, task
 from airflow.providers.common.compat.sdk import DAG, Param, task
 
 from airflow_provider_stably.operators.stably import StablyCancelRunOperator
 
 with DAG(
     "example_stably_cancel_run",
-    description="Cancels the Stably runs that you name",
     schedule=None,
+    catchup=False,
+    max_active_runs=10,  # a kill switch does not wait for another one
     params={
         "run_ids": Param(
             type="array",
@@ -28,6 +32,7 @@ with DAG(
             description="The project of these runs; empty takes the connection's",
         ),
     },
+    doc_md=__doc__,
     tags=["stably", "example"],
 ) as dag:
     # [START howto_operator_stably_cancel_run]
@@ -35,9 +40,12 @@ with DAG(
         task_id="cancel",
         run_ids="{{ params.run_ids }}",
         project_id="{{ params.project_id or '' }}",
+        retries=3,  # cancelling again costs nothing
+        retry_delay=timedelta(minutes=1),
+        execution_timeout=timedelta(minutes=15),
     )
 
-    @task
+    @task(execution_timeout=timedelta(minutes=5))
     def report(cancelled: list[str]) -> None:
         for run_id in cancelled:
             print(f"Cancelled Stably run {run_id}")

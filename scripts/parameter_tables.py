@@ -17,16 +17,16 @@ from airflow_provider_stably.sensors.stably import StablyRunSensor
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = {
-    "cancel.md": StablyCancelRunOperator,
-    "run_tests.md": StablyRunTestsOperator,
-    "sensor.md": StablyRunSensor,
-    "callbacks.md": StablyCancelRunNotifier,
-    "hook.md": StablyHook,
+    "operators/cancel_run.md": StablyCancelRunOperator,
+    "operators/run_tests.md": StablyRunTestsOperator,
+    "sensors/run.md": StablyRunSensor,
+    "notifications.md": StablyCancelRunNotifier,
+    "hooks.md": StablyHook,
 }
 END = "<!-- end of parameters -->"
 
 _PARAM = re.compile(r"^:param (\w+): (.*?)(?=^:|\Z)", re.DOTALL | re.MULTILINE)
-_ALIASES = {"NamesTask": "str | task", "OnEmpty": "str"}
+_ALIASES = {"NamesTask": "str | task", "NamesRun": "str | task", "OnEmpty": "str"}
 
 
 def begin(kind: type) -> str:

@@ -38,6 +38,7 @@ def try_by_hand(steps: Steps) -> None:
             # The port apart, or Airflow 3.3.2 refuses to test the connection: apache/airflow#73298.
             connection = emulator.connection(host="http://127.0.0.1", port=emulator.port, login=PROJECT_ID)
             airflow.airflow("connections", "add", "stably_default", "--conn-json", connection)
+            airflow.airflow("pools", "set", "stably_runs", "2", "Stably runs at once", "--include-deferred")
         passwords = airflow.home / "simple_auth_manager_passwords.json.generated"
         passwords.write_text(json.dumps({USER: password}))
         with steps.step("Start all of Airflow (airflow standalone)"):

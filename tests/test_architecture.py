@@ -15,13 +15,13 @@ MAY_IMPORT = {
     "api": {"exceptions"},
     "arguments": set(),
     "runs": {"exceptions", "api", "arguments"},
-    "tasks": {"runs", "arguments"},
+    "tasks": {"exceptions", "runs", "arguments"},
     "hooks": {"", "exceptions", "arguments", "api", "runs", "tasks", "get_provider_info"},
     "triggers": {"exceptions", "api", "runs", "tasks", "hooks"},
-    "links": set(),
+    "links": {"tasks"},
     "execution": {"exceptions", "arguments", "api", "runs", "tasks", "hooks", "triggers", "links"},
     "operators": {"arguments", "tasks", "hooks", "links", "execution"},
-    "sensors": {"arguments", "hooks", "links", "execution"},
+    "sensors": {"exceptions", "arguments", "hooks", "links", "execution"},
     "notifications": {"arguments", "hooks", "execution"},
     "testing": {"exceptions", "api", "hooks", "tasks"},
     "exceptions": set(),
@@ -41,7 +41,7 @@ BRIDGES_VERSIONS = "tasks.version_compat"
 
 HTTP_LIBRARIES = {
     "requests": {"api.client", "api.endpoint", "api.transport"},
-    "aiohttp": {"api.async_client", "testing.server"},
+    "aiohttp": {"api.async_client", "api.async_transport", "testing.server"},
 }
 """A library to the modules that may import it at run time."""
 

@@ -1,7 +1,8 @@
-"""Every example DAG runs to its end on a real Airflow; its requests to Stably are checked."""
+"""Every example DAG parses without warnings and runs on a real Airflow: all well, and with a failure."""
 
 import json
 import re
+import warnings
 
 import airflow
 import pytest
@@ -9,16 +10,25 @@ from airflow.providers.smtp.hooks.smtp import SmtpHook
 from airflow.utils.session import create_session
 from packaging.version import Version
 
+from airflow_provider_stably.testing import check_dag
 from tests.constants import PROJECT, ROOT
 from tests.dag_files import load_dag_file
 from tests.runs.read_junit import read_junit
 
 pytest_plugins = ["airflow_provider_stably.testing.fixtures"]
 
-NEEDS_DEADLINES = pytest.mark.skipif(
-    Version(airflow.__version__) < Version("3.1"), reason="Airflow 3.1 brought deadlines"
-)
+EXAMPLES = sorted(path.stem for path in ROOT.glob("example_dags/*.py"))
+HAS_DEADLINES = Version(airflow.__version__) >= Version("3.1")
+NEEDS_DEADLINES = pytest.mark.skipif(not HAS_DEADLINES, reason="Airflow 3.1 brought deadlines")
+STARTERS = {"StablyRunTestsOperator"}
+FREE_TO_RETRY = {"StablyCancelRunOperator", "StablyRunSensor"}
 BOTH_MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["on the worker", "deferred"])
+HEALTHY_OR_NOT = pytest.mark.parametrize("healthy", [True, False], ids=["all goes well", "a task fails"])
+
+each_example = pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[NEEDS_DEADLINES] if name.endswith("deadline") else []) for name in EXAMPLES],
+)
 
 
 def _load_example(name, *, deferrable=None):
@@ -32,12 +42,66 @@ def _load_example(name, *, deferrable=None):
     return dag
 
 
+def _run(run_stably_dag, stably_emulator, name, *, healthy, deferrable=None, **conf):
+    """Run an example; if a task is to fail, Stably's runs go on until they are cancelled."""
+    stably_emulator.run_seconds = 0.1 if healthy else 600
+    dag = _load_example(name, deferrable=deferrable)
+    for task in dag.tasks:
+        task.retries = 0  # dag.test() waits for the delay
+    dag_run, journal = run_stably_dag(dag, {"healthy": healthy, **conf})
+    assert stably_emulator.live_runs() == []
+    assert dag_run.state == ("success" if healthy else "failed")
+    return dag_run, journal
+
+
 def _states(dag_run):
     return {(ti.task_id, ti.map_index): str(ti.state) for ti in dag_run.get_task_instances()}
 
 
 def _calls(journal):
     return [request.call for request in journal]
+
+
+def _cancelled(emulator):
+    return [run_id for run_id in emulator.runs if emulator.status(run_id) == "CANCELLED"]
+
+
+@each_example
+def test_an_example_parses_without_warnings(name):
+    """What people copy brings no warning into their log."""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        load_dag_file("example_dags", name)
+
+    assert [str(warning.message) for warning in seen] == []
+
+
+@pytest.mark.skipif(HAS_DEADLINES, reason="before Airflow 3.1 only")
+def test_an_old_airflow_says_what_the_deadline_needs():
+    """Where Airflow has no deadlines, the example says so, and raises no ImportError of Airflow's."""
+    with pytest.raises(RuntimeError, match=r"needs Airflow 3\.1 or later"):
+        load_dag_file("example_dags", "example_stably_cancel_on_deadline")
+
+
+@each_example
+def test_an_example_is_safe_to_copy(name):
+    """It makes up for no missed day, bounds each wait, retries only what is free, and leaves no run."""
+    dag = load_dag_file("example_dags", name).dag
+
+    assert dag.catchup is False
+    assert dag.max_active_runs <= 10
+    assert dag.doc_md.startswith("How do I ")
+    for task in dag.tasks:
+        arguments = task.partial_kwargs if getattr(task, "partial_kwargs", None) else vars(task)
+        kind = getattr(task, "operator_class", type(task)).__name__
+        leaves = arguments.get("wait_for_completion") is False
+        is_bounded = arguments.get("execution_timeout") or arguments.get("timeout", 1e9) <= 2 * 60 * 60
+        assert leaves or is_bounded, task.task_id
+        if kind in STARTERS:
+            assert arguments["retries"] == 0
+        if kind in FREE_TO_RETRY:
+            assert arguments["retries"] >= 2
+    check_dag(dag)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +126,7 @@ def test_the_kill_switch_reports_despite_a_wrong_id(emulator, airflow_db, capfd)
     """A wrong id leaves the DAG run red, the others are cancelled and reported; a blank line is no id."""
     run_id = emulator.add_run(project_id=PROJECT)
     dag = _load_example("example_stably_cancel_run")
+    dag.get_task("cancel").retries = 0
 
     dag_run = dag.test(run_conf={"run_ids": [run_id, "nope", ""]})
 
@@ -74,7 +139,9 @@ def test_the_kill_switch_reports_despite_a_wrong_id(emulator, airflow_db, capfd)
 
 @BOTH_MODES
 @pytest.mark.parametrize(("suite", "deployed"), [("passes", "success"), ("fails", "upstream_failed")])
-def test_example_stably_gate_deployment(airflow_db, run_stably_dag, deferrable, suite, deployed):
+def test_example_stably_gate_deployment(
+    airflow_db, run_stably_dag, stably_emulator, deferrable, suite, deployed
+):
     """Production is deployed only if the run passed, and the run gets the arguments of the task."""
     dag = _load_example("example_stably_gate_deployment", deferrable=deferrable)
 
@@ -83,6 +150,7 @@ def test_example_stably_gate_deployment(airflow_db, run_stably_dag, deferrable, 
     assert _states(dag_run)["deploy_to_production", -1] == deployed
     assert _calls(journal).count("start") == 1
     assert "cancel" not in _calls(journal)
+    assert stably_emulator.live_runs() == []
     assert journal[0].json() == {
         "playwrightProjectName": suite,
         "environment": "staging",
@@ -90,93 +158,143 @@ def test_example_stably_gate_deployment(airflow_db, run_stably_dag, deferrable, 
     }
 
 
-@BOTH_MODES
-def test_example_stably_run_mapped(airflow_db, run_stably_dag, stably_emulator, capfd, deferrable):
-    """Each environment gets a run, and the report has them all."""
-    dag = _load_example("example_stably_run_mapped", deferrable=deferrable)
+@pytest.mark.parametrize(("suite", "state"), [("passes", "success"), ("fails", "failed")])
+def test_example_stably_nightly(airflow_db, run_stably_dag, stably_emulator, suite, state):
+    """The night is green if the run passed and red if not, at the cost of one run."""
+    dag_run, journal = run_stably_dag(_load_example("example_stably_nightly"), {"suite": suite})
 
-    dag_run, journal = run_stably_dag(dag, {"environments": ["staging", "preview", "eu"]})
-
-    assert dag_run.state == "success"
-    environments = [request.json()["environment"] for request in journal if request.call == "start"]
-    assert sorted(environments) == ["eu", "preview", "staging"]
-    reported = re.findall(r"^Run (\S+): 2 of 3 tests passed$", capfd.readouterr().out, re.MULTILINE)
-    assert sorted(reported) == sorted(stably_emulator.runs)
-
-
-@BOTH_MODES
-def test_example_stably_start_and_wait_later(airflow_db, run_stably_dag, stably_emulator, deferrable):
-    """The run goes on while other work is done, the sensor waits for it, the teardown finds it over."""
-    dag = _load_example("example_stably_start_and_wait_later", deferrable=deferrable)
-
-    dag_run, journal = run_stably_dag(dag)
-
-    assert dag_run.state == "success"
-    assert set(_states(dag_run).values()) == {"success"}
-    assert (_calls(journal)[0], _calls(journal)[-1], len(stably_emulator.runs)) == ("start", "get", 1)
-    assert dag_run.get_task_instance("stop").xcom_pull(task_ids="stop") == []
-
-
-@pytest.mark.parametrize("healthy", [True, False], ids=["all goes well", "the migration fails"])
-def test_example_stably_cancel_on_failure(airflow_db, run_stably_dag, stably_emulator, healthy):
-    """A task that fails cancels the run that another one started; without a failure nothing is cancelled."""
-    dag = _load_example("example_stably_cancel_on_failure")
-
-    dag_run, journal = _run_healthy_or_not(run_stably_dag, stably_emulator, dag, healthy=healthy)
-
-    assert dag_run.state == ("success" if healthy else "failed")
-    assert _calls(journal).count("cancel") == (0 if healthy else 1)
+    assert dag_run.state == state
+    assert _calls(journal).count("start") == 1
     assert stably_emulator.live_runs() == []
 
 
-@pytest.mark.parametrize("healthy", [True, False], ids=["all goes well", "the deployment fails"])
-def test_example_stably_cancel_dag_callback(airflow_db, run_stably_dag, stably_emulator, healthy):
-    """A DAG run that fails cancels the runs of the tasks it names, although nobody watches them."""
-    dag = _load_example("example_stably_cancel_dag_callback")
+@BOTH_MODES
+@pytest.mark.parametrize(("suite", "state"), [("passes", "success"), ("fails", "failed")])
+def test_example_stably_run_mapped(
+    airflow_db, run_stably_dag, stably_emulator, capfd, deferrable, suite, state
+):
+    """Each environment gets a run, and the report has them all, if all passed."""
+    dag = _load_example("example_stably_run_mapped", deferrable=deferrable)
 
-    dag_run, journal = _run_healthy_or_not(run_stably_dag, stably_emulator, dag, healthy=healthy)
+    dag_run, journal = run_stably_dag(dag, {"environments": ["staging", "preview", "eu"], "suite": suite})
 
-    assert dag_run.state == ("success" if healthy else "failed")
-    assert _calls(journal) == ["start", "start"] + ([] if healthy else ["cancel", "cancel"])
+    assert dag_run.state == state
+    environments = [request.json()["environment"] for request in journal if request.call == "start"]
+    assert sorted(environments) == ["eu", "preview", "staging"]
+    assert stably_emulator.live_runs() == []
+    reported = re.findall(r"^Run (\S+): 2 of 3 tests passed$", capfd.readouterr().out, re.MULTILINE)
+    assert sorted(reported) == (sorted(stably_emulator.runs) if state == "success" else [])
 
 
-@pytest.mark.parametrize("healthy", [True, False], ids=["all goes well", "the seeding fails"])
-def test_example_stably_cancel_teardown(airflow_db, run_stably_dag, stably_emulator, healthy):
-    """The teardown cancels the run if it still goes on, and a failed DAG run stays red."""
-    dag = _load_example("example_stably_cancel_teardown")
+@BOTH_MODES
+@HEALTHY_OR_NOT
+def test_example_stably_safe_pair(airflow_db, run_stably_dag, stably_emulator, deferrable, healthy):
+    """The run is over in the end, the deployment needs it to pass, and a failed DAG run stays red."""
+    dag_run, _ = _run(
+        run_stably_dag, stably_emulator, "example_stably_safe_pair", healthy=healthy, deferrable=deferrable
+    )
 
-    dag_run, _ = _run_healthy_or_not(run_stably_dag, stably_emulator, dag, healthy=healthy)
-
-    assert dag_run.state == ("success" if healthy else "failed")
+    assert _states(dag_run)["deploy", -1] == ("success" if healthy else "upstream_failed")
     assert _states(dag_run)["stop", -1] == "success"
+    assert len(_cancelled(stably_emulator)) == (0 if healthy else 1)
     assert dag_run.get_task_instance("stop").xcom_pull(task_ids="stop") == _cancelled(stably_emulator)
+
+
+def test_the_safe_pair_is_red_if_its_suite_fails(airflow_db, run_stably_dag, stably_emulator):
+    """A run that fails by itself leaves the DAG run red: the success of the teardown does not count."""
+    dag = _load_example("example_stably_safe_pair")
+    dag.get_task("wait").retries = 0
+
+    dag_run, _ = run_stably_dag(dag, {"suite": "fails"})
+
+    assert dag_run.state == "failed"
+    assert [stably_emulator.status(run_id) for run_id in stably_emulator.runs] == ["FAILED"]
+
+
+@HEALTHY_OR_NOT
+def test_example_stably_cancel_on_failure(airflow_db, run_stably_dag, stably_emulator, healthy):
+    """A task that fails cancels the run that another one started; without a failure nothing is cancelled."""
+    _run(run_stably_dag, stably_emulator, "example_stably_cancel_on_failure", healthy=healthy)
+
     assert len(_cancelled(stably_emulator)) == (0 if healthy else 1)
 
 
-@pytest.mark.parametrize("healthy", [True, False], ids=["all goes well", "the seeding fails"])
-def test_example_stably_cancel_one_failed(airflow_db, run_stably_dag, stably_emulator, healthy):
-    """The task runs only if another failed, and its own success does not turn the DAG run green."""
-    dag = _load_example("example_stably_cancel_one_failed")
+@HEALTHY_OR_NOT
+def test_example_stably_cancel_dag_callback(airflow_db, run_stably_dag, stably_emulator, capfd, healthy):
+    """Both runs are waited for; if the deployment fails, both are cancelled, and people are told."""
+    _run(run_stably_dag, stably_emulator, "example_stably_cancel_dag_callback", healthy=healthy)
 
-    dag_run, _ = _run_healthy_or_not(run_stably_dag, stably_emulator, dag, healthy=healthy)
+    assert len(_cancelled(stably_emulator)) == (0 if healthy else 2)
+    assert bool(re.search(r"DAG run \S+ failed", capfd.readouterr().out)) is not healthy
+
+
+@HEALTHY_OR_NOT
+def test_example_stably_two_tenants(airflow_db, run_stably_dag, stably_emulator, monkeypatch, healthy):
+    """Each tenant's run is started, watched and cancelled in its project, with its connection."""
+    for tenant in ("acme", "globex"):
+        monkeypatch.setenv(f"AIRFLOW_CONN_STABLY_{tenant.upper()}", stably_emulator.connection())
+    monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", stably_emulator.connection(password="not-this-key"))
+
+    _, journal = _run(run_stably_dag, stably_emulator, "example_stably_two_tenants", healthy=healthy)
+
+    assert {request.project_id for request in journal} == {"acme-web", "globex-web"}
+    assert len(_cancelled(stably_emulator)) == (0 if healthy else 2)
+
+
+@HEALTHY_OR_NOT
+def test_example_stably_wait_for_ci(airflow_db, run_stably_dag, stably_emulator, healthy):
+    """A run that something else started is waited for, and cancelled if the deployment fails."""
+    stably_emulator.run_seconds = 0.1 if healthy else 600
+    run_id = stably_emulator.add_run(project_id="project-1", script="passes")
+
+    _run(run_stably_dag, stably_emulator, "example_stably_wait_for_ci", healthy=healthy, run_id=run_id)
+
+    assert stably_emulator.status(run_id) == ("PASSED" if healthy else "CANCELLED")
+
+
+@pytest.mark.parametrize("accepted", [True, False], ids=["the key is accepted", "the key is refused"])
+def test_example_stably_check_key(airflow_db, run_stably_dag, stably_emulator, accepted):
+    """The check is red if the key is refused, and starts nothing."""
+    dag = _load_example("example_stably_check_key")
+    dag.get_task("check_key").retries = 0
+    if not accepted:
+        stably_emulator.api_key = "another-key"
+
+    dag_run, journal = run_stably_dag(dag)
+
+    assert dag_run.state == ("success" if accepted else "failed")
+    assert _calls(journal) == ["get"]
+
+
+@pytest.mark.parametrize("healthy", [True, False], ids=["all goes well", "the migration fails"])
+def test_example_stably_cancel_parallel(airflow_db, run_stably_dag, stably_emulator, capfd, healthy):
+    """The task beside the waiting one cancels its run when it fails."""
+    dag = _load_example("example_stably_cancel_parallel")
+    stably_emulator.run_seconds = 0.1
+
+    dag_run, _ = run_stably_dag(dag, {"healthy": healthy})
 
     assert dag_run.state == ("success" if healthy else "failed")
-    assert _states(dag_run)["stop", -1] == ("skipped" if healthy else "success")
-    assert len(_cancelled(stably_emulator)) == (0 if healthy else 1)
+    assert stably_emulator.live_runs() == []
+    assert bool(re.search(r"Task migrate failed", capfd.readouterr().out)) is not healthy
 
 
 @NEEDS_DEADLINES
 @BOTH_MODES
-def test_example_stably_cancel_on_deadline(airflow_db, run_stably_dag, deferrable):
+@pytest.mark.parametrize(("suite", "state"), [("passes", "success"), ("fails", "failed")])
+def test_example_stably_cancel_on_deadline(
+    airflow_db, run_stably_dag, stably_emulator, deferrable, suite, state
+):
     """Within its time the run is left alone; Airflow can store the callback, with its arguments."""
     dag = _load_example("example_stably_cancel_on_deadline", deferrable=deferrable)
     stored = _stored_callback(dag)
     dag.deadline = None  # dag.test() of Airflow 3.3.2 fails with one after the end, apache/airflow#73428
 
-    dag_run, journal = run_stably_dag(dag, {"suite": "passes"})
+    dag_run, journal = run_stably_dag(dag, {"suite": suite})
 
-    assert dag_run.state == "success"
+    assert dag_run.state == state
     assert "cancel" not in _calls(journal)
+    assert stably_emulator.live_runs() == []
     assert stored == {
         "path": "airflow_provider_stably.notifications.stably.StablyCancelRunNotifier",
         "kwargs": {"task_ids": ["run_tests"]},
@@ -289,8 +407,6 @@ def _stored_callback(dag):
 
 def test_every_example_has_a_test():
     """Each file in example_dags is run by the test above that has its name."""
-    examples = {path.stem for path in ROOT.glob("example_dags/*.py")}
-
     tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_example_")}
 
-    assert tested == examples
+    assert tested == set(EXAMPLES)

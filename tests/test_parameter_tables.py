@@ -33,7 +33,7 @@ def test_docstrings_say_what_is_templated(page, kind):
     """What Airflow renders is marked in the docstring, and nothing else is, but for the notifier's copies."""
     marked = {name for name, text in TABLES["meanings"](kind).items() if "(templated" in text}
 
-    if page == "callbacks.md":
+    if page == "notifications.md":
         assert marked == {"run_ids", "project_id"}
     else:
         assert marked == set(getattr(kind, "template_fields", ()))

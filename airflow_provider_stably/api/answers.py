@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -34,6 +35,9 @@ MAX_ANSWER_VALUES = 150_000
 
 Each costs up to 200 bytes of memory when it is parsed, however short its JSON is.
 """
+
+_LONGEST_NUMBER = 100
+"""Digits of a number that is read: the time that long ones take grows with their square."""
 
 ACCEPT_ENCODING = "gzip, deflate"
 """What both clients offer: all that :class:`Answer` decompresses."""
@@ -176,12 +180,20 @@ def _window_bits(body: bytes, encoding: str) -> int:
 
 
 def _parsed(body: bytes) -> Any:
+    """Return what a body says as JSON.
+
+    :raises ValueError: if it is not JSON, or has too many values.
+    """
     if sum(map(body.count, (b",", b"{", b"["))) > MAX_ANSWER_VALUES:
         raise ValueError(f"has more than {MAX_ANSWER_VALUES} values")
     try:
-        return json.loads(body)
+        return json.loads(body, parse_int=partial(_number, int), parse_float=partial(_number, float))
     except (ValueError, RecursionError):
         raise ValueError("is not JSON") from None
+
+
+def _number(kind: Callable[[str], float], digits: str) -> float | None:
+    return kind(digits) if len(digits) <= _LONGEST_NUMBER else None
 
 
 def _http_error(
@@ -203,10 +215,10 @@ def _http_error(
 
 
 def _is_api_error(body: bytes) -> bool:
-    """Whether a body is the contract's ``{"error": ...}``."""
+    """Whether a body is the contract's ``{"error": ...}``, which is short."""
     try:
-        parsed = json.loads(body)
-    except (ValueError, RecursionError):
+        parsed = {} if len(body) > _BIG_ANSWER_BYTES else _parsed(body)
+    except ValueError:
         return False
     return isinstance(parsed, dict) and isinstance(parsed.get("error"), str)
 

@@ -15,6 +15,7 @@ import aiohttp
 import tenacity
 
 from airflow_provider_stably.api import answers
+from airflow_provider_stably.api.async_transport import EndpointConnector
 from airflow_provider_stably.api.calls import Call
 from airflow_provider_stably.api.endpoint import READ_TIMEOUTS, Endpoint, tls_context_for
 from airflow_provider_stably.api.retries import as_ambiguous_start, replay_policy
@@ -167,7 +168,7 @@ async def _leave_session(endpoint: Endpoint) -> None:
 
 async def _new_session(endpoint: Endpoint) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=await _tls(endpoint), keepalive_timeout=KEEPALIVE_SECONDS),
+        connector=EndpointConnector(ssl=await _tls(endpoint), keepalive_timeout=KEEPALIVE_SECONDS),
         cookie_jar=_NoCookieJar(),
         response_class=_CookielessResponse,
         headers={

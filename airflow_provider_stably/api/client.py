@@ -5,7 +5,6 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable
-from http.cookiejar import DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 from urllib.parse import urlsplit
@@ -41,7 +40,7 @@ class StablySession(requests.Session):
     The key goes to the endpoint's origin only and ``~/.netrc`` does not replace it; redirects are not
     followed; there is always a timeout, and a bound for the whole answer; the connection's own proxy and CA
     bundle win over the environment's (requests has it the other way round), and loopback is reached without
-    a proxy; cookies are not kept, so that threads may share it.
+    a proxy; an answer's cookies are not even read, so that threads may share it.
 
     :param endpoint: The API and how to reach it.
     :param by_address: As of :class:`~airflow_provider_stably.api.transport.EndpointAdapter`.
@@ -54,7 +53,6 @@ class StablySession(requests.Session):
         self.headers["User-Agent"] = endpoint.user_agent
         self.headers["Accept-Encoding"] = answers.ACCEPT_ENCODING
         self.trust_env = endpoint.trust_env
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         adapter = EndpointAdapter(endpoint, by_address=by_address)
         self.mount("https://", adapter)
         self.mount("http://", adapter)
@@ -63,8 +61,6 @@ class StablySession(requests.Session):
         self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
     ) -> dict[str, Any]:
         """Put the endpoint's proxy and CA bundle before the environment's; no proxy for loopback."""
-        if verify is None:
-            verify = self.endpoint.effective_verify()
         if self.endpoint.proxy:
             proxies = {
                 "http": self.endpoint.proxy,
@@ -74,6 +70,8 @@ class StablySession(requests.Session):
         settings: dict[str, Any] = super().merge_environment_settings(url, proxies, stream, verify, cert)
         if is_loopback(urlsplit(url).hostname):
             settings["proxies"] = {}
+        if verify is None:  # after the environment's: requests puts that before True
+            settings["verify"] = self.endpoint.effective_verify()
         return settings
 
     def __reduce__(self) -> NoReturn:
@@ -90,7 +88,10 @@ class StablySession(requests.Session):
         return super().request(method, url, *args, **kwargs)
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        """Send with a timeout and without following redirects."""
+        """Send the endpoint's way, as :meth:`request` does, with a timeout; redirects are not followed."""
+        if "proxies" not in kwargs or "verify" not in kwargs:  # a request that was prepared by hand
+            given = [kwargs.get(name) for name in ("proxies", "stream", "verify", "cert")]
+            kwargs |= self.merge_environment_settings(request.url, *given)
         if kwargs.get("timeout") is None:
             kwargs["timeout"] = (self.endpoint.connect_timeout, self.endpoint.read_timeout)
         kwargs["allow_redirects"] = False

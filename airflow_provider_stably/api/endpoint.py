@@ -42,7 +42,8 @@ class Endpoint:
     :param connect_timeout: Seconds to wait for a connection.
     :param read_timeout: Seconds to wait for each part of an answer; see :data:`READ_TIMEOUTS` for the whole.
     :param proxy: Proxy URL; None means the environment's, if ``trust_env``. May hold a password.
-    :param verify: True, False, or the path of a CA bundle.
+    :param verify: True (certifi's certificates), False, or the path of a CA bundle; None means the bundle of
+        the environment, if ``trust_env``, else certifi's.
     :param trust_env: Whether ``HTTPS_PROXY``, ``NO_PROXY``, ``REQUESTS_CA_BUNDLE`` and the like count.
     :param user_agent: The User-Agent header.
     """
@@ -53,7 +54,7 @@ class Endpoint:
     connect_timeout: float = DEFAULT_TIMEOUT
     read_timeout: float = DEFAULT_TIMEOUT
     proxy: str | None = field(default=None, repr=False)
-    verify: bool | str = True
+    verify: bool | str | None = None
     trust_env: bool = True
     user_agent: str = "airflow-provider-stably"
 
@@ -81,9 +82,9 @@ class Endpoint:
 
         :returns: The bundle's path; True for certifi's, False if nothing is verified.
         """
-        if self.verify is True and self.trust_env:
-            return next(filter(None, map(os.environ.get, _CA_BUNDLES)), True)
-        return self.verify
+        if self.verify is not None:
+            return self.verify
+        return next(filter(None, map(os.environ.get, _CA_BUNDLES)), True) if self.trust_env else True
 
     def ca_bundle(self) -> str | None:
         """Return the path of the CA bundle to trust; None if nothing is verified."""

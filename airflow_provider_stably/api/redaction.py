@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
-from collections import deque
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -17,20 +18,30 @@ MAX_CHARACTERS = 500
 SHORTEST_SECRET = 5
 """Shorter values of environment overrides are shown, as by Airflow's masker: they are words like ``true``."""
 
+SHORTEST_IN_AN_ID = 8
+"""A shorter secret may be a part of an id by chance."""
+
 _LONGEST_PIECE = 100
 """A longer secret is searched for in pieces too, so that what a cut may leave of one is short."""
 
-_JSON_ESCAPES = re.compile(r'(?:\\(?:u[0-9A-Fa-f]{4}|["\\/bfnrt]))+')
+_ESCAPES = re.compile(r"""(?:\\(?:u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|x[0-9A-Fa-f]{2}|["'\\/bfnrt]))+""")
+"""Those of JSON, JavaScript and Python."""
+
+_ESCAPE = re.compile(r"\\(?:[uUx]([0-9A-Fa-f]+)|(.))")
+_LETTERS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_PERCENT = re.compile(r"%([0-9A-Fa-f]{2})")
+
 _MAX_ESCAPES = 4
-"""How many times over an escaped secret is recognized: JSON quoted in JSON quoted in ..."""
+"""How many times over an escaped secret is recognized: JSON quoted in JSON quoted in HTML ..."""
 
 _LONGEST_ESCAPE: int = 2 * (2 ** (_MAX_ESCAPES - 1) + len("ud83d"))
 """Characters that one character of a secret may take, escaped so many times."""
 
 _REPEATED = re.compile(r"(?:\*\*\*)+")
 
-_sent: deque[str] = deque(maxlen=1000)
-"""The secret values that this process has sent: a later answer may echo them, to another client."""
+_MAX_SENT = 1000
+_sent: dict[str, None] = {}
+"""The secret values that this process has sent last: a later answer may echo them, to another client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +59,9 @@ class Redactor:
 
     def __post_init__(self) -> None:
         secrets = {self.api_key, *self.values}
-        # requests reads the UTF-8 of a header as Latin-1.
+        # Unescaping a text goes on where a secret that itself looks escaped is found already.
+        secrets |= {plain for plain in map(_unescaped, secrets) if len(plain) >= SHORTEST_SECRET}
+        # requests reads the UTF-8 of a header as Latin-1, and so does what reads %C3%A4 here.
         secrets |= {text.encode("utf-8", "replace").decode("latin-1") for text in secrets}
         pieces = secrets.union(*map(_pieces, secrets))
         # The longest first: one may be a part of another.
@@ -61,17 +74,23 @@ class Redactor:
     def hiding(api_key: str, values: Iterable[object] = ()) -> Redactor:
         """Hide the key, and those of the values that are long enough to be secret.
 
-        So are the values that this process has hidden before.
+        So are the last thousand values that this process has hidden before.
         """
-        for value in values:
-            text = str(value).strip()
-            if len(text) >= SHORTEST_SECRET and text not in _sent:
-                _sent.append(text)
-        return _redactor(api_key, tuple(_sent))
+        own = [text for text in (str(value).strip() for value in values) if len(text) >= SHORTEST_SECRET]
+        for text in own:
+            _sent.pop(text, None)
+            _sent[text] = None
+        for text in list(_sent)[: max(0, len(_sent) - max(_MAX_SENT, len(own)))]:
+            _sent.pop(text, None)
+        return _redactor(api_key, frozenset([*_sent, *own]))
 
     def is_secret(self, text: str) -> bool:
-        """Whether a text holds the key or is one of the other secrets."""
-        return self.api_key in text or text in self.values
+        """Whether a text holds the key or a long one of the other secrets, or is one of them."""
+        return (
+            self.api_key in text
+            or text in self.values
+            or any(value in text for value in self.values if len(value) >= SHORTEST_IN_AN_ID)
+        )
 
     def of_body(self, body: bytes) -> str:
         """Quote the start of a body; the contract's ``{"error": ...}`` is unwrapped for the eye only."""
@@ -92,13 +111,20 @@ class Redactor:
         :param is_cut: Whether the text was cut: its end may be a part of a secret then.
         """
         window = self._window(limit)
-        known = self._hide(text[:window])
-        unescaped = known
-        for _ in range(_MAX_ESCAPES if "\\" in known else 0):
-            unescaped = _JSON_ESCAPES.sub(lambda escapes: json.loads(f'"{escapes[0]}"'), unescaped)
-            hidden = self._hide(unescaped)
-            if hidden != unescaped:  # else the escapes hide nothing, and stay as they came
-                known = unescaped = hidden
+        known = plain = self._hide(text[:window])
+        for _ in range(_MAX_ESCAPES):
+            before = plain
+            for unescape in _UNESCAPES:
+                unescaped = unescape(plain)
+                if unescaped == plain:
+                    continue
+                hidden = self._hide(unescaped)
+                if hidden != unescaped:  # else the escapes hide nothing, and stay as they came
+                    known = plain = hidden
+                elif unescape is not _form_decoded:  # a + may be one
+                    plain = unescaped
+            if plain == before:  # nothing was escaped any more
+                break
         if is_cut or len(text) > window:
             known = known[: max(0, len(known) - self._spare)]
         return one_line(known, limit=limit)
@@ -114,9 +140,45 @@ class Redactor:
         return hidden if hidden is text else _REPEATED.sub("***", hidden)
 
 
+def _unquoted(text: str) -> str:
+    return _PERCENT.sub(lambda found: chr(int(found[1], 16)), text)
+
+
+def _form_decoded(text: str) -> str:
+    return _unquoted(text.replace("+", " ")) if "+" in text else text
+
+
+def _unescape(text: str) -> str:
+    return _ESCAPES.sub(_characters, text) if "\\" in text else text
+
+
+def _characters(escapes: re.Match[str]) -> str:
+    """Return what backslash escapes stand for; those of half pairs make whole characters."""
+    plain = _ESCAPE.sub(_character, escapes[0])
+    return plain.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+
+
+def _character(escape: re.Match[str]) -> str:
+    if not escape[1]:
+        return _LETTERS.get(escape[2], escape[2])
+    code = int(escape[1], 16)
+    return chr(code) if code <= sys.maxunicode else escape[0]
+
+
+_UNESCAPES = (_unescape, html.unescape, _form_decoded, _unquoted)
+
+
+def _unescaped(text: str) -> str:
+    for _ in range(_MAX_ESCAPES):
+        for unescape in _UNESCAPES:
+            if unescape is not _form_decoded:
+                text = unescape(text)
+    return text
+
+
 @lru_cache(maxsize=16)  # made anew for each of a thousand polls, it would be a tenth of their cost
-def _redactor(api_key: str, values: tuple[str, ...]) -> Redactor:
-    return Redactor(api_key, frozenset(values))
+def _redactor(api_key: str, values: frozenset[str]) -> Redactor:
+    return Redactor(api_key, values)
 
 
 def _pieces(secret: str) -> list[str]:

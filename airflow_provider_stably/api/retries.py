@@ -36,9 +36,6 @@ MAX_RETRY_AFTER_SECONDS = 60.0
 RETRY_AFTER_JITTER = 0.25
 """How much longer than asked a call waits at most, as a share: or all that were asked come back together."""
 
-_NOT_ACCEPTED = frozenset({401, 403, 404, 409, 423, 425, 429})
-"""Refusals that may be gone later. Outages send 401, 403 and 404, too."""
-
 
 def replay_policy(call: Call[Any]) -> dict[str, Any]:
     """Return keyword arguments for ``tenacity.Retrying`` and ``tenacity.AsyncRetrying``.
@@ -75,16 +72,6 @@ def is_passing_status(status: int) -> bool:
     That is 408, 425, 429 and every 5xx, front ends' 520 to 530 included, but for 501 and 505.
     """
     return status in {408, 425, 429} or (500 <= status <= 599 and status not in {501, 505})
-
-
-def may_start_later(error: StablyError) -> bool:
-    """Whether a later try of the task may start the run, after its start failed with this error.
-
-    It may if the start provably was not accepted and waiting can change the answer.
-    """
-    if isinstance(error, StablyHTTPError):
-        return error.status in _NOT_ACCEPTED or is_passing_status(error.status)
-    return isinstance(error, StablyUnreachableError)
 
 
 def delay_before_replay(error: BaseException | None, attempt: int) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import socket
+import ssl
 import time
 from functools import cache
 from http.client import SWITCHING_PROTOCOLS, HTTPResponse
@@ -80,6 +81,8 @@ class _TimedResponse(HTTPResponse):
         # urllib3 would log what follows a line that is no header, an echo of the key for example.
         self.headers.defects.clear()
         self.headers.set_payload(None)
+        # requests would parse them, twice, for seconds if they are long.
+        del self.headers["Set-Cookie"], self.headers["Set-Cookie2"]
 
 
 class _TimedReader(io.RawIOBase):
@@ -114,6 +117,28 @@ class _TimedReader(io.RawIOBase):
         super().close()
 
 
+class _TimedTLSSocket(ssl.SSLSocket):
+    """A TLS connection whose timeout is for all that is received until it is set anew."""
+
+    _deadline: float | None = None
+
+    def settimeout(self, value: float | None) -> None:
+        self._deadline = None if value is None else time.monotonic() + value
+        super().settimeout(value)
+
+    def recv(self, *args: Any) -> bytes:
+        if self._deadline is None:
+            return super().recv(*args)
+        timeout, left = self.gettimeout(), self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("nothing whole was received in time")
+        super().settimeout(left)
+        try:
+            return super().recv(*args)
+        finally:
+            super().settimeout(timeout)
+
+
 _reached_at: dict[str, str] = {}
 """Host, or proxy, to the IP address at which this process last reached it."""
 
@@ -127,6 +152,13 @@ class _Remembering:
         sock: socket.socket = super()._new_conn()  # type: ignore[misc] # of urllib3's connection, beside this
         _reached_at[self.host] = sock.getpeername()[0]
         return sock
+
+    def _connect_tls_proxy(self: Any, hostname: str, sock: socket.socket) -> ssl.SSLSocket:
+        """Connect to an https proxy: for TLS within TLS, urllib3 receives until a whole record is there."""
+        tls: ssl.SSLSocket = super()._connect_tls_proxy(hostname, sock)  # type: ignore[misc] # as above
+        tls.__class__ = _TimedTLSSocket
+        tls.settimeout(tls.gettimeout())
+        return tls
 
 
 class _ByAddress(_Remembering):

@@ -66,7 +66,7 @@ def cancel_within_budget(
     fresh = [run for run in runs if run not in budget.asked]
     work: _Work = []
     for conn_id, its_runs in by_connection(fresh, stably_conn_id).items():
-        with best_effort(f"{_names(its_runs)}: not cancelled"):
+        with best_effort(f"Not cancelled: {_names(its_runs)}"):
             work.append((StablyHook(conn_id, timeout=REQUEST_SECONDS).make_async_client(), its_runs))
             budget.asked.update(its_runs)
     left = max(0.0, budget.end - time.monotonic())  # reading connections took some of it
@@ -78,7 +78,7 @@ async def acancel_within_budget(runs: Iterable[RunReference], *, stably_conn_id:
     """Do the same on this event loop, with a budget of its own."""
     work: _Work = []
     for conn_id, its_runs in by_connection(runs, stably_conn_id).items():
-        with best_effort(f"{_names(its_runs)}: not cancelled"):
+        with best_effort(f"Not cancelled: {_names(its_runs)}"):
             work.append((await StablyHook(conn_id, timeout=REQUEST_SECONDS).get_async_client(), its_runs))
     await _cancel_all(work, BUDGET_SECONDS)
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
@@ -47,10 +48,12 @@ _NEXT_STEPS = {
     CancelOutcome.STILL_LIVE: "cancel it in the dashboard, or clear this task",
     CancelOutcome.NOT_FOUND: "check project_id; ignore_missing=True accepts runs that do not exist",
     CancelOutcome.DENIED: "it may still be running; check the API key and its access to the project",
-    CancelOutcome.UNKNOWN: "it may still be running; clear this task once the API answers",
+    CancelOutcome.UNKNOWN: "it may still be running; clear this task once that is mended",
     CancelOutcome.NOT_ATTEMPTED: "it may still be running",
-    CancelOutcome.MALFORMED: "nothing was sent for it",
 }
+MAX_LINES = 100
+"""How many runs an error names."""
+
 _WORTH_ANOTHER_POLL = MAY_CHANGE | {CancelOutcome.NOT_FOUND}
 
 
@@ -95,15 +98,15 @@ class CancelRuns:
         self._push("outcomes", outcomes)
         if not by_id and not named.problems:
             self._end_without_runs()
-        told = [*((run.run_id, result) for run, result in results.items()), *named.unsendable.items()]
-        bad = self._bad(told) | named.problems
+        each = [*((run.run_id, result) for run, result in results.items()), *named.unsendable.items()]
+        bad = self._bad(each) | named.problems
         if bad:
             self._push("return_value", cancelled)
-            self._fail(bad, of=len(told) + len(named.problems), outcomes=outcomes)
+            self._fail(bad, of=len(each) + len(named.problems), outcomes=outcomes)
         return cancelled
 
     def _runs_by_id(self) -> _NamedRuns:
-        named = read_runs(self._options.run_ids)
+        named = read_runs(self._options.run_ids, task_ids=self._context["dag"].task_dict)
         if named.missing:
             self._log.warning(
                 "Ignored None in run_ids: a task that was skipped or failed has no XCom. "
@@ -162,13 +165,9 @@ class CancelRuns:
         self._push("return_value", [])
         raise (AirflowSkipException if self._options.on_empty == "skip" else AirflowFailException)(message)
 
-    def _bad(self, told: Iterable[tuple[str, CancelResult]]) -> dict[str, CancelOutcome]:
+    def _bad(self, each: Iterable[tuple[str, CancelResult]]) -> dict[str, CancelOutcome]:
         over = OVER | {CancelOutcome.NOT_FOUND} if self._options.ignore_missing else OVER
-        return {
-            f"{entry}: {result}; {_NEXT_STEPS[result.outcome]}": result.outcome
-            for entry, result in told
-            if result.outcome not in over
-        }
+        return {_line(entry, result): result.outcome for entry, result in each if result.outcome not in over}
 
     def _fail(
         self, bad: Mapping[str, CancelOutcome], *, of: int, outcomes: Mapping[str, Mapping[str, str | None]]
@@ -184,13 +183,22 @@ class CancelRuns:
             self._context["ti"].xcom_push(key=key, value=value)
 
 
+def _line(entry: str, result: CancelResult) -> str:
+    if result.outcome is CancelOutcome.MALFORMED:
+        return f"run_ids: {result.detail}: {entry}; nothing was sent for it"
+    return f"{entry}: {result}; {_NEXT_STEPS[result.outcome]}"
+
+
 def _report(bad: Mapping[str, CancelOutcome], *, of: int) -> str:
     """Return the error's text. A single failure stands alone: its cause is on the line that people see."""
     if len(bad) == 1:
         return next(iter(bad))
     counts = ", ".join(f"{count} {outcome}" for outcome, count in Counter(bad.values()).items())
     heading = f"{len(bad)} of {of} Stably runs are not known to be over ({counts}):"
-    return "\n".join([heading, *(f"- {line}" for line in bad)])
+    lines = [f"- {line}" for line in islice(bad, MAX_LINES)]
+    if len(bad) > MAX_LINES:
+        lines.append(f"- and {len(bad) - MAX_LINES} more: see the XCom 'outcomes'")
+    return "\n".join([heading, *lines])
 
 
 def cancel_all(clients: Mapping[RunReference, StablyClient], *, missing_seconds: float = 0.0) -> Results:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_stably.api.calls import check_id
 from airflow_provider_stably.arguments import is_missing
+from airflow_provider_stably.exceptions import StablyError
 from airflow_provider_stably.execution.callback_budget import acancel_within_budget, cancel_within_budget
 from airflow_provider_stably.execution.options import NotifyOptions
 from airflow_provider_stably.execution.own_callback import budget_owner, run_has_ended
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_FAILURE = "No Stably run was cancelled by this callback"
+_NO_TASK = "Neither task_ids nor run_ids is given, and this callback belongs to no task"
+_FAILURE = "This callback could not cancel Stably runs"
 
 
 def _failure(entry: object) -> str:
-    return f"No Stably run of {entry!r} was cancelled by this callback"
+    return f"{_FAILURE} of {entry!r}"
 
 
 class Notify:
@@ -76,13 +78,14 @@ class Notify:
 
     def _are_any(self, runs: Sequence[RunReference]) -> bool:
         if not runs:
-            log.info("Found no Stably run to cancel")
+            log.info("This callback cancels no Stably run")
         return bool(runs)
 
     def _named_runs(self) -> list[RunReference]:
-        named = read_runs(self._rendered_run_ids())
-        for entry, problem in named.malformed.items():
-            log.warning("Not a Stably run, so nothing is sent for it: %s; %s", entry, problem)
+        task_ids = self._context["dag"].task_dict if "dag" in self._context else ()
+        named = read_runs(self._rendered_run_ids(), task_ids=task_ids)
+        for problem in named.problems("run_ids"):
+            log.warning("%s; nothing is sent for it", problem)
         runs = [run.in_project("") for run in named.runs if run.project_id]
         without_project = [run for run in named.runs if not run.project_id]
         if without_project:
@@ -122,7 +125,7 @@ class Notify:
     def _runs_without_ti(self) -> list[RunReference]:
         """Return the runs by DAG id and run id: Airflow 3.2 and later may give no ``ti``."""
         if self._options.task_ids is None:
-            raise ValueError("name task_ids or run_ids: this callback belongs to no task")
+            raise StablyError(_NO_TASK)
         dag_id, dag_run_id = self._dag_run
         runs: list[RunReference] = []
         for name in self._options.task_ids:
@@ -147,6 +150,6 @@ class Notify:
 
     def _own_run(self) -> list[RunReference]:
         if self._is_dag_level:
-            raise ValueError("name task_ids or run_ids: a DAG's callback belongs to no task")
+            raise StablyError(_NO_TASK)
         own = None if run_has_ended(self._context) else own_run_of_this_try(self._context)
         return [] if own is None else [with_named_connection(own.run, self._context["task"])]

@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTas
 
 from airflow_provider_stably.exceptions import StablyConfigError
 from airflow_provider_stably.execution.clients import Clients
-from airflow_provider_stably.execution.fail_for_good import not_retried
+from airflow_provider_stably.execution.fail_for_good import not_retried, task_error
 from airflow_provider_stably.execution.kill import cancel_at_once
 from airflow_provider_stably.execution.options import RunTestsOptions
 from airflow_provider_stably.execution.results import publish, push_unfinished, write_junit
@@ -101,7 +101,7 @@ class RunTests:
     def complete(self, event: object) -> dict[str, Any]:
         """End the task with the trigger's event; watch or cancel the run where the triggerer could not."""
         try:
-            result = WatchResult.from_json(event)
+            result = WatchResult.from_event(event)
         except (ValueError, TypeError) as error:
             self.cancel_pushed_run()
             raise AirflowFailException(f"The trigger's event cannot be read: {error}") from None
@@ -181,9 +181,7 @@ class RunTests:
         try:
             hook = self._clients.connect()
         except StablyConfigError as error:
-            if error.may_pass:
-                raise
-            raise not_retried(error) from None
+            raise task_error(error) from None
         return Starter(
             self._options,
             self._context,

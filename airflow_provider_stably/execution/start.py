@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -11,15 +11,13 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 from airflow_provider_stably.api import calls
 from airflow_provider_stably.api.client import StablyClient
-from airflow_provider_stably.api.retries import may_start_later
 from airflow_provider_stably.arguments import env_overrides_as_text, text_or_none, true_or_false
 from airflow_provider_stably.exceptions import (
     StablyAmbiguousStartError,
     StablyCancelError,
-    StablyConfigError,
     StablyError,
 )
-from airflow_provider_stably.execution.fail_for_good import not_retried
+from airflow_provider_stably.execution.fail_for_good import not_retried, task_error
 from airflow_provider_stably.execution.options import RunTestsOptions
 from airflow_provider_stably.execution.results import push_unfinished
 from airflow_provider_stably.execution.uninterrupted import finish_despite_interrupt
@@ -110,9 +108,7 @@ class Starter:
         try:
             return self._resume_or_cancel_earlier_run() or self._start()
         except StablyError as error:
-            if may_retry_start(error):
-                raise
-            raise not_retried(error) from None
+            raise task_error(error) from None
 
     def _resume_or_cancel_earlier_run(self) -> RunReference | None:
         """Return an earlier try's run if this try resumes it; cancel it if not, and return None."""
@@ -126,7 +122,10 @@ class Starter:
                 "An earlier try of this task was lost while it started a run, so an untracked run may exist: "
                 "look for it in the dashboard, then clear this task to start another"
             )
-        is_ours = run.stably_conn_id == self._options.stably_conn_id
+        # The record may have been written by somebody else: it names no connection for us to use.
+        own = self._options.stably_conn_id
+        is_ours = run.stably_conn_id == own
+        run = replace(run, stably_conn_id=own)
         goes_on = record.is_retried and is_ours
         if not goes_on and not self._options.cancel_on_kill:
             return None
@@ -134,7 +133,7 @@ class Starter:
         self._ownership.run_to_cancel = run if is_ours and self._options.cancel_on_kill else None
         self._push_reference(run)
         if not goes_on:
-            self._cancel_before_another(run)
+            self._cancel_before_another(run, is_ours=is_ours)
         elif not self._is_over(run):
             self._log.info("Run %s of an earlier try goes on; see %s", run.run_id, run.run_url)
             self._push(run)
@@ -153,24 +152,24 @@ class Starter:
             self._log.warning("Run %s of an earlier try cannot be read now: %s", run.run_id, error)
             return False
 
-    def _client_of(self, run: RunReference) -> StablyClient:
-        try:
-            return StablyHook(run.stably_conn_id or self._options.stably_conn_id).client
-        except StablyConfigError as error:  # renamed perhaps; the task's own may reach the run, too
-            self._log.warning("Run %s of an earlier try: %s; using the task's own", run.run_id, error)
-            return self._hook.client
-
-    def _cancel_before_another(self, run: RunReference) -> None:
-        client = self._client_of(run)
-        driver = BlockingDriver(client, sleep=self._ownership.sleep_unless_killed)
+    def _cancel_before_another(self, run: RunReference, *, is_ours: bool) -> None:
+        driver = BlockingDriver(self._client, sleep=self._ownership.sleep_unless_killed)
         result = run_blocking(cancel(run, driver, patience=belief.MISSING_SECONDS))
         self._log.info("Run %s of an earlier try: %s", run.run_id, result.outcome)
-        if not result.is_over and result.outcome is not CancelOutcome.NOT_FOUND:
-            raise StablyCancelError(
-                f"Run {run.run_id} of an earlier try cannot be shown to be over ({result}), so no other is "
-                f"started beside it; see {run.run_url}",
-                outcomes={run.run_id: result.to_json()},
+        if result.is_over or (is_ours and result.outcome is CancelOutcome.NOT_FOUND):
+            return
+        if not is_ours and result.outcome in {CancelOutcome.NOT_FOUND, CancelOutcome.DENIED}:
+            self._records.delete()  # whoever clears the task now has read the error
+            raise AirflowFailException(
+                f"Run {run.run_id} of an earlier try was started with another connection, and the one that "
+                f"this task names now, {run.stably_conn_id!r}, does not reach it ({result}); cancel it in "
+                f"the dashboard, then clear this task to start another: {run.run_url}"
             )
+        raise StablyCancelError(
+            f"Run {run.run_id} of an earlier try cannot be shown to be over ({result}), so no other is "
+            f"started beside it; see {run.run_url}",
+            outcomes={run.run_id: result.to_json()},
+        )
 
     def _start(self) -> RunReference:
         with best_effort("The DAG's Stably tasks cannot be checked"):
@@ -240,10 +239,3 @@ class Starter:
         ti = self._context["ti"]
         pushed = PushedRun(run, ti.try_number, self._options.cancel_on_kill)
         ti.xcom_push(key=STABLY_RUN_KEY, value=pushed.to_xcom())
-
-
-def may_retry_start(error: StablyError) -> bool:
-    """Whether another try of the task may help after this error, and starts no second run."""
-    if isinstance(error, StablyConfigError):
-        return error.may_pass
-    return isinstance(error, StablyCancelError) or may_start_later(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, PokeReturnValue
@@ -11,8 +11,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSen
 from airflow_provider_stably.api.calls import check_id
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.arguments import text_or_none
-from airflow_provider_stably.exceptions import StablyConfigError, StablyRunTimeoutError
-from airflow_provider_stably.execution.fail_for_good import not_retried
+from airflow_provider_stably.exceptions import StablyConfigError, StablyError, StablyRunTimeoutError
+from airflow_provider_stably.execution.fail_for_good import not_retried, task_error
 from airflow_provider_stably.execution.options import WatchRunOptions
 from airflow_provider_stably.execution.results import publish, push_unfinished, write_junit
 from airflow_provider_stably.hooks.stably import StablyHook
@@ -39,19 +39,29 @@ class WatchRun:
 
     :param stably_conn_id: The sensor's connection.
     :param log: The sensor's logger.
+    :param task_ids: The tasks of the sensor's DAG, which name no run.
     :param now: Returns the present, in seconds since the epoch.
     """
 
-    def __init__(self, stably_conn_id: str, log: Any, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        stably_conn_id: str,
+        log: Any,
+        *,
+        task_ids: Container[str] = (),
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._hook = StablyHook(stably_conn_id)
         self._log = log
+        self._task_ids = task_ids
         self._now = now
         self._belief = Belief(key_has_worked=False)
 
     def push_run(self, options: WatchRunOptions, context: Context) -> None:
         """Make the run and its page known before anything else can fail.
 
-        :raises AirflowFailException: if no run is named.
+        :raises AirflowFailException: if no run is named, or the connection cannot be used.
+        :raises StablyConfigError: if the connection is not defined now.
         """
         run = self._named_run(options)
         push_unfinished(context, run)
@@ -87,9 +97,7 @@ class WatchRun:
             driver = BlockingDriver(self._hook.client, reconnect=self._reconnect, now=self._now)
             result = run_blocking(poll_once(run, driver, self._belief))
         except StablyConfigError as error:
-            if error.may_pass:
-                raise
-            raise not_retried(error) from None
+            raise task_error(error) from None
         if result is None:
             return PokeReturnValue(is_done=False)
         return PokeReturnValue(is_done=True, xcom_value=self._end(result, options, context))
@@ -100,7 +108,7 @@ class WatchRun:
         :returns: The run's summary; None if the triggerer could not watch the run, so the worker has to.
         """
         try:
-            result = WatchResult.from_json(event)
+            result = WatchResult.from_event(event)
         except (ValueError, TypeError) as error:
             raise AirflowFailException(f"The trigger's event cannot be read: {error}") from None
         if result.end is WatchEnd.HANDED_BACK:
@@ -111,11 +119,11 @@ class WatchRun:
     def _named_run(self, options: WatchRunOptions) -> RunReference:
         """Return the run that the sensor means now: a subclass may set another one between two pokes."""
         try:
-            run = read_run(options.run_id, argument="run_id")
+            run = read_run(options.run_id, argument="run_id", task_ids=self._task_ids)
             given = run.project_id or text_or_none(options.project_id, "project_id")
             return run.in_project(check_id("project", self._hook.resolve_project_id(given)))
-        except (StablyConfigError, ValueError) as error:
-            raise not_retried(error) from None
+        except (StablyError, ValueError) as error:
+            raise task_error(error) from None
 
     def _reconnect(self) -> StablyClient:
         hook = StablyHook(self._hook.stably_conn_id)

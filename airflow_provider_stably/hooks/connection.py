@@ -177,8 +177,10 @@ class _Reader:
             raise self.error("extra.proxy", "not a URL like http://proxy.example:3128")
         return str(proxy)
 
-    def verify(self, extra: Mapping[str, Any]) -> bool | str:
-        value = extra.get("verify", True)
+    def verify(self, extra: Mapping[str, Any]) -> bool | str | None:
+        value = extra.get("verify")
+        if value is None:
+            return None
         boolean = _as_boolean(value)
         if boolean is not None:
             return boolean

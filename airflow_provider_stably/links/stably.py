@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink
 
+from airflow_provider_stably.tasks.version_compat import read_xcom
+
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
 
@@ -30,7 +32,5 @@ class StablyRunLink(BaseOperatorLink):
         """
         if getattr(operator, "knows_no_run", False):
             return ""
-        from airflow.providers.common.compat.sdk import XCom
-
-        url = XCom.get_value(key=RUN_URL_KEY, ti_key=ti_key)
+        url = read_xcom(ti_key, RUN_URL_KEY)
         return url if isinstance(url, str) and url.startswith("https://") else ""

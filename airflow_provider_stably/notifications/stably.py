@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseNotifier
 
-from airflow_provider_stably.arguments import read_task_ids
+from airflow_provider_stably.arguments import as_output, read_task_ids
 from airflow_provider_stably.hooks.stably import StablyHook
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from airflow_provider_stably.execution.notify import Notify
 
     NamesTask = str | BaseOperator | MappedOperator | TaskGroup | XComArg
+    NamesRun = str | BaseOperator | MappedOperator | XComArg
 
 
 class StablyCancelRunNotifier(BaseNotifier):
@@ -30,9 +31,10 @@ class StablyCancelRunNotifier(BaseNotifier):
 
     One instance may serve many tasks, so nothing is rendered in place; ``template_fields`` is empty.
 
-    :param task_ids: The tasks of this DAG run whose Stably runs to cancel, or task groups, by id or as they
-        are; mapped tasks included, each run in its own project and with its own connection. Default, for
-        tasks only: the run that the failing task itself has started, in this very try.
+    :param task_ids: The tasks of this DAG run whose Stably runs to cancel, or task groups, by id, as they
+        are, or by their ``.output``; mapped tasks included, each run in its own project and with its own
+        connection. Default, for tasks only: the run that the failing task itself has started, in this very
+        try.
     :param run_ids: Instead: the runs, as the cancel operator's ``run_ids`` names them (templated, on a copy).
     :param project_id: Project of the runs in ``run_ids`` that come without one; default: the connection's
         (templated likewise).
@@ -44,14 +46,14 @@ class StablyCancelRunNotifier(BaseNotifier):
         self,
         *,
         task_ids: NamesTask | Sequence[NamesTask] | None = None,
-        run_ids: str | Sequence[str | XComArg] | XComArg | None = None,
+        run_ids: NamesRun | Sequence[NamesRun] | None = None,
         project_id: str | None = None,
         stably_conn_id: str = StablyHook.default_conn_name,
         context: Context | None = None,
     ) -> None:
         super().__init__()
         self.task_ids = read_task_ids(task_ids, run_ids=run_ids)
-        self.run_ids = run_ids
+        self.run_ids = as_output(run_ids)
         self.project_id = project_id
         self.stably_conn_id = stably_conn_id
         self.context = context or {}  # not passed on: the constructor of Airflow 2.11 takes none

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_provider_stably.arguments import (
+    as_output,
     check_env_overrides,
     check_junit_xml,
     check_min_tests,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from airflow_provider_stably.execution.run_tests import RunTests
 
     NamesTask = str | BaseOperator | MappedOperator | TaskGroup | XComArg
+    NamesRun = str | BaseOperator | MappedOperator | XComArg
 
 OnEmpty = Literal["skip", "success", "fail"]
 
@@ -54,8 +56,8 @@ class StablyCancelRunOperator(BaseOperator):
     :param run_ids: The runs (templated): ids, addresses of their pages, or outputs of the tasks that started
         them; one or a list, also as text. None, an empty text or list, and a rendered ``'None'`` name no run.
     :param task_ids: Instead of ``run_ids``: the tasks of this DAG run whose Stably runs to cancel, or task
-        groups, by id or as they are; mapped tasks included, each run in its own project. A task that started
-        none is nothing to cancel.
+        groups, by id, as they are, or by their ``.output``; mapped tasks included, each run in its own
+        project. A task that started none is nothing to cancel.
     :param project_id: Project of the runs in ``run_ids`` that come without one; default: the connection's
         (templated).
     :param stably_conn_id: Id of a connection of type ``stably``.
@@ -71,7 +73,7 @@ class StablyCancelRunOperator(BaseOperator):
     def __init__(
         self,
         *,
-        run_ids: str | Sequence[str | XComArg] | XComArg | None = None,
+        run_ids: NamesRun | Sequence[NamesRun] | None = None,
         task_ids: NamesTask | Sequence[NamesTask] | None = None,
         project_id: str | None = None,
         stably_conn_id: str = StablyHook.default_conn_name,
@@ -85,7 +87,7 @@ class StablyCancelRunOperator(BaseOperator):
         super().__init__(**kwargs)
         if on_empty not in get_args(OnEmpty):
             raise ValueError(f"on_empty is one of {', '.join(get_args(OnEmpty))}, not {on_empty!r}")
-        self.run_ids = run_ids
+        self.run_ids = as_output(run_ids)
         self.task_ids = read_task_ids(task_ids, run_ids=run_ids)
         if run_ids is None and task_ids is None and not is_mapped_instance(self):
             raise ValueError("name the runs to cancel: pass run_ids, or task_ids of their tasks")
@@ -131,7 +133,9 @@ class StablyRunTestsOperator(BaseOperator):
     :param autofix: Whether Stably tries to fix the tests once the run has ended with failures, which costs AI
         credits; None leaves it to the project's default (templated).
     :param wait_for_completion: Whether to wait for the run's end. If not, nobody watches the run, and nobody
-        cancels it.
+        cancels it: a clean-up has to name this task.
+    :param cancelled_elsewhere: Whether a run that is left is cancelled by what its DAG does not show: by
+        another DAG, or by an id that passes through another task. Then no warning asks for a clean-up.
     :param deferrable: Whether to wait in the triggerer instead of on the worker.
     :param poll_interval: Longest pause between two polls, in seconds; a young run is polled more often.
     :param timeout: Seconds from the run's start after which the task gives up.
@@ -168,6 +172,7 @@ class StablyRunTestsOperator(BaseOperator):
         env_overrides: Mapping[str, Any] | XComArg | None = None,
         autofix: bool | str | XComArg | None = None,
         wait_for_completion: bool = True,
+        cancelled_elsewhere: bool = False,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float | timedelta = 30,
         timeout: float | timedelta = timedelta(hours=24),
@@ -190,6 +195,7 @@ class StablyRunTestsOperator(BaseOperator):
         if not wait_for_completion and (junit_xml or min_tests or queue_timeout):
             raise ValueError("junit_xml, min_tests and queue_timeout need wait_for_completion=True")
         self.wait_for_completion = wait_for_completion
+        self.cancelled_elsewhere = cancelled_elsewhere
         self.deferrable = deferrable
         self.poll_interval = seconds("poll_interval", poll_interval)
         self.timeout = seconds("timeout", timeout)

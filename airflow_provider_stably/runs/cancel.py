@@ -8,7 +8,12 @@ from enum import StrEnum
 
 from airflow_provider_stably.api import calls
 from airflow_provider_stably.api.models import RunStatus
-from airflow_provider_stably.exceptions import StablyAuthError, StablyError, StablyNotFoundError
+from airflow_provider_stably.exceptions import (
+    StablyAuthError,
+    StablyError,
+    StablyHTTPError,
+    StablyNotFoundError,
+)
 from airflow_provider_stably.runs import belief
 from airflow_provider_stably.runs.driver import Driver
 from airflow_provider_stably.runs.reference import RunReference
@@ -121,7 +126,10 @@ async def _cancel_once(run: RunReference, stably: Driver) -> CancelResult:
     except StablyAuthError as error:
         return CancelResult(CancelOutcome.DENIED, detail=str(error))
     except StablyError as error:
-        log.info("Run %s: %s; reading its status", run.run_id, error)
+        # A 400 is the API's usual answer for a run that is over: no news until its status is read.
+        is_usual = isinstance(error, StablyHTTPError) and error.status == 400
+        level = logging.DEBUG if is_usual else logging.INFO
+        log.log(level, "Run %s: %s; reading its status", run.run_id, error)
     else:
         if run.run_id in cancelled:
             return CancelResult(CancelOutcome.CANCELLED, RunStatus.CANCELLED)

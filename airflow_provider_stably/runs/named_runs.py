@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
@@ -19,8 +19,14 @@ from airflow_provider_stably.runs.reference import RunReference
 MAX_DEPTH = 4
 """Lists within lists that are read: mapped tasks that return lists make two."""
 
-MAX_CHARACTERS = 1_000_000
-"""Longest text that is read as a list; a thousand summaries fit."""
+MAX_CHARACTERS = 100_000
+"""Most text that is read, in all: reading a text back that a template made takes half a second then."""
+
+MAX_ENTRIES = 2000
+"""Most entries that are read, lists within lists included."""
+
+MAX_MALFORMED = 20
+"""Most malformed entries that are kept one by one."""
 
 SHOWN_CHARACTERS = 200
 
@@ -29,11 +35,12 @@ _STRUCTURED = re.compile(r"[][(){}<>\"']")
 _HISTORY = re.compile(r"/project/([^/]+)/playwright/history/([^/]+)(/.*)?")
 _HOST = urlsplit(DASHBOARD_URL).netloc
 
-_NOT_AN_ID = "ids are made of letters, digits and '._~-'"
-_NOT_AN_ADDRESS = f"a run's address is {DASHBOARD_URL}/project/<project>/playwright/history/<run>"
-_NO_RUN_ID = "it has no 'run_id'"
-_NOT_RENDERED = "a template cannot show a mapped task's XComs: use task_ids, or .output['run_id']"
-_NOT_A_LIST = "a list is written a,b or ['a', 'b']"
+_NOT_AN_ID = "not an id (letters, digits and '._~-')"
+_NOT_AN_ADDRESS = f"not a run's address ({DASHBOARD_URL}/project/<project>/playwright/history/<run>)"
+_NO_RUN_ID = "a mapping without 'run_id'"
+_NOT_RENDERED = "a template cannot show a mapped task's XComs (use task_ids, or .output['run_id'])"
+_NOT_A_LIST = "not a list (written a,b or ['a', 'b'])"
+_A_TASK = "a task of this DAG, not a run (pass its .output, or task_ids)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +63,8 @@ class NamedRuns:
     """The runs that an argument names.
 
     :param runs: In the order given, each once.
-    :param malformed: What cannot be a run, as it is shown to people, to what is wrong with it.
+    :param malformed: What cannot be a run, as it is shown to people, to what is wrong with it: the first
+        ones, and how many more there are.
     :param missing: How many entries are None, or what a template makes of None.
     """
 
@@ -64,31 +72,78 @@ class NamedRuns:
     malformed: dict[str, str] = field(default_factory=dict)
     missing: int = 0
 
+    def problems(self, argument: str) -> list[str]:
+        """Return what is malformed as messages, the cause first."""
+        return [f"{argument}: {problem}: {entry}" for entry, problem in self.malformed.items()]
 
-def read_runs(value: object) -> NamedRuns:
+
+@dataclass(slots=True)
+class _Reading:
+    """What :func:`read_runs` has read so far, and how much it may read on."""
+
+    named: NamedRuns = field(default_factory=NamedRuns)
+    entries_left: int = MAX_ENTRIES
+    characters_left: int = MAX_CHARACTERS
+    unlisted: int = 0
+
+    def take(self, *, entries: int = 0, characters: int = 0) -> None:
+        """Count what is going to be read.
+
+        :raises _TooMuchError: if it is too much.
+        """
+        self.entries_left -= entries
+        self.characters_left -= characters
+        if self.entries_left < 0 or self.characters_left < 0:
+            raise _TooMuchError
+
+    def malformed(self, entry: object, problem: str) -> None:
+        """Keep a malformed entry, or count it."""
+        if len(self.named.malformed) < MAX_MALFORMED:
+            self.named.malformed[shown(entry)] = problem
+        else:
+            self.unlisted += 1
+
+
+class _TooMuchError(Exception):
+    """An argument names too many runs, or is too long."""
+
+
+def read_runs(value: object, *, task_ids: Container[str] = ()) -> NamedRuns:
     """Read the runs that an argument names. Never raises: what cannot be read is in the result.
 
     An entry is a run's id, the address of its page, or a mapping with a ``run_id`` (a summary, or the XCom
     ``stably_run``), which may have a ``project_id``. Several are a list, also a lazy or a nested one, a text
     with commas, blanks or lines between them, or the text that a template makes of any of these.
+
+    :param task_ids: The DAG's tasks: none of them is taken for a run, or it would be "not found".
     """
-    named = NamedRuns()
-    _read(value, named, MAX_DEPTH)
+    reading = _Reading()
+    named = reading.named
+    try:
+        _read(value, reading, MAX_DEPTH)
+    except _TooMuchError:
+        named.malformed["the rest"] = (
+            f"more than {MAX_ENTRIES} entries or {MAX_CHARACTERS} characters are not read"
+        )
+    for run in [run for run in named.runs if run.run_id in task_ids]:
+        del named.runs[run]
+        reading.malformed(run.run_id, _A_TASK)
+    if reading.unlisted:
+        named.malformed[f"{reading.unlisted} more"] = "malformed, too"
     return named
 
 
-def read_run(value: object, *, argument: str) -> NamedRun:
+def read_run(value: object, *, argument: str, task_ids: Container[str] = ()) -> NamedRun:
     """Read the one run that an argument names, spelled in any way that :func:`read_runs` knows.
 
     :param argument: The argument's name, for the message.
     :raises StablyInvalidIdError: if it names none or several, or cannot be read.
     """
-    named = read_runs(value)
+    named = read_runs(value, task_ids=task_ids)
     if len(named.runs) == 1 and not named.malformed:
         return next(iter(named.runs))
     if named.malformed:
-        entry, problem = next(iter(named.malformed.items()))
-        message = f"{argument} is not a Stably run: {entry}; {problem}"
+        message = named.problems(argument)[0]
     elif named.runs:
         message = f"{argument} names {len(named.runs)} runs, but takes one; map the task over them"
     else:
@@ -109,47 +164,51 @@ def shown(value: object) -> str:
     return cut if len(text) <= SHOWN_CHARACTERS else f"{cut}..."
 
 
-def _read(value: object, named: NamedRuns, depth: int) -> None:
+def _read(value: object, reading: _Reading, depth: int) -> None:
+    if isinstance(value, str):
+        reading.take(characters=len(value) + 1)
+    else:
+        reading.take(entries=1)
     if value is None:
-        named.missing += 1
+        reading.named.missing += 1
     elif depth == 0:
-        named.malformed[shown(value)] = _NOT_A_LIST
+        reading.malformed(value, _NOT_A_LIST)
     elif isinstance(value, str):
-        _read_text(value.strip(), named, depth)
+        _read_text(value.strip(), reading, depth)
     elif isinstance(value, Mapping):
-        _read_mapping(value, named)
+        _read_mapping(value, reading)
     elif isinstance(value, Iterable) and not isinstance(value, bytes | bytearray):
         for entry in value:
-            _read(entry, named, depth - 1)
+            _read(entry, reading, depth - 1)
     else:
-        named.malformed[shown(value)] = _NOT_AN_ID
+        reading.malformed(value, _NOT_AN_ID)
 
 
-def _read_mapping(value: Mapping[object, object], named: NamedRuns) -> None:
+def _read_mapping(value: Mapping[object, object], reading: _Reading) -> None:
     run_id, project_id = value.get("run_id"), value.get("project_id")
     if run_id is None:
-        named.malformed[shown(value)] = _NO_RUN_ID
+        reading.malformed(value, _NO_RUN_ID)
         return
-    _add(run_id, project_id, named, entry=value, problem=_NOT_AN_ID)
+    _add(run_id, project_id, reading, entry=value, problem=_NOT_AN_ID)
 
 
-def _read_text(text: str, named: NamedRuns, depth: int) -> None:
+def _read_text(text: str, reading: _Reading, depth: int) -> None:
     parsed = _parsed(text)
     if parsed is not None:
-        _read(parsed, named, depth - 1)
+        _read(parsed, reading, depth - 1)
     elif len(lines := text.splitlines()) > 1:
         for line in lines:
-            _read(line, named, depth - 1)
+            _read(line, reading, depth - 1)
     elif _STRUCTURED.search(text):
-        named.malformed[shown(text)] = _NOT_RENDERED if text.startswith("Lazy") else _NOT_A_LIST
+        reading.malformed(text, _NOT_RENDERED if text.startswith("Lazy") else _NOT_A_LIST)
     else:
         for word in filter(None, _SEPARATORS.split(text)):
-            _read_word(word, named)
+            _read_word(word, reading)
 
 
 def _parsed(text: str) -> object:
     """Read back what a template made text of: a list, a mapping, a quoted text; None for any other text."""
-    if not text.startswith(tuple("[({\"'")) or len(text) > MAX_CHARACTERS:
+    if not text.startswith(tuple("[({\"'")):
         return None
     for parse in (json.loads, ast.literal_eval):
         try:
@@ -160,15 +219,16 @@ def _parsed(text: str) -> object:
     return None
 
 
-def _read_word(word: str, named: NamedRuns) -> None:
+def _read_word(word: str, reading: _Reading) -> None:
+    reading.take(entries=1)
     if is_missing(word):
-        named.missing += 1
+        reading.named.missing += 1
     elif "/" not in word:
-        _add(word, None, named, entry=word, problem=_NOT_AN_ID)
+        _add(word, None, reading, entry=word, problem=_NOT_AN_ID)
     else:
         project_id, run_id = _ids_of_address(word)
         problem = _NOT_AN_ADDRESS if "://" in word else _NOT_AN_ID
-        _add(run_id, project_id, named, entry=word, problem=problem)
+        _add(run_id, project_id, reading, entry=word, problem=problem)
 
 
 def _ids_of_address(address: str) -> tuple[str | None, str | None]:
@@ -181,9 +241,9 @@ def _ids_of_address(address: str) -> tuple[str | None, str | None]:
     return (unquote(match[1]), unquote(match[2])) if match else (None, None)
 
 
-def _add(run_id: object, project_id: object, named: NamedRuns, *, entry: object, problem: str) -> None:
+def _add(run_id: object, project_id: object, reading: _Reading, *, entry: object, problem: str) -> None:
     try:
         project = None if is_missing(project_id) else check_id("project", project_id)
-        named.runs[NamedRun(check_id("run", run_id), project)] = None
+        reading.named.runs[NamedRun(check_id("run", run_id), project)] = None
     except StablyInvalidIdError:
-        named.malformed[shown(entry)] = problem
+        reading.malformed(entry, problem)

@@ -44,7 +44,7 @@ class WatchResult:
     detail: str = ""
     cancellation: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_event(self) -> dict[str, Any]:
         """Write a trigger's event: plain JSON, keys are only ever added."""
         return {
             "end": str(self.end),
@@ -54,7 +54,7 @@ class WatchResult:
         }
 
     @classmethod
-    def from_json(cls, event: object) -> WatchResult:
+    def from_event(cls, event: object) -> WatchResult:
         """Read a trigger's event back; it crossed a database and perhaps an upgrade.
 
         :raises ValueError: if it is not one of ours.

@@ -16,15 +16,24 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_stably.arguments import check_junit_xml, check_min_tests
+from airflow_provider_stably.arguments import as_output, check_junit_xml, check_min_tests
+from airflow_provider_stably.exceptions import StablyConfigError
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import StablyRunLink
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, PokeReturnValue, XComArg
+    from airflow.providers.common.compat.sdk import (
+        BaseOperator,
+        Context,
+        MappedOperator,
+        PokeReturnValue,
+        XComArg,
+    )
 
     from airflow_provider_stably.execution.options import WatchRunOptions
     from airflow_provider_stably.execution.watch_run import WatchRun
+
+    NamesRun = str | BaseOperator | MappedOperator | XComArg
 
 
 class StablyRunSensor(BaseSensorOperator):
@@ -52,7 +61,7 @@ class StablyRunSensor(BaseSensorOperator):
     def __init__(
         self,
         *,
-        run_id: str | XComArg,
+        run_id: NamesRun,
         project_id: str | XComArg | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         junit_xml: str | XComArg | None = None,
@@ -61,7 +70,7 @@ class StablyRunSensor(BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.run_id = run_id
+        self.run_id = as_output(run_id)
         self.project_id = project_id
         self.deferrable = deferrable
         check_junit_xml(junit_xml)
@@ -75,6 +84,7 @@ class StablyRunSensor(BaseSensorOperator):
 
         :returns: The run's summary.
         :raises AirflowFailException: if the run did not pass, or cannot be read.
+        :raises StablyConfigError: if the connection is not defined now; a retry may help.
         :raises AirflowSensorTimeout: if it is not over in time.
         """
         self.knows_no_run = True
@@ -83,8 +93,9 @@ class StablyRunSensor(BaseSensorOperator):
             self.knows_no_run = False
             if self.deferrable:
                 return self._execution.defer(self._options, context)
-        except AirflowFailException as error:
-            if self.soft_fail or self.never_fail:  # as the base class does with what poke raises
+        except (AirflowFailException, StablyConfigError) as error:
+            is_final = isinstance(error, AirflowFailException)
+            if self.never_fail or (self.soft_fail and is_final):  # as the base class does with poke's errors
                 raise AirflowSkipException(str(error)) from None
             raise
         return super().execute(context)
@@ -106,7 +117,8 @@ class StablyRunSensor(BaseSensorOperator):
     def _execution(self) -> WatchRun:
         from airflow_provider_stably.execution.watch_run import WatchRun
 
-        return WatchRun(self.stably_conn_id, self.log)
+        dag = self.get_dag()
+        return WatchRun(self.stably_conn_id, self.log, task_ids=dag.task_dict if dag else ())
 
     @property
     def _options(self) -> WatchRunOptions:

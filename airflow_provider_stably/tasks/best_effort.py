@@ -6,12 +6,14 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from airflow_provider_stably.exceptions import StablyError
+
 log = logging.getLogger(__name__)
 
 
 @contextmanager
 def best_effort(failure: str) -> Iterator[None]:
-    """Log what the block raises, with its traceback, and carry on after the block.
+    """Log what the block raises, and carry on after the block.
 
     Any Exception, because secrets backends, XCom backends and Airflow's supervisor raise whatever they like.
     One that got out would hide the first error, turn a PASSED run red, or keep the next run from being
@@ -21,5 +23,7 @@ def best_effort(failure: str) -> Iterator[None]:
     """
     try:
         yield
+    except StablyError as error:  # its text is the cause, so no traceback
+        log.warning("%s. %s", error, failure)
     except Exception:
         log.warning("%s", failure, exc_info=True)

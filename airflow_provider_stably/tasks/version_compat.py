@@ -107,6 +107,19 @@ def can_pull_xcoms() -> bool:
     return True
 
 
+def read_xcom(ti_key: Any, key: str) -> Any:
+    """Return an XCom of a task instance; None if there is none.
+
+    Airflow 3 logs an error where a single XCom is missing, but not where a list of them is empty.
+    """
+    from airflow.providers.common.compat.sdk import XCom
+
+    if ti_key.map_index >= 0 or not hasattr(XCom, "get_all"):
+        return XCom.get_value(key=key, ti_key=ti_key)
+    names = {name: getattr(ti_key, name) for name in ("dag_id", "task_id", "run_id")}
+    return next(iter(XCom.get_all(key=key, **names) or []), None)
+
+
 def push_past_backend(ti: Any, key: str, value: str) -> None:
     """Push an XCom past a custom backend, which keeps a reference where Airflow 3 itself reads the value.
 

@@ -49,11 +49,12 @@ def wiring_problems(dag: Any) -> list[str]:
         problems += [f"{canceller.where}: {problem}" for problem in wrong]
         covered |= names
     for task in dag.tasks:
-        leaves = task.task_id in starts and not _arguments(task).get("wait_for_completion", True)
-        if leaves and task.task_id not in covered:
+        arguments = _arguments(task)
+        leaves = task.task_id in starts and not arguments.get("wait_for_completion", True)
+        if leaves and task.task_id not in covered and not arguments.get("cancelled_elsewhere"):
             problems.append(
-                f"task {task.task_id!r} leaves its run (wait_for_completion=False), and no cancel task, "
-                "teardown or notifier names it"
+                f"task {task.task_id!r} leaves its run, and no cancel task, teardown or notifier names it; "
+                "if one gets the id through another task or DAG, set cancelled_elsewhere=True"
             )
     return problems
 

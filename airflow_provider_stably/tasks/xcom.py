@@ -64,7 +64,9 @@ def own_run(ti: Any) -> PushedRun | None:
     :param ti: The task instance of a context.
     :raises ValueError: if the XCom is not one of ours.
     """
-    pushed = _pull(ti, ti.task_id, map_indexes=ti.map_index)
+    # A plain task's without an index: then Airflow 3 logs no error where there is none.
+    which = {} if ti.map_index < 0 else {"map_indexes": ti.map_index}
+    pushed = _pull(ti, ti.task_id, **which)
     return None if pushed is None else PushedRun.from_xcom(pushed)
 
 

@@ -138,7 +138,7 @@ class StablyRunTrigger(BaseTrigger):
             )  # the task may not get to it: Airflow may fail it without resuming it
             await self._wait_for_worker()
             raise
-        yield TriggerEvent(result.to_json())  # type: ignore[no-untyped-call] # so is this
+        yield TriggerEvent(result.to_event())  # type: ignore[no-untyped-call] # so is this
 
     async def on_kill(self) -> None:
         """Cancel the run when a user marks or clears the deferred task (Airflow 3.3 and later)."""

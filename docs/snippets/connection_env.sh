@@ -1,5 +1,1 @@
-export AIRFLOW_CONN_STABLY_DEFAULT='{
-    "conn_type": "stably",
-    "password": "YOUR-API-KEY",
-    "login": "YOUR-PROJECT-ID"
-}'
+export AIRFLOW_CONN_STABLY_DEFAULT='{"conn_type": "stably", "password": "YOUR-API-KEY", "login": "YOUR-PROJECT-ID"}'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import socket
+import ssl
 import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -78,6 +79,48 @@ class HostileServer:
                     self._stopped.wait(part)
 
 
+class HostileProxy(HostileServer):
+    """An https proxy, and behind it, in a TLS connection within the other, an API that trickles a record.
+
+    :param tls: For both.
+    :param shakes_hands: Whether the inner handshake ends, so that it is the answer that does not.
+    """
+
+    def __init__(self, tls: ssl.SSLContext, *, shakes_hands: bool) -> None:
+        super().__init__(always())
+        self._tls = tls
+        self._shakes_hands = shakes_hands
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return super().url.replace("http:", "https:")
+
+    def _serve(self, connection: socket.socket) -> None:
+        connection.settimeout(10)
+        with suppress(OSError), self._tls.wrap_socket(connection, server_side=True) as outer:
+            _read_request(outer)
+            outer.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+            if self._shakes_hands:
+                self.requests.append(self._read_within(outer))
+            outer.sendall(b"\x17\x03\x03\x40\x00")  # a record of 16 kB
+            while not self._stopped.wait(PACE):
+                outer.sendall(b"x")
+
+    def _read_within(self, outer: ssl.SSLSocket) -> bytes:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        inner = self._tls.wrap_bio(incoming, outgoing, server_side=True)
+        for step in (inner.do_handshake, inner.read):
+            while True:
+                try:
+                    result = step()
+                    break
+                except ssl.SSLWantReadError:
+                    outer.sendall(outgoing.read())
+                    incoming.write(outer.recv(65536))
+        return result or b""
+
+
 def _read_request(connection: socket.socket) -> bytes:
     received = b""
     while b"\r\n\r\n" not in received:
@@ -131,6 +174,10 @@ ENDLESS: dict[str, Script] = {
     "trailers, trickled": _trickled(CHUNKED + b"2\r\n{}\r\n0\r\n", b"X: y\r\n"),
     "trailers without end": _for_ever(CHUNKED + b"2\r\n{}\r\n0\r\n", b"X: y\r\n" * 1000),
     "trailer, trickled": _trickled(CHUNKED + b"2\r\n{}\r\n0\r\nX: ", b"y"),
+    "one-byte chunks without end": _for_ever(CHUNKED, b"1\r\n \r\n" * 2000),
+    "chunk size without end": _for_ever(CHUNKED, b"0" * 10_000),
+    "chunk extension without end": _for_ever(CHUNKED + b"2;x=", b"y" * 10_000),
+    "chunk extensions without end": _for_ever(CHUNKED, b"1;x\r\n \r\n" * 2000),
     "gzip of empty blocks": _for_ever(_GZIPPED, _EMPTY_BLOCKS),
     "gzip of empty blocks, trickled": _trickled(_GZIPPED, _EMPTY_BLOCKS[:5]),
 }
@@ -167,6 +214,21 @@ HEAVY: dict[str, Script] = {
     "149,000 keys": answer(b'{"status": "PASSED"' + b"".join(b',"%x":1' % i for i in range(149_000)) + b"}"),
     "nested": answer(b"[" * 149_000),
     "a number of 2.9 MB": answer(b'{"status": "PASSED", "x": 0.' + b"1" * 2_900_000 + b"}"),
+    "600 numbers of 4,300 digits": answer(
+        b'{"status": "PASSED", "x": [' + (b"1" * 4300 + b", ") * 600 + b"1]}"
+    ),
+    "600 fractions of 4,300 digits": answer(
+        b'{"status": "PASSED", "x": [' + (b"0." + b"1" * 4300 + b", ") * 600 + b"1]}"
+    ),
+    "an error of 2.9 MB of empty objects": answer(
+        b'{"error":"e","x":[' + b"{}," * 966_000 + b"{}]}", status=b"400 Bad Request"
+    ),
+    "an error of 140,000 objects": answer(
+        b'{"error":"e","x":[' + b'{"":{}},' * 70_000 + b"{}]}", status=b"400 Bad Request"
+    ),
+    "an error of numbers": answer(
+        b'{"error":"e","x":[' + (b"1" * 4300 + b",") * 600 + b"1]}", status=b"400 Bad Request"
+    ),
     "Retry-After of 60 kB": answer(b"{}", b"Retry-After: " + b"9" * 60_000, status=b"429 Too Many"),
     "a Content-Type of 60 kB": answer(b"<html>", b"Content-Type: " + b"\\" * 60_000),
     "a run id of 2.9 MB": answer(b'{"runId": "' + b"x" * 2_900_000 + b'"}'),

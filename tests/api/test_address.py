@@ -84,7 +84,7 @@ def test_an_ambiguous_address_is_refused(text):
     assert "evil" not in str(caught.value)
 
 
-def test_user_query_and_fragment_are_told():
+def test_user_query_and_fragment_are_read():
     """Who reads an address decides whether they may be there."""
     assert Address.parse("https://u:p@stably.example").has_user
     assert Address.parse("https://stably.example?a#b").rest == "?a#b"

@@ -276,6 +276,37 @@ def test_an_error_carries_retry_after():
     assert caught.value.retry_after == 7
 
 
+@pytest.mark.parametrize("number", [b"1" * 5000, b"0." + b"1" * 5000, b"-" + b"9" * 101], ids=len)
+def test_a_huge_number_is_not_read(number):
+    """It takes long to, and does not lose the run."""
+    run = _read(
+        GET, _answer(200, b'{"status":"FAILED","results":{"testCases":[{"durationMs":%b}]}}' % number)
+    )
+
+    assert run.test_results[0].duration_ms is None
+
+
+@pytest.mark.parametrize(
+    ("body", "is_from_api"),
+    [
+        (b'{"error": "e"}', True),
+        (b'{"error": "%b"}' % (b"e" * 60_000), True),
+        (b'{"error": "%b"}' % (b"e" * 70_000), False),
+        (b'{"error": "e", "x": [%b]}' % (b"1," * 60_000 + b"1"), False),
+        (b'{"error": {}}', False),
+        (b"<html>", False),
+        (b"", False),
+    ],
+    ids=["short", "60 kB", "70 kB", "many values", "no text", "HTML", "empty"],
+)
+def test_an_error_of_the_api_is_short(body, is_from_api):
+    """A longer body is not parsed to know whose it is."""
+    with pytest.raises(StablyHTTPError) as caught:
+        _read(GET, _answer(400, body))
+
+    assert caught.value.is_from_api is is_from_api
+
+
 def test_an_unreachable_error_names_only_its_root_kind():
     """A library's message may hold a proxy's password, so only the root error's kind is shown."""
     outer = OSError("https://user:pw@proxy")

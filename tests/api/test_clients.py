@@ -119,7 +119,7 @@ async def test_replays_are_bounded_in_time(emulator, send, monkeypatch):
     assert send.sleeps == []
 
 
-async def test_the_apis_wish_to_wait_is_honoured(emulator, send):
+async def test_retry_after_is_heeded(emulator, send):
     """Retry-After lengthens the wait before the next attempt, up to a minute, and is jittered upwards."""
     run_id = emulator.add_run(project_id=PROJECT)
     emulator.inject(Fault(status=429, headers={"Retry-After": "7"}))

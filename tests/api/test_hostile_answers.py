@@ -4,6 +4,7 @@ import asyncio
 import gc
 import gzip
 import json
+import ssl
 import threading
 import time
 import tracemalloc
@@ -18,7 +19,7 @@ from airflow_provider_stably.api.async_client import AsyncStablyClient
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.exceptions import StablyError, StablyResponseError, StablyUnreachableError
 from tests.api import hostile
-from tests.api.hostile import ENDLESS, HEAVY, OK, PASSED, HostileServer, always, answer
+from tests.api.hostile import ENDLESS, HEAVY, OK, PASSED, HostileProxy, HostileServer, always, answer
 from tests.constants import KEY, PROJECT
 
 GET = calls.get_run(PROJECT, "r")
@@ -51,6 +52,45 @@ async def test_an_answer_without_end_is_given_up_on(ask, name):
         assert caught.value.request_sent
 
 
+@pytest.mark.parametrize("name", ENDLESS)
+def test_an_answer_without_end_costs_little_cpu(endpoint, name):
+    """Other triggers go on meanwhile, and after: 0.15 s was measured, the bound is for a loaded machine."""
+
+    async def ask(asked):
+        async with AsyncStablyClient(asked) as client:
+            with pytest.raises(StablyError):
+                await client.send_once(GET)
+
+    with HostileServer(ENDLESS[name]) as server:
+        asked = replace(endpoint, base_url=server.url, connect_timeout=0.3, read_timeout=0.3)
+        began = time.thread_time()
+        asyncio.run(ask(asked))
+
+    assert time.thread_time() - began < 1
+
+
+@pytest.mark.parametrize("pause", [(), (0.1,)], ids=["at once", "later"])
+async def test_an_answer_nobody_asked_for_is_not_read(endpoint, pause):
+    """It is not taken for that to the next request over the same connection."""
+    was_sent = threading.Event()
+    asked_for = OK + b'Content-Length: 14\r\n\r\n{"runId": "r"}'
+    unasked = OK + b"Content-Length: 20\r\n\r\n" + PASSED
+
+    def script(_):
+        yield from [asked_for, *pause, unasked] if pause else [asked_for + unasked]
+        was_sent.set()
+        yield 3600.0
+
+    with HostileServer(script) as server:
+        async with AsyncStablyClient(replace(endpoint, base_url=server.url)) as client:
+            call = replace(START, replayable=True)
+            answers = [await client.send_once(call)]
+            await asyncio.to_thread(was_sent.wait, LONG)
+            answers.append(await client.send_once(call))
+
+    assert answers == ["r", "r"]
+
+
 async def test_a_handshake_without_end_is_given_up_on(send, endpoint):
     """A TLS record that comes byte by byte does not outlast the connect timeout; nothing was sent by then."""
     record = always(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc", *[b"\x00", 0.02] * 16_000)
@@ -60,6 +100,29 @@ async def test_a_handshake_without_end_is_given_up_on(send, endpoint):
 
         with pytest.raises(StablyUnreachableError):
             await asyncio.wait_for(asyncio.to_thread(asyncio.run, send(GET, asked, once=True)), LONG)
+
+
+@pytest.mark.parametrize("shakes_hands", [False, True], ids=["handshake", "answer"])
+async def test_tls_within_tls_is_given_up_on(send, endpoint, authority, tmp_path, shakes_hands):
+    """Through an https proxy, a record of the API's that comes byte by byte does not hold a call."""
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(bundle)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1", "stably.example").configure_cert(tls)
+    with HostileProxy(tls, shakes_hands=shakes_hands) as proxy:
+        asked = replace(
+            endpoint,
+            base_url="https://stably.example",
+            proxy=proxy.url,
+            verify=str(bundle),
+            connect_timeout=0.5,
+            read_timeout=0.3,
+        )
+
+        with pytest.raises(StablyUnreachableError):
+            await asyncio.wait_for(asyncio.to_thread(asyncio.run, send(GET, asked, once=True)), LONG)
+
+    assert [b"GET /v1/" in request for request in proxy.requests] == [True] * shakes_hands
 
 
 async def test_an_answer_may_take_its_time(ask):

@@ -1,17 +1,26 @@
 """What of an answer may be kept and shown."""
 
+import html
 import json
 import random
+import re
 import string
 import time
+from urllib.parse import quote, quote_plus
 
 import pytest
 
-from airflow_provider_stably.api import calls
+from airflow_provider_stably.api import calls, redaction
 from airflow_provider_stably.api.endpoint import Endpoint
 from airflow_provider_stably.api.redaction import Redactor
 from airflow_provider_stably.api.text import one_line, shown
 from tests.constants import KEY
+
+
+@pytest.fixture(autouse=True)
+def _nothing_was_sent(monkeypatch):
+    """What other tests sent is hidden nowhere here."""
+    monkeypatch.setattr(redaction, "_sent", {})
 
 
 @pytest.mark.parametrize(
@@ -89,6 +98,65 @@ def test_a_secret_of_any_length_is_hidden(length, form):
     assert all(secret[at : at + 5] not in text for at in range(min(length, 2000) - 4))
 
 
+SPECIAL = """p\u00e4ss '&"w0rd"' <+> 100%/\\ \U0001f600\x1b"""
+FORMS = {
+    "JSON": json.dumps,
+    "JSON, not ASCII": lambda text: json.dumps(text, ensure_ascii=False),
+    "JSON for HTML": lambda text: json.dumps(text).replace("&", r"\u0026").replace("<", r"\u003c"),
+    "repr": repr,
+    "repr of bytes": lambda text: repr(text.encode()),
+    "ascii": ascii,
+    "HTML": html.escape,
+    "HTML, quotes left": lambda text: html.escape(text, quote=False),
+    "HTML by numbers": lambda text: re.sub("[^\x1b]", lambda found: f"&#{ord(found[0])};", text),
+    "percent": quote,
+    "percent, all": lambda text: quote(text, safe=""),
+    "percent, lower case": lambda text: re.sub("%..", lambda found: found[0].lower(), quote(text, safe="")),
+    "percent, every byte": lambda text: "".join(f"%{byte:02x}" for byte in text.encode()),
+    "form": quote_plus,
+}
+
+
+@pytest.mark.parametrize("outer", [str, json.dumps, html.escape, quote], ids=["", "JSON", "HTML", "percent"])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "secret", [SPECIAL, r"a%41&lt;\n+b", "kept + as it is"], ids=["special", "looks", "plus"]
+)
+def test_an_escaped_secret_is_hidden(secret, form, outer):
+    """Whichever way a server escapes an echo, and what it puts the echo into once more."""
+    echo = outer(f"id=7&x={FORMS[form](secret)};")
+
+    text = Redactor.hiding(KEY, [secret]).of(f"before {echo} after")
+
+    assert "***" in text
+    for part in ("w0rd", "%41", "lt", "kept", "as it is"):
+        assert part not in text
+
+
+@pytest.mark.parametrize(
+    "text", ["50% off &amp; more", r"C:\new\x41", "a+b=c%20d", "caf\u00e9 &eacute;", "%zz &# \\"]
+)
+def test_what_holds_no_secret_stays_as_it_came(text):
+    """A title with escapes in it is not altered."""
+    assert Redactor.hiding(KEY, ["sent-in-a-start"]).of(text) == text
+
+
+def test_the_secrets_of_the_present_call_are_hidden():
+    """However many there are, and however many other calls have sent since; it is the oldest that go."""
+    many = [f"of-this-start-{index}-" for index in range(1500)]
+    others = [f"of-others-{index}-" for index in range(800)]
+
+    present = Redactor.hiding(KEY, many)
+    Redactor.hiding(KEY, ["renewed-value"])
+    for batch in range(5):
+        Redactor.hiding(KEY, [f"{batch}{other}" for other in others])
+        later = Redactor.hiding(KEY, ["renewed-value"])
+
+    assert {present.of(f"see {text}") for text in many} == {"see ***"}
+    assert later.of("see renewed-value") == "see ***"
+    assert len(later.values) == 1000
+
+
 def test_a_secret_is_hidden_in_later_answers():
     """A status, a title or an error may echo what another client's start has sent."""
     Redactor.hiding(KEY, ["sent-in-a-start"])
@@ -121,16 +189,34 @@ def test_a_known_status_is_no_secret():
 
 
 @pytest.mark.parametrize(
-    "run_id", [KEY, f"x{KEY}", "sent-in-a-start", "x" * 201, "a b", "", "..", None, ["r"]]
+    "run_id",
+    [
+        KEY,
+        f"x{KEY}",
+        "sent-in-a-start",
+        "x-sent-in-a-start-y",
+        "short",
+        "x" * 201,
+        "a b",
+        "",
+        "..",
+        None,
+        ["r"],
+    ],
 )
 def test_a_run_id_that_echoes_or_is_none_is_refused(run_id):
     """It would go into XComs, links and logs."""
-    redactor = Redactor.hiding(KEY, ["sent-in-a-start"])
+    redactor = Redactor.hiding(KEY, ["sent-in-a-start", "short"])
 
     with pytest.raises(ValueError, match="no run id") as caught:
         calls.start_run("p").read({"runId": run_id}, redactor)
 
     assert not isinstance(run_id, str) or len(run_id) < 3 or run_id not in str(caught.value)
+
+
+def test_a_short_value_within_a_run_id_is_chance():
+    """The id is read: otherwise a run would go on untracked."""
+    assert calls.start_run("p").read({"runId": "a-short-1"}, Redactor.hiding(KEY, ["short"])) == "a-short-1"
 
 
 def test_titles_and_statuses_are_cut():

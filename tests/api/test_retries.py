@@ -6,7 +6,6 @@ from airflow_provider_stably.api import calls, retries
 from airflow_provider_stably.exceptions import (
     StablyAmbiguousStartError,
     StablyHTTPError,
-    StablyInvalidIdError,
     StablyResponseError,
     StablyUnreachableError,
 )
@@ -108,18 +107,3 @@ def test_retry_after_lengthens_the_delay(asked, least, most, monkeypatch):
 
     assert least <= min(delays) <= max(delays) <= most
     assert len(set(delays)) > 100
-
-
-@pytest.mark.parametrize(
-    ("error", "may"),
-    [
-        *[(_http(status), True) for status in (401, 403, 404, 409, 423, 425, 429, 500, 503, 522)],
-        *[(_http(status), False) for status in (302, 400, 402, 405, 413, 422, 501, 505)],
-        (REFUSED, True),
-        (StablyInvalidIdError("bad", kind="project", value="/"), False),
-    ],
-    ids=str,
-)
-def test_a_refused_start_may_be_retried(error, may):
-    """A task's retry may help where the run was not accepted and waiting can change that."""
-    assert retries.may_start_later(error) is may

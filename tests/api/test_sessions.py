@@ -16,7 +16,7 @@ import requests
 from airflow_provider_stably.api import async_client, calls
 from airflow_provider_stably.api.async_client import AsyncStablyClient
 from airflow_provider_stably.api.client import StablyClient
-from airflow_provider_stably.api.endpoint import tls_context_for
+from airflow_provider_stably.api.endpoint import Endpoint, tls_context_for
 from airflow_provider_stably.exceptions import (
     StablyAuthError,
     StablyHTTPError,
@@ -24,6 +24,7 @@ from airflow_provider_stably.exceptions import (
     StablyUnreachableError,
 )
 from airflow_provider_stably.testing import Fault, StablyEmulator
+from tests.api.hostile import HostileServer, answer
 from tests.constants import KEY, PROJECT
 
 
@@ -130,6 +131,49 @@ def test_cookies_are_not_kept(emulator, endpoint):
                 client.send(calls.get_run(PROJECT, "r"))
 
     assert all("cookie" not in request.headers for request in emulator.requests())
+
+
+def test_long_cookies_cost_no_time(endpoint):
+    """They are not even parsed: 0.1 s was measured, and 3 s before."""
+    cookies = [b"Set-Cookie: " + b"a=b;" * 15_000] * 90
+    with (
+        HostileServer(answer(b"{}", *cookies)) as server,
+        StablyClient(replace(endpoint, base_url=server.url)) as client,
+    ):
+        began = time.process_time()
+        response = client.session.get("/v1/x")
+
+    assert time.process_time() - began < 1.5
+    assert not response.cookies
+
+
+@pytest.mark.parametrize("given", [{}, {"verify": True}, {"stream": True}], ids=str)
+def test_a_prepared_request_goes_the_sessions_way(emulator, endpoint, monkeypatch, given):
+    """Without a proxy to loopback, through the connection's to the API, with the connection's CA bundle."""
+    with (
+        HostileServer(answer(b"{}")) as proxy,
+        HostileServer(answer(b"{}")) as environments,
+        StablyClient(replace(endpoint, proxy=proxy.url)) as local,
+        StablyClient(replace(endpoint, base_url="http://stably.example", proxy=proxy.url)) as proxied,
+    ):
+        monkeypatch.setenv("http_proxy", environments.url)
+        for client in (local, proxied):
+            url = f"{client.session.endpoint.base_url}/v1/x"
+            prepared = client.session.prepare_request(requests.Request("GET", url))
+            client.session.send(prepared, **given)
+
+        assert (len(emulator.requests()), len(proxy.requests)) == (1, 1)
+        assert environments.requests == []
+
+
+def test_a_prepared_request_trusts_what_the_session_does(authority, private_emulator, tmp_path):
+    """Its answer comes from a server that only the connection's CA bundle lets in."""
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(bundle)
+    with StablyClient(Endpoint(private_emulator.url, KEY, verify=str(bundle))) as client:
+        prepared = client.session.prepare_request(requests.Request("GET", f"{private_emulator.url}/v1/x"))
+
+        assert client.session.send(prepared).status_code == 404
 
 
 async def test_cookies_are_not_kept_by_sessions_of_a_loop(emulator, endpoint):

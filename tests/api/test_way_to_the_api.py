@@ -272,6 +272,20 @@ async def test_the_environments_ca_bundle_is_used_by_both(
             await asked
 
 
+async def test_verify_true_comes_before_the_environments_bundle(
+    send, authority, private_emulator, tmp_path, monkeypatch
+):
+    """A connection that says true trusts certifi's certificates, whatever the environment names."""
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(bundle)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+
+    with pytest.raises(StablyUnreachableError):
+        await send(calls.start_run(PROJECT), Endpoint(private_emulator.url, KEY, verify=True))
+
+    assert private_emulator.requests() == []
+
+
 async def test_what_is_trusted_by_default_is_the_same(monkeypatch, endpoint):
     """Without a bundle both clients trust certifi's and not, as aiohttp by itself would, the system's."""
     made = []

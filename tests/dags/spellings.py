@@ -19,6 +19,7 @@ def spellings_dag(dag_id: str, *, native: bool):
             environment=["a", "b"]
         )
         run_ids = {
+            "one_operator": start,
             "one_output": start.output,
             "one_stably_run": start.output["stably_run"],
             "one_template": PULL % "start",
@@ -27,7 +28,9 @@ def spellings_dag(dag_id: str, *, native: bool):
             "many_output": many.output,
             "many_stably_run": many.output["stably_run"],
             "many_list": "{{ ti.xcom_pull(task_ids='start_many') | list }}",
+            "many_operator": many,
             "all_outputs": [start.output, many.output],
+            "all_operators": [start, many],
             "all_templates": [PULL % "start", "{{ ti.xcom_pull(task_ids='start_many') | list }}"],
             "all_lines": "{{ ti.xcom_pull(task_ids='start') }}\n"
             "{% for run in ti.xcom_pull(task_ids='start_many') %}{{ run.run_url }}\n{% endfor %}",
@@ -35,6 +38,7 @@ def spellings_dag(dag_id: str, *, native: bool):
         for task_id, named in run_ids.items():
             [start, many] >> StablyCancelRunOperator(task_id=task_id, run_ids=named)
         StablyCancelRunOperator.partial(task_id="each").expand(run_ids=many.output)
+        StablyRunSensor(task_id="wait_operator", run_id=start, poke_interval=0.05)
         StablyRunSensor(task_id="wait_output", run_id=start.output, poke_interval=0.05)
         start >> StablyRunSensor(task_id="wait_template", run_id=PULL % "start", poke_interval=0.05)
         StablyRunSensor.partial(task_id="wait_each", poke_interval=0.05).expand(run_id=many.output)

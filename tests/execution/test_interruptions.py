@@ -84,7 +84,7 @@ def test_an_interrupted_start_keeps_the_id_to_resume(emulator, context, store):
     assert [store[START_RECORD_KEY]["run_id"]] == emulator.live_runs()
 
 
-def test_a_thread_that_cannot_be_made_leaves_no_riddle(emulator, context, store, monkeypatch):
+def test_a_thread_that_cannot_start_sends_no_start(emulator, context, store, monkeypatch):
     """Nothing was sent, so the next try simply starts a run."""
     genuine = threading.Thread.start
 

@@ -156,7 +156,7 @@ def test_an_empty_or_null_extra_counts_as_unset(nothing):
     assert (endpoint.read_timeout, endpoint.proxy, endpoint.verify, endpoint.trust_env) == (
         30,
         None,
-        True,
+        None,
         True,
     )
 

@@ -84,7 +84,7 @@ def test_a_relative_address_stays_on_its_host(emulator, hook):
         (None, ("not_found", None, False)),
     ],
 )
-def test_cancelling_tells_what_became_of_the_run(emulator, hook, statuses, outcome):
+def test_cancelling_says_what_became_of_the_run(emulator, hook, statuses, outcome):
     """A run that is over, or is not there, is an outcome and not an HTTP error to trip over."""
     run_id = emulator.add_run(project_id=PROJECT, statuses=statuses) if statuses else "nope"
 
@@ -124,7 +124,7 @@ def test_waiting_gives_up_and_leaves_the_run_alone(emulator, hook):
     assert emulator.live_runs() == [run_id]
 
 
-def test_waiting_takes_a_rotated_key_up(emulator, monkeypatch):
+def test_waiting_uses_a_rotated_key(emulator, monkeypatch):
     """After a refusal the connection is read again."""
     run_id = emulator.add_run(project_id=PROJECT, statuses=["PASSED"])
     hook = StablyHook()

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
@@ -12,6 +13,8 @@ from airflow_provider_stably.operators.stably import StablyRunTestsOperator
 from airflow_provider_stably.sensors.stably import StablyRunSensor
 from tests.constants import PROJECT, ROOT
 from tests.dag_files import load_dag_file
+
+MAPPED = SimpleNamespace(map_index=0)
 
 
 @pytest.mark.parametrize("script", ["passes", "fails"])
@@ -56,7 +59,7 @@ def test_the_button_has_no_address_before_the_run(monkeypatch):
 
     monkeypatch.setattr(XCom, "get_value", lambda **_: None)
 
-    assert StablyRunLink().get_link(None, ti_key=None) == ""
+    assert StablyRunLink().get_link(None, ti_key=MAPPED) == ""
 
 
 @pytest.mark.parametrize(
@@ -68,7 +71,7 @@ def test_the_button_leads_to_https_only(monkeypatch, url):
 
     monkeypatch.setattr(XCom, "get_value", lambda **_: url)
 
-    assert StablyRunLink().get_link(None, ti_key=None) == ""
+    assert StablyRunLink().get_link(None, ti_key=MAPPED) == ""
 
 
 def test_the_button_works_with_a_custom_xcom_backend(emulator, airflow_db):

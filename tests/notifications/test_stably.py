@@ -163,7 +163,7 @@ def test_named_runs_are_rendered_on_a_copy(emulator, context):
     assert notifier.run_ids == "{{ stably_runs }} "
 
 
-def test_a_template_that_fails_spares_the_other_runs(emulator, context, caplog):
+def test_a_template_that_fails_stops_no_other_cancel(emulator, context, caplog):
     """One task that pushed nothing to take an id from does not keep the run of another one going."""
     run_id = emulator.add_run(project_id=PROJECT)
     run_ids = ["{{ missing['run_id'] }}", "{{ pushed['run_id'] }}"]
@@ -200,10 +200,10 @@ def test_a_missing_task_instance_is_a_clear_warning(emulator, context, caplog):
     """Airflow has none for a SyncCallback, and for a DAG run none of whose tasks it can tell."""
     StablyCancelRunNotifier()({"dag": context["dag"], "run_id": "manual__1"})
 
-    assert "name task_ids or run_ids" in caplog.text
+    assert caplog.messages[0].startswith("Neither task_ids nor run_ids is given")
 
 
-def test_a_mistyped_task_is_told_with_a_hint(emulator, context, caplog):
+def test_a_mistyped_task_is_logged_with_a_hint(emulator, context, caplog):
     """The log names the task that was probably meant."""
     StablyCancelRunNotifier(task_ids="strat")(context)
 
@@ -423,7 +423,7 @@ def test_a_deadlines_callback_never_raises(emulator, triggerer, arguments, caplo
     _deadline(**arguments)
 
     assert emulator.requests() == []
-    assert "was cancelled by this callback" in caplog.text
+    assert "This callback could not cancel Stably runs" in caplog.text
 
 
 def test_a_failing_task_keeps_its_own_error(emulator, context):

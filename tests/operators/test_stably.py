@@ -2,6 +2,7 @@
 
 import math
 import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -44,7 +45,7 @@ def test_a_live_run_is_cancelled_and_listed(emulator, context, run_id):
     assert [request.call for request in emulator.requests()] == ["cancel"]
 
 
-def test_a_200_without_the_id_is_settled_by_one_look(emulator, context, run_id):
+def test_a_200_without_the_id_is_settled_by_one_read(emulator, context, run_id):
     """An empty list in the answer says nothing by itself."""
     emulator.inject(Fault(body={"cancelled": []}, processed=True))
 
@@ -237,7 +238,7 @@ def test_a_run_that_names_its_project_needs_no_other(emulator, context, monkeypa
 
 def test_malformed_ids_fail_after_the_valid_ones(emulator, context, run_id):
     """The valid ids are cancelled first, then one clear error that no retry repeats."""
-    with pytest.raises(AirflowFailException, match=r"\.\./x: malformed, ids are made of letters"):
+    with pytest.raises(AirflowFailException, match=r"- run_ids: not an id .*: \.\./x; nothing was sent"):
         _cancel(context, ["../x", run_id, "a/b"])
 
     assert context["xcom"]["return_value"] == [run_id]
@@ -249,7 +250,7 @@ def test_a_malformed_id_does_not_hide_its_valid_twin(emulator, context):
     """The number 123 is no id, the text is: its result stays and it is listed, and the task fails."""
     emulator.add_run(run_id="123", project_id=PROJECT)
 
-    with pytest.raises(AirflowFailException, match=r"^123: malformed"):
+    with pytest.raises(AirflowFailException, match=r"^run_ids: not an id .*: 123; nothing was sent"):
         _cancel(context, ["123", 123])
 
     assert (context["xcom"]["return_value"], _outcomes(context)) == (["123"], {"123": "cancelled"})
@@ -258,7 +259,7 @@ def test_a_malformed_id_does_not_hide_its_valid_twin(emulator, context):
 @pytest.mark.parametrize("run_ids", ["[a, b]", "LazySelectSequence([2 items])", [7], {"a": 1}], ids=repr)
 def test_if_all_ids_are_malformed_nothing_is_sent(emulator, context, run_ids):
     """No request goes out for what is not an id."""
-    with pytest.raises(AirflowFailException, match="malformed"):
+    with pytest.raises(AirflowFailException, match=r"^run_ids: .*; nothing was sent for it$"):
         _cancel(context, run_ids)
 
     assert emulator.requests() == []
@@ -549,6 +550,24 @@ def test_every_connection_is_asked_before_any_wait(emulator, context, monkeypatc
             _cancel(context, task_ids="start_many", wait_for_termination=True, poll_interval=60)
 
         assert another.live_runs() == []
+
+
+def test_one_timeout_covers_the_runs_of_all_connections(emulator, context, monkeypatch):
+    """Two connections do not make the wait twice as long."""
+    with StablyEmulator(api_key="sk-another-key") as another:
+        monkeypatch.setenv("AIRFLOW_CONN_ANOTHER", another.connection())
+        runs = []
+        for server, conn_id in ((emulator, None), (another, "another")):
+            run_id = server.add_run(project_id="p1", statuses=["RUNNING"])
+            server.inject(Fault(body={"cancelled": [{"runId": run_id}]}), call="cancel", times=math.inf)
+            runs.append({"run_id": run_id, "project_id": "p1", "stably_conn_id": conn_id})
+        context["xcom"]["start_many", "stably_run"] = runs
+        began = time.monotonic()
+
+        with pytest.raises(StablyCancelError, match="still RUNNING after 1 s"):
+            _cancel(context, task_ids="start_many", wait_for_termination=True, timeout=1, poll_interval=0.1)
+
+    assert 1 <= time.monotonic() - began < 1.9
 
 
 def test_a_missing_connection_may_be_found_later(emulator, context, monkeypatch):

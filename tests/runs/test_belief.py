@@ -69,7 +69,7 @@ def test_passing_trouble_is_never_believed(error):
     assert _believed_after(1e7, error, error, error, local_seconds=300) is None
 
 
-def test_this_machines_trouble_is_borne_on_a_worker():
+def test_a_worker_outlasts_its_own_network_trouble():
     """Only a trigger hands a run back."""
     assert _believed_after(1e7, NO_TRUST, NO_TRUST) is None
 
@@ -96,7 +96,7 @@ def test_a_few_polls_far_apart_are_not_believed():
     assert _believed_after(7200, *[REFUSED] * 4) is None
 
 
-def test_a_lasting_failure_is_told_once_a_minute():
+def test_a_lasting_failure_is_logged_once_a_minute():
     """The first failure is logged at once, the next after a minute, whatever it is."""
     believing = Belief(key_has_worked=True)
 

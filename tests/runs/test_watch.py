@@ -246,14 +246,14 @@ def test_unreadable_results_do_not_hide_the_status():
     assert (result.end, result.run.status) == (WatchEnd.FINISHED, "PASSED")
 
 
-def test_the_apis_wish_to_wait_is_honoured():
+def test_retry_after_is_heeded():
     """Retry-After may ask for a longer pause than the schedule has; it is jittered upwards."""
     driver, _ = _watch([BUSY, _run("PASSED")])
 
     assert 45.0 <= driver.steps[1] <= 45.0 * 1.25
 
 
-def test_the_apis_wish_to_wait_has_a_limit():
+def test_retry_after_is_heeded_up_to_a_limit():
     """A Retry-After of an hour does not keep the end of a run from being seen."""
     driver, _ = _watch([StablyHTTPError("503", status=503, detail="", retry_after=3600.0), _run("PASSED")])
 

@@ -117,17 +117,17 @@ def test_a_result_crosses_a_database():
     cases = [_case("a", "FAILED", 1200), _case("b", "PASSED", 100)]
     result = _result(WatchEnd.TIMED_OUT, _run(cases=cases), "d", "cancelled")
 
-    event = json.loads(json.dumps(result.to_json()))
+    event = json.loads(json.dumps(result.to_event()))
     later = {**event, "new": 1, "run": {**event["run"], "new": 1}}
 
-    assert WatchResult.from_json(event) == result == WatchResult.from_json(later)
+    assert WatchResult.from_event(event) == result == WatchResult.from_event(later)
 
 
 def test_an_event_without_an_address_gets_the_runs():
     """What a summary can do without is filled in with what can be put into an XCom."""
     event = {"end": "timed_out", "run": {"run_id": "r1", "project_id": "p1"}}
 
-    run = WatchResult.from_json(event).run
+    run = WatchResult.from_event(event).run
 
     assert run == RunSummary.of(REFERENCE, None)
     assert json.loads(json.dumps(run.return_value()))["run_url"] == REFERENCE.run_url
@@ -151,7 +151,7 @@ def test_an_event_without_an_address_gets_the_runs():
 def test_an_event_of_somebody_else_is_refused(event):
     """What crossed the database is checked before it is believed."""
     with pytest.raises(ValueError, match=r"."):
-        WatchResult.from_json(event)
+        WatchResult.from_event(event)
 
 
 def test_the_summary_counts_and_names():

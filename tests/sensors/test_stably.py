@@ -26,7 +26,7 @@ def sensor(emulator):
         pytest.param(Fault(body="<html>"), id="HTML"),
     ],
 )
-def test_a_look_that_fails_in_passing_is_not_over_yet(emulator, sensor, context, fault):
+def test_a_failed_poll_means_not_over_yet(emulator, sensor, context, fault):
     """The sensor polls again at its next poke."""
     emulator.inject(fault, times=10)
 
@@ -107,7 +107,7 @@ def test_a_connection_is_kept_if_it_cannot_be_reread(emulator, sensor, context, 
     assert sensor.poke(context)
 
 
-def test_a_rendered_nothing_is_told_of_once_a_poke(emulator, context, caplog):
+def test_a_rendered_none_is_logged_once_a_poke(emulator, context, caplog):
     """The log of a sensor that waits for hours is not filled with one warning."""
     run_id = emulator.add_run(project_id=PROJECT)
     sensor = StablyRunSensor(task_id="wait", run_id=run_id, project_id="None")
@@ -136,7 +136,7 @@ def test_an_unreadable_event_fails_and_cancels_nothing(emulator, sensor, context
     assert emulator.requests() == []
 
 
-def test_a_subclass_may_set_the_run_at_each_look(emulator, sensor, context):
+def test_a_subclass_may_set_the_run_at_each_poke(emulator, sensor, context):
     """The run id is read again at each poke."""
     sensor.poke(context)
     sensor.run_id = emulator.add_run(project_id=PROJECT)

@@ -209,7 +209,7 @@ MECHANISMS = {
     ),
     "no_retry": Mechanism(
         "that a start whose answer was lost is not retried by the task",
-        ("execution.start", "may_retry_start"),
+        ("execution.fail_for_good", "may_retry"),
         _returns(True),
         becomes="DUP",
         sync=_START_LOST,

@@ -1,4 +1,4 @@
-"""Which callbacks Airflow calls after which failure: the table in ``docs/callbacks.md``, measured."""
+"""Which callbacks Airflow calls after which failure: the table in ``docs/notifications.md``, measured."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FAILURES = {
 
 def _table():
     """Read the table in the docs: failure to Airflow version to the callbacks that it calls."""
-    text = (ROOT / "docs/callbacks.md").read_text()
+    text = (ROOT / "docs/notifications.md").read_text()
     (table,) = re.findall(r"^\| what fails .*?(?=\n\n)", text, re.MULTILINE | re.DOTALL)
     (_, *versions), _, *rows = (
         [cell.strip() for cell in row.strip("|").split("|")] for row in table.split("\n")

@@ -43,6 +43,8 @@ def _cancel_mapped(**arguments):
             lambda dag: _cancel(task_ids="start").as_teardown(setups=dag.get_task("start")), id="teardown"
         ),
         pytest.param(lambda dag: _cancel(run_ids=dag.get_task("start").output), id="output"),
+        pytest.param(lambda dag: _cancel(run_ids=[dag.get_task("start")]), id="operator"),
+        pytest.param(lambda dag: _cancel(task_ids=dag.get_task("start").output), id="output as task id"),
         pytest.param(lambda dag: _cancel(run_ids=[dag.get_task("start").output["run_id"]]), id="outputs"),
         pytest.param(lambda _: _cancel(run_ids="{{ ti.xcom_pull(task_ids='start') }}"), id="template"),
         pytest.param(lambda dag: _cancel_mapped(run_ids=[dag.get_task("start").output]), id="mapped list"),
@@ -74,6 +76,30 @@ def test_a_run_that_is_left_and_not_named_is_a_leak(dag):
     """Nobody would cancel it: the slip that DAG authors really make."""
     with pytest.raises(AssertionError, match=r"^DAG 'wired':\n- task 'start' leaves its run"):
         check_dag(dag)
+
+
+def test_a_leak_says_how_to_name_what_is_not_seen(dag):
+    """An id that passes through another task is a false alarm, and the message says what to do about it."""
+
+    @task
+    def pick(summary):
+        return summary["run_id"]
+
+    with dag:
+        _cancel(run_ids=pick(dag.get_task("start").output))
+
+    with pytest.raises(AssertionError, match=r"through another task or DAG, set cancelled_elsewhere=True$"):
+        check_dag(dag)
+
+
+def test_a_run_that_is_cancelled_elsewhere_is_no_leak():
+    """By another DAG, or by an id that passes through another task; of a mapped task, too."""
+    left = {"wait_for_completion": False, "cancelled_elsewhere": True}
+    with DAG("wired", schedule=None) as dag:
+        StablyRunTestsOperator(task_id="start", **left)
+        StablyRunTestsOperator.partial(task_id="many", **left).expand(environment=["a"])
+
+    check_dag(dag)
 
 
 def test_a_mapped_start_is_checked_too():
@@ -122,7 +148,7 @@ def test_a_mapped_start_is_checked_too():
         ),
     ],
 )
-def test_a_name_that_means_nothing_is_told(dag, clean_up, problem):
+def test_a_name_that_means_nothing_is_a_problem(dag, clean_up, problem):
     """The message says who names what, and the nearest task."""
     with dag:
         clean_up(dag)
@@ -131,7 +157,7 @@ def test_a_name_that_means_nothing_is_told(dag, clean_up, problem):
         check_dag(dag)
 
 
-def test_a_slip_is_told_before_a_run_is_started(emulator, context, caplog, capsys):
+def test_wrong_wiring_is_logged_before_the_start(emulator, context, caplog, capsys):
     """The task that starts a run warns of a clean-up that would not find it."""
     with context["dag"]:
         _cancel(task_ids="strat")

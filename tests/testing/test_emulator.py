@@ -92,7 +92,7 @@ def test_every_script_has_a_timeline():
 
 
 @pytest.mark.parametrize(("script", "statuses"), TIMELINES.items(), ids=TIMELINES)
-def test_script_decides_how_a_run_goes(script, statuses, emulator, clock):
+def test_the_script_decides_how_a_run_ends(script, statuses, emulator, clock):
     """A run goes as the Playwright project name that it is started with says."""
     run_id = start(emulator, playwrightProjectName=script)
 
@@ -141,7 +141,7 @@ def test_run_seconds_decide_when(run_seconds, age, status, clock):
     assert read(emulator, run_id)["status"] == status
 
 
-def test_queued_run_tells_only_its_status(emulator):
+def test_queued_run_has_only_its_status(emulator):
     """A queued run has neither times nor results."""
     run_id = start(emulator)
 
@@ -156,7 +156,7 @@ def test_live_run_has_no_end(emulator, clock):
     assert read(emulator, run_id) == {"status": "RUNNING", "startedAt": _iso(NOON + QUEUE)}
 
 
-def test_finished_run_tells_everything(emulator, clock):
+def test_finished_run_has_everything(emulator, clock):
     """A finished run has both times and results, and they stay the same."""
     run_id = start(emulator, branch="main")
     clock.advance(RUN_SECONDS + 1)
@@ -202,7 +202,7 @@ def test_statuses_follow_reads(emulator):
     assert seen == ["QUEUED", "RUNNING", "PASSED", "PASSED"]
 
 
-def test_looking_is_not_reading(emulator):
+def test_asking_the_emulator_moves_no_run_on(emulator):
     """A test that reads a run's status does not move it on."""
     run_id = emulator.add_run(statuses=["QUEUED", "RUNNING"])
 

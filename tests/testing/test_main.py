@@ -76,7 +76,7 @@ def is_anything_left_of(program):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["terminate", "ctrl-c"])
-def test_program_serves_until_told_to_stop(number, launch):
+def test_the_program_serves_until_a_signal(number, launch):
     """The program prints a connection that works, and a signal ends it cleanly."""
     program = launch(*OPTIONS)
     connection = connection_printed_by(program)

@@ -119,7 +119,7 @@ def test_a_browser_gets_it_without_a_key(emulator):
     assert "hush-hush" not in response.text
 
 
-def test_looking_changes_nothing(emulator):
+def test_the_page_changes_nothing(emulator):
     """A page view is no request: the journal, the faults and the runs' scripts are as before."""
     run_id = emulator.add_run(statuses=["RUNNING", "PASSED"])
     emulator.inject(Fault(status=503))

@@ -199,7 +199,7 @@ async def test_asking_for_the_connection_is_not_cut_off(trigger, monkeypatch):
     await asyncio.wait_for(was_taken.wait(), timeout=5)
 
 
-async def test_a_trigger_told_to_leave_runs_alone_does(emulator, trigger, says):
+async def test_a_trigger_may_leave_the_run_alone(emulator, trigger, says):
     """cancel_on_kill=False holds in the triggerer."""
     says(False)
     trigger.cancel_on_kill = False

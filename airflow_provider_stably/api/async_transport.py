@@ -1,0 +1,99 @@
+"""How aiohttp receives an answer: within bounds on its head, and only one that was asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+
+if TYPE_CHECKING:
+    from aiohttp.http import RawResponseMessage
+    from aiohttp.streams import StreamReader
+
+MAX_HEAD_LINES = 100
+"""Most lines of an answer's head, interim answers included: as in the other client, by ``http.client``.
+
+aiohttp before 3.14 keeps every header, and each costs as much as all before it when the connection ends.
+"""
+
+MAX_OVERHEAD_BYTES = 512 * 1024
+"""Most bytes of an answer that are not its body: head, chunk sizes, trailers.
+
+Half of it may be body that aiohttp has received, and not yet counted.
+"""
+
+
+class EndpointConnector(aiohttp.TCPConnector):
+    """Makes connections that receive answers as :class:`_BoundedProtocol` does."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._factory: Any = self._bounded_protocol  # aiohttp has no public way to name one
+
+    def _bounded_protocol(self) -> ResponseHandler:
+        return _BoundedProtocol(loop=self._loop)
+
+
+class _BoundedProtocol(ResponseHandler):
+    """Gives up on an answer with too much around its body, and on a connection that sends unasked.
+
+    aiohttp would take what comes on an idle connection for the answer to the next request.
+    """
+
+    _lines = 0
+    _bytes = 0
+    _body: StreamReader | None = None
+
+    def set_response_params(self, **params: Any) -> None:
+        """Begin to receive the answer to a request."""
+        self._lines = self._bytes = 0
+        self._body = None
+        super().set_response_params(**params)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the server."""
+        if data and self._body is not None and self._body.is_eof():
+            self._give_up("more came than the answer")
+            return
+        self._bytes += len(data)
+        lines = data.count(b"\n")
+        if self._body is None and self._lines + lines > MAX_HEAD_LINES:
+            data = self._after_head(data)
+        else:
+            self._lines += lines
+        if self.transport is not None:
+            super().data_received(data)
+        counted = 0 if self._body is None else self._body.total_bytes
+        if self._bytes - counted > MAX_OVERHEAD_BYTES:
+            self._give_up("too many bytes besides the body")
+
+    def _after_head(self, data: bytes) -> bytes:
+        """Take the head line by line, and return what follows it."""
+        while data and self._body is None and self.transport is not None:
+            line, newline, data = data.partition(b"\n")
+            self._lines += len(newline)
+            if self._lines > MAX_HEAD_LINES:
+                self._give_up("too many header lines")
+            else:
+                super().data_received(line + newline)
+        return data
+
+    def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
+        """Take the head of an answer; its body may still come."""
+        message, body = data
+        if self._body is not None:
+            self._give_up("more came than the answer")
+            return
+        if not 100 <= message.code <= 199 or message.code == 101:
+            self._body = body
+        super().feed_data(data, size)
+
+    def _give_up(self, reason: str) -> None:
+        error = aiohttp.ClientPayloadError(reason)
+        self.set_exception(error)
+        if self._body is not None and not self._body.is_eof():
+            self._body.set_exception(error)
+        if self.transport is not None:
+            self.transport.abort()
+            self.transport = None
