@@ -6,7 +6,7 @@ On Airflow 2.11 an asset is called a dataset, and this file is the same.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 # For Airflow 2 and 3. On Airflow 3 alone: from airflow.sdk import ...
@@ -45,6 +45,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     doc_md=__doc__,
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),  # Airflow 2.11 wants one
     tags=["stably", "example"],
 ) as deploy_dag:
 

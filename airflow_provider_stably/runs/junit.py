@@ -42,7 +42,7 @@ def junit_xml(
         lost.result = [Error(_text(verdict), type_=_text(summary.status or "UNKNOWN"))]
         cases.append(lost)
     written.add_testcases(cases)
-    written.time = round((summary.duration_ms or 0) / 1000, 3)
+    written.time = _seconds(summary.duration_ms)
     if run is not None and run.started_at is not None:
         written.timestamp = run.started_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
     document = JUnitXml()
@@ -68,12 +68,16 @@ def _cases(results: tuple[TestResult, ...], suite: str) -> Iterator[TestCase]:
     from junitparser import Failure, Skipped, TestCase
 
     for result in results:
-        case = TestCase(_text(result.title), classname=suite, time=round((result.duration_ms or 0) / 1000, 3))
+        case = TestCase(_text(result.title), classname=suite, time=_seconds(result.duration_ms))
         if result.status == TestStatus.SKIPPED:
             case.result = [Skipped()]
         elif result.status not in NOT_FAILED:
             case.result = [Failure(_text(result.status), type_=_text(result.status))]
         yield case
+
+
+def _seconds(milliseconds: int | None) -> float:
+    return max(0, milliseconds or 0) / 1000
 
 
 def _text(text: str) -> str:

@@ -1,13 +1,20 @@
 """Writing JUnit XML holds no task up and changes no verdict."""
 
+import math
 import threading
 import time
+from contextlib import nullcontext
 
 import pytest
 
+from airflow_provider_stably.exceptions import StablyRunFailedError
 from airflow_provider_stably.execution import publish_junit as module
 from airflow_provider_stably.execution.publish_junit import publish_junit
+from airflow_provider_stably.testing import Fault
+from tests.constants import PROJECT
 from tests.interruption import Interrupted, interrupt_when
+from tests.operators.run_operator import run_operator
+from tests.runs.read_junit import outcomes, read_junit
 
 
 @pytest.fixture
@@ -62,3 +69,21 @@ def test_what_a_storage_raises_is_a_warning(tmp_path, caplog):
     publish_junit(str(tmp_path / "x.xml"), broken, is_killed=lambda: False)
 
     assert _warning(caplog).endswith("x.xml: RuntimeError: no such bucket")
+
+
+@pytest.mark.parametrize(("status", "is_written"), [("PASSED", False), ("FAILED", True)])
+def test_results_that_cannot_be_read_are_not_empty(emulator, context, tmp_path, caplog, status, is_written):
+    """A run that passed has no file then; one that failed has the verdict in it."""
+    file = tmp_path / "x.xml"
+    run = {"run_id": emulator.add_run(project_id=PROJECT), "project_id": PROJECT, "status": status}
+    emulator.inject(Fault(status=404), times=math.inf)
+    operator = run_operator(deferrable=True, junit_xml=str(file))
+
+    with nullcontext() if status == "PASSED" else pytest.raises(StablyRunFailedError):
+        operator.execute_complete(context, {"end": "finished", "run": run})
+
+    assert file.exists() is is_written
+    if is_written:
+        assert outcomes(read_junit(file.read_bytes())) == {"Stably run": "error"}
+    else:
+        assert f"The JUnit XML was not written to {file}: StablyNotFoundError" in caplog.text

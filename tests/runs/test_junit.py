@@ -91,6 +91,15 @@ def test_a_green_run_gets_no_case_of_ours():
     assert outcomes(read_junit(_write(_run("PASSED", ())))) == {}
 
 
+def test_a_time_that_cannot_be_is_none():
+    """A run that ends before it starts, and a case that takes less than nothing, take 0 s."""
+    run = Run("r1", "PASSED", NOON, NOON - timedelta(seconds=9), None, (TestResult("a", "PASSED", -5),))
+
+    suite = read_junit(_write(run))
+
+    assert (float(suite.get("time")), float(suite.find("testcase").get("time"))) == (0.0, 0.0)
+
+
 @given(title=st.text(max_size=50), status=st.text(max_size=20), suite=st.text(min_size=1, max_size=20))
 def test_any_text_makes_a_valid_document(title, status, suite):
     """Titles and names may hold whatever JSON may: half surrogate pairs, NUL, markup."""

@@ -303,3 +303,14 @@ def test_a_trigger_is_rebuilt_from_what_it_serializes(trigger):
     assert path == f"{StablyRunTrigger.__module__}.{StablyRunTrigger.__qualname__}"
     assert again.serialize() == (path, kwargs)
     assert {type(value) for value in kwargs.values()} <= {str, float, int, bool, type(None)}
+
+
+def test_a_trigger_of_an_earlier_version_is_read(trigger):
+    """What was serialized before an upgrade has no newer arguments, and is watched on."""
+    _, kwargs = trigger.serialize()
+    newer = {"deferred_at", "key_has_worked", "queue_deadline"}
+
+    again = type(trigger)(**{name: value for name, value in kwargs.items() if name not in newer})
+
+    assert again.queue_deadline is None
+    again._check_arguments()
