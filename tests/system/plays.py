@@ -248,6 +248,16 @@ def mark_without_triggerer(cell: MatrixCell) -> None:
     cell.airflow.triggerer.start()
 
 
+def wait_without_triggerer(cell: MatrixCell) -> None:
+    """Let the task defer while no triggerer is alive, until Airflow itself gives the wait up."""
+    cell.airflow.triggerer.kill()
+    try:
+        cell.wait_for_start()
+        cell.task.wait_for("failed", timeout=120)
+    finally:
+        cell.airflow.triggerer.start()
+
+
 def kill_triggerer(cell: MatrixCell) -> None:
     """Kill the triggerer with SIGKILL and start it again; the run passes."""
     run = cell.wait_until_watched()

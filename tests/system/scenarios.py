@@ -296,6 +296,12 @@ SCENARIOS = (
     _on_triggerer("triggerer killed, another takes over", plays.take_over),
     _on_triggerer("triggerer stalls, another takes over", plays.stall_triggerer),
     _on_triggerer(
+        "the operator's timeout while no triggerer is alive",
+        plays.wait_without_triggerer,
+        variant="timeout",
+        ends=("failed",),
+    ),
+    _on_triggerer(
         "marked failed while no triggerer is alive",
         plays.mark_without_triggerer,
         ends=("failed",),
