@@ -104,7 +104,7 @@ _NOT_IN_THE_TRIGGERER = (
     "connection missing in the triggerer",
     "certificate not trusted in the triggerer",
 )
-_NO_TRIGGERER = ("the operator's timeout while no triggerer is alive",)
+_TIMED_OUT = ("the deferral times out while no triggerer is alive, given up before its retry",)
 _LOST_IN_THE_START = ("whole worker killed during the start request, a retry left",)
 _ROTATED = ("API key rotated", "API key rotated, the old one revoked first")
 _START_LOST = ("the start's answer lost, a retry left",)
@@ -172,14 +172,14 @@ MECHANISMS = {
         _returns(None),
         becomes="LEAK",
         sync=_GIVEN_UP,
-        deferrable=_NO_TRIGGERER,
+        deferrable=_TIMED_OUT,
     ),
     "resume": Mechanism(
         "that a task resumed without its trigger cancels the run that its XCom names",
         ("execution.run_tests", "RunTests.cancel_pushed_run"),
         _returns(None),
         becomes="LEAK",
-        deferrable=_NO_TRIGGERER,
+        deferrable=_TIMED_OUT,
     ),
     "callback": Mechanism(
         "the failure callback that the operator attaches to itself",

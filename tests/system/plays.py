@@ -248,12 +248,12 @@ def mark_without_triggerer(cell: MatrixCell) -> None:
     cell.airflow.triggerer.start()
 
 
-def wait_without_triggerer(cell: MatrixCell) -> None:
-    """Let the task defer while no triggerer is alive, until Airflow itself gives the wait up."""
+def time_out_and_give_up(cell: MatrixCell) -> None:
+    """Let the deferral time out while no triggerer is alive, and mark the task failed before its retry."""
     cell.airflow.triggerer.kill()
     try:
         cell.wait_for_start()
-        cell.task.wait_for("failed", timeout=120)
+        give_up_before_retry(cell)
     finally:
         cell.airflow.triggerer.start()
 
