@@ -255,7 +255,7 @@ SCENARIOS = (
         ends=("success",),
         starts_another=_NO_STORE,
         alone=True,
-        known_gaps=(KnownGap(CellVerdict.DUP, _TOO_LATE, on=">=3,<3.3"),),
+        known_gaps=(*_UNREAD_BY_RETRY, KnownGap(CellVerdict.DUP, _TOO_LATE, on=">=3.1,<3.3")),
     ),
     Scenario(
         "whole worker killed during the start request, a retry left",
