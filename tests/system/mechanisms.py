@@ -19,6 +19,7 @@ SHORT_WINDOWS = {
     "runs.belief:MISSING_SECONDS": 20.0,
     "runs.belief:REMINDER_SECONDS": 5.0,
     "runs.watch:CANCEL_PATIENCE_SECONDS": 20.0,
+    "tasks.deadline:DEFERRAL_GRACE_SECONDS": 20.0,
     "triggers.stably:HAND_BACK_SECONDS": 20.0,
 }
 """How long the package waits, in a test Airflow, before it believes a failure: constants by their place."""
@@ -103,6 +104,7 @@ _NOT_IN_THE_TRIGGERER = (
     "connection missing in the triggerer",
     "certificate not trusted in the triggerer",
 )
+_TIMED_OUT = ("the deferral times out while no triggerer is alive, given up before its retry",)
 _LOST_IN_THE_START = ("whole worker killed during the start request, a retry left",)
 _ROTATED = ("API key rotated", "API key rotated, the old one revoked first")
 _START_LOST = ("the start's answer lost, a retry left",)
@@ -170,14 +172,14 @@ MECHANISMS = {
         _returns(None),
         becomes="LEAK",
         sync=_GIVEN_UP,
-        deferrable=_GIVEN_UP,
+        deferrable=_TIMED_OUT,
     ),
     "resume": Mechanism(
         "that a task resumed without its trigger cancels the run that its XCom names",
         ("execution.run_tests", "RunTests.cancel_pushed_run"),
         _returns(None),
         becomes="LEAK",
-        deferrable=_GIVEN_UP,
+        deferrable=_TIMED_OUT,
     ),
     "callback": Mechanism(
         "the failure callback that the operator attaches to itself",
@@ -227,7 +229,7 @@ MECHANISMS = {
         "that a refusal has to last before it is believed",
         ("runs.belief", "REFUSED_SECONDS"),
         _is(0.0),
-        becomes="LEAK",
+        becomes="NOT AS DOCUMENTED",
         sync=_REFUSED,
         deferrable=_REFUSED,
     ),

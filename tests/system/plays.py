@@ -248,6 +248,16 @@ def mark_without_triggerer(cell: MatrixCell) -> None:
     cell.airflow.triggerer.start()
 
 
+def time_out_and_give_up(cell: MatrixCell) -> None:
+    """Let the deferral time out while no triggerer is alive, and mark the task failed before its retry."""
+    cell.airflow.triggerer.kill()
+    try:
+        cell.wait_for_start()
+        give_up_before_retry(cell)
+    finally:
+        cell.airflow.triggerer.start()
+
+
 def kill_triggerer(cell: MatrixCell) -> None:
     """Kill the triggerer with SIGKILL and start it again; the run passes."""
     run = cell.wait_until_watched()

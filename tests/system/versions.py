@@ -86,6 +86,8 @@ class Airflow3:
             "api_auth.jwt_secret": site.key * 2,  # a shorter secret makes Airflow warn
             "dag_processor.refresh_interval": "3600",
             "dag_processor.min_file_process_interval": "15",
+            # Airflow 3.0 finds no DAGs in a file while it makes callbacks of its tasks, and drops them.
+            "dag_processor.stale_dag_threshold": "3600",
             "logging.logging_config_class": "tests.system.slow_log_upload.LOGGING_CONFIG",
             "logging.namespace_levels": "http.access=WARNING uvicorn.access=WARNING",
             "scheduler.task_instance_heartbeat_timeout": str(TASK_HEARTBEAT_TIMEOUT_SECONDS),

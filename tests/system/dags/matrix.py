@@ -34,6 +34,7 @@ VARIANTS = {
     "late_retry": LATE_RETRY,
     "execution_timeout": {"execution_timeout": timedelta(seconds=10)},
     "timeout": {"timeout": 6},
+    "timeout_retry": {"timeout": 6} | LATE_RETRY,
     "slow_exit": {},
 }
 
