@@ -127,12 +127,8 @@ class _TimedTLSSocket(ssl.SSLSocket):
         super().settimeout(value)
 
     def recv(self, *args: Any) -> bytes:
-        if self._deadline is None:
-            return super().recv(*args)
-        timeout, left = self.gettimeout(), self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("nothing whole was received in time")
-        super().settimeout(left)
+        timeout = self.gettimeout()
+        super().settimeout(None if self._deadline is None else max(self._deadline - time.monotonic(), 0.001))
         try:
             return super().recv(*args)
         finally:

@@ -125,6 +125,15 @@ async def test_tls_within_tls_is_given_up_on(send, endpoint, authority, tmp_path
     assert [b"GET /v1/" in request for request in proxy.requests] == [True] * shakes_hands
 
 
+async def test_a_head_of_many_long_lines_is_given_up_on(endpoint):
+    """A triggerer keeps no more than half a megabyte of headers."""
+    lines = b"".join(b"X-%d: %s\r\n" % (line, b"x" * 60_000) for line in range(12))
+    with HostileServer(always(OK + lines + b"Content-Length: 20\r\n\r\n" + PASSED)) as server:
+        async with AsyncStablyClient(replace(endpoint, base_url=server.url)) as client:
+            with pytest.raises(StablyUnreachableError, match="ClientPayloadError"):
+                await client.send_once(GET)
+
+
 async def test_an_answer_may_take_its_time(ask):
     """A read timeout is for each part of an answer, not for all of it."""
     slow = always(OK, 0.4, b"Content-Length: 20\r\n\r\n", 0.4, PASSED)
