@@ -277,10 +277,10 @@ class StablyHook(BaseHook):
         """Look the connection up anew, as its key may have been rotated; one that cannot be read is kept."""
         from airflow_provider_stably.tasks.best_effort import best_effort
 
-        kept = {name: vars(self).pop(name) for name in ("_settings", "client")}
+        kept = {name: self.__dict__.pop(name) for name in ("_settings", "client")}
         with best_effort("The connection cannot be read now, so the old one is kept"):
             return self.client
-        vars(self).update(kept)
+        self.__dict__.update(kept)
         return self.client
 
     @cached_property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow.providers.common.compat.sdk import BaseNotifier
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_stably.execution.notify import Notify
 
-    NamesTask = str | BaseOperator | MappedOperator | TaskGroup | XComArg
-    NamesRun = str | BaseOperator | MappedOperator | XComArg
+    NamesTask: TypeAlias = str | BaseOperator | MappedOperator | TaskGroup | XComArg
+    NamesRun: TypeAlias = str | BaseOperator | MappedOperator | XComArg
 
 
 class StablyCancelRunNotifier(BaseNotifier):

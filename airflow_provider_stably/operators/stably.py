@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_stably.execution.run_tests import RunTests
 
-    NamesTask = str | BaseOperator | MappedOperator | TaskGroup | XComArg
-    NamesRun = str | BaseOperator | MappedOperator | XComArg
+    NamesTask: TypeAlias = str | BaseOperator | MappedOperator | TaskGroup | XComArg
+    NamesRun: TypeAlias = str | BaseOperator | MappedOperator | XComArg
 
 OnEmpty = Literal["skip", "success", "fail"]
 

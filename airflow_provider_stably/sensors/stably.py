@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from airflow_provider_stably.execution.options import WatchRunOptions
     from airflow_provider_stably.execution.watch_run import WatchRun
 
-    NamesRun = str | BaseOperator | MappedOperator | XComArg
+    NamesRun: TypeAlias = str | BaseOperator | MappedOperator | XComArg
 
 
 class StablyRunSensor(BaseSensorOperator):
