@@ -105,17 +105,20 @@ def text_or_none(value: object, name: str) -> str | None:
     return str(value)
 
 
-def check_junit_xml(target: object) -> None:
-    """Refuse, when the DAG is parsed, a JUnit file that nothing could write at the end of the run.
+def check_junit_xml(target: Any) -> Any:
+    """Return the argument ``junit_xml``, a path as text; what nothing could write is refused at parsing.
 
     :raises ValueError: if it is no address, or if the extra ``junit`` is not installed.
     """
     if is_missing(target):
-        return
+        return None
+    if hasattr(target, "joinpath"):  # pathlib's or Airflow's
+        target = str(target)
     if not isinstance(target, str) and not _comes_later(target):
         raise ValueError(f"junit_xml is a path or an address, not {type(target).__name__}")
     if find_spec("junitparser") is None:
         raise ValueError("junit_xml needs junitparser: install airflow-provider-stably[junit]")
+    return target
 
 
 def true_or_false(value: object, name: str) -> bool | None:
@@ -159,7 +162,7 @@ def check_env_overrides(overrides: object) -> None:
 
 
 def _comes_later(value: object) -> bool:
-    return _is_template(value) if isinstance(value, str) else hasattr(value, "resolve")
+    return _is_template(value) if isinstance(value, str) else hasattr(value, "iter_references")
 
 
 def env_overrides_as_text(overrides: object) -> dict[str, str]:

@@ -29,7 +29,7 @@ with DAG(
     schedule=None,
     catchup=False,
     max_active_runs=1,
-    dagrun_timeout=timedelta(hours=2),
+    dagrun_timeout=timedelta(hours=3),  # more than all tasks together
     on_failure_callback=[alert, StablyCancelRunNotifier(task_ids=[f"start_{suite}" for suite in SUITES])],
     params={"healthy": Param(True, type="boolean", title="Whether the deployment succeeds")},
     doc_md=__doc__,

@@ -24,7 +24,7 @@ with DAG(
     schedule=None,
     catchup=False,
     max_active_runs=1,
-    dagrun_timeout=timedelta(hours=2),
+    dagrun_timeout=timedelta(hours=3),  # more than all tasks together
     default_args={"on_failure_callback": cancel_tests},
     on_failure_callback=cancel_tests,
     params={"healthy": Param(True, type="boolean", title="Whether the migration succeeds")},

@@ -26,7 +26,7 @@ with DAG(
     schedule=None,
     catchup=False,
     max_active_runs=1,
-    dagrun_timeout=timedelta(hours=2),
+    dagrun_timeout=timedelta(hours=3),  # more than all tasks together
     params={
         "suite": Param("passes", type="string", title="Playwright project"),
         "healthy": Param(True, type="boolean", title="Whether the migration succeeds"),

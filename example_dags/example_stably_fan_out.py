@@ -1,6 +1,9 @@
 """How do I run several Playwright projects against a preview, with one report? Map the operator.
 
-Each project gets a run and a verdict of its own. The report is made of all of them, the failed ones too.
+Each project gets a run and a verdict of its own. The report is made of all of them, the failed ones too. The
+pool bounds how many runs are live at once; make it so that deferred tasks count:
+
+    airflow pools set stably_runs 2 "Stably runs at once" --include-deferred
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ with DAG(
     schedule=None,
     catchup=False,
     max_active_runs=1,
+    dagrun_timeout=timedelta(hours=6),
     params={
         "suites": Param(
             ["smoke", "checkout"],
@@ -47,13 +51,15 @@ with DAG(
         min_tests=1,
         deferrable=True,
         timeout=60 * 60,
+        pool="stably_runs",
         retries=0,  # each retry is another run
     ).expand(playwright_project_name=suites())
 
-    @task(trigger_rule="all_done", execution_timeout=timedelta(minutes=5))
+    @task(execution_timeout=timedelta(minutes=5))
     def report(ti: Any = None) -> None:
-        for run in ti.xcom_pull(task_ids="run_tests", key="summary") or []:
+        for run in filter(None, ti.xcom_pull(task_ids=["run_tests"], key="summary") or []):
             print(run["message"])
 
-    run_tests >> report()
+    # A teardown runs also if tests failed, and the DAG run is red then all the same.
+    run_tests >> report().as_teardown()
     # [END howto_operator_stably_fan_out]

@@ -45,6 +45,7 @@ with DAG(
         env_overrides={"BASE_URL": staging_url},
         timeout=60 * 60,
         deferrable=True,
+        min_tests=1,
         retries=0,  # each retry is another run
     )
     deploy_to_production(run_tests.output)

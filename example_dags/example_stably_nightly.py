@@ -29,6 +29,7 @@ with DAG(
         task_id="run_tests",
         playwright_project_name="{{ params.suite }}",
         deferrable=True,
+        min_tests=1,
         timeout=2 * 60 * 60,
         retries=0,  # each retry is another run, and a flaky suite would turn green
     )

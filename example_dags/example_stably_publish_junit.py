@@ -6,6 +6,8 @@ file of its own here, so that a retry hides no failure.
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 # For Airflow 2 and 3. On Airflow 3 alone: from airflow.sdk import ...
 from airflow.providers.common.compat.sdk import DAG, Param
 
@@ -17,6 +19,7 @@ with DAG(
     schedule=None,
     catchup=False,
     max_active_runs=1,
+    dagrun_timeout=timedelta(hours=3),
     params={
         "folder": Param("file:///tmp/stably", type="string", title="Where to, e.g. s3://my-bucket/stably"),
         "suite": Param(None, type=["null", "string"], title="Playwright project"),

@@ -21,11 +21,12 @@ SUMMARY = "{% set run = ti.xcom_pull(task_ids='run_tests', key='summary') %}"
 mail = SmtpNotifier(
     from_email="airflow@example.com",
     to="team@example.com",
-    subject=SUMMARY + "Stably: {{ run.failed }} of {{ run.total }} tests failed",
+    subject=SUMMARY + "Stably tests: {{ run.status or 'not over' if run else 'no run was started' }}",
     html_content=SUMMARY
-    + "<p>{{ run.message | e }}</p>"
+    + "{% if run %}<p>{{ run.message | e }}</p>"
     + "<ul>{% for title in run.failed_tests %}<li>{{ title | e }}</li>{% endfor %}</ul>"
-    + "<a href='{{ run.run_url }}'>Open in Stably</a>",
+    + "<a href='{{ run.run_url }}'>Open in Stably</a>"
+    + "{% else %}<p>See the log of the task run_tests</p>{% endif %}",
 )
 
 with DAG(
@@ -34,6 +35,7 @@ with DAG(
     schedule=None,
     catchup=False,
     max_active_runs=1,
+    dagrun_timeout=timedelta(hours=3),
     params={"suite": Param(None, type=["null", "string"], title="Playwright project")},
     doc_md=__doc__,
     tags=["stably", "example"],
@@ -47,7 +49,7 @@ with DAG(
         retries=0,  # each retry is another run
     )
 
-    @task(trigger_rule="all_done", execution_timeout=timedelta(minutes=5))
+    @task(execution_timeout=timedelta(minutes=5))
     def report(ti: Any = None) -> None:
         run = ti.xcom_pull(task_ids="run_tests", key="summary")
         if run is None:
@@ -55,5 +57,6 @@ with DAG(
         else:
             print("\n".join([run["message"], *run["story"]]))
 
-    run_tests >> report()
+    # A teardown runs also if tests failed, and the DAG run is red then all the same.
+    run_tests >> report().as_teardown()
     # [END howto_notify_stably_failed_tests]

@@ -46,6 +46,7 @@ with DAG(
         task_id="run_tests",
         playwright_project_name="{{ params.suite }}",
         deferrable=True,
+        min_tests=1,
         timeout=60 * 60,
         pool="stably_runs",
         retries=0,  # each retry is another run

@@ -23,6 +23,7 @@ with DAG(
     schedule=None,
     catchup=False,
     max_active_runs=1,
+    dagrun_timeout=timedelta(hours=3),
     params={"suite": Param(None, type=["null", "string"], title="Playwright project")},
     doc_md=__doc__,
     tags=["stably", "example"],
@@ -44,6 +45,7 @@ with DAG(
     schedule=[passed_on_staging],
     catchup=False,
     max_active_runs=1,
+    dagrun_timeout=timedelta(hours=3),
     doc_md=__doc__,
     start_date=datetime(2026, 1, 1, tzinfo=UTC),  # Airflow 2.11 wants one
     tags=["stably", "example"],

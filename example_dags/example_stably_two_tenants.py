@@ -24,7 +24,7 @@ with DAG(
     schedule=None,
     catchup=False,
     max_active_runs=1,
-    dagrun_timeout=timedelta(hours=2),
+    dagrun_timeout=timedelta(hours=3),  # more than all tasks together
     on_failure_callback=StablyCancelRunNotifier(task_ids=[f"{tenant}.start" for tenant in TENANTS]),
     params={"suite": Param("passes", type="string"), "healthy": Param(True, type="boolean")},
     doc_md=__doc__,

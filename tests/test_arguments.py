@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from airflow_provider_stably.arguments import (
@@ -122,5 +124,6 @@ def test_what_needs_the_end_needs_the_wait(arguments):
     """A task that does not wait for its run's end can hold it to nothing, and writes no results."""
     with pytest.raises(ValueError, match="need wait_for_completion=True"):
         StablyRunTestsOperator(task_id="run", wait_for_completion=False, **arguments)
+    assert StablyRunTestsOperator(task_id="path", junit_xml=Path("/x/y.xml")).junit_xml == "/x/y.xml"
     with pytest.raises(ValueError, match="junit_xml is a path or an address"):
         StablyRunTestsOperator(task_id="run", junit_xml=7)

@@ -10,7 +10,7 @@ from airflow.providers.smtp.hooks.smtp import SmtpHook
 from airflow.utils.session import create_session
 from packaging.version import Version
 
-from airflow_provider_stably.testing import check_dag
+from airflow_provider_stably.testing import Fault, check_dag
 from tests.constants import PROJECT, ROOT
 from tests.dag_files import load_dag_file
 from tests.runs.read_junit import read_junit
@@ -353,12 +353,26 @@ def test_example_stably_report_failed_tests(
 
     summary = dag_run.get_task_instance("run_tests").xcom_pull(task_ids="run_tests", key="summary")
     assert _states(dag_run)["report", -1] == "success"
+    assert dag_run.state == ("success" if suite == "passes" else "failed")
     assert summary["message"] in capfd.readouterr().out
-    subjects = [] if suite == "passes" else ["Stably: 1 of 3 tests failed"]
+    subjects = [] if suite == "passes" else ["Stably tests: FAILED"]
     assert [mail["subject"] for mail in mails] == subjects
     for mail in mails:
         assert "<li>check out a basket</li>" in mail["html_content"]
         assert summary["run_url"] in mail["html_content"]
+
+
+def test_a_failure_before_the_start_is_mailed(airflow_db, run_stably_dag, stably_emulator, monkeypatch):
+    """A task that started no run has no summary: the mail says so, and the report, too."""
+    mails = []
+    monkeypatch.setattr(SmtpHook, "get_conn", lambda hook: hook)
+    monkeypatch.setattr(SmtpHook, "send_email_smtp", lambda _, **mail: mails.append(mail))
+    stably_emulator.inject(Fault(status=400), call="start")
+
+    dag_run, _ = run_stably_dag(_load_example("example_stably_report_failed_tests"), {"suite": "passes"})
+
+    assert (dag_run.state, _states(dag_run)["report", -1]) == ("failed", "success")
+    assert [mail["subject"] for mail in mails] == ["Stably tests: no run was started"]
 
 
 @BOTH_MODES
@@ -368,6 +382,7 @@ def test_example_stably_fan_out(airflow_db, run_stably_dag, capfd, deferrable):
 
     dag_run, journal = run_stably_dag(dag, {"suites": ["passes", "fails"]})
 
+    assert dag_run.state == "failed"
     printed = re.findall(r"^Run \S+ (\w+): . of 3 tests", capfd.readouterr().out, re.MULTILINE)
     started = [request.json() for request in journal if request.call == "start"]
     assert _states(dag_run)["report", -1] == "success"

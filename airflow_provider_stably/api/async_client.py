@@ -15,7 +15,7 @@ import aiohttp
 import tenacity
 
 from airflow_provider_stably.api import answers
-from airflow_provider_stably.api.async_transport import EndpointConnector
+from airflow_provider_stably.api.async_transport import EndpointConnector, UnreadableAnswerError
 from airflow_provider_stably.api.calls import Call
 from airflow_provider_stably.api.endpoint import READ_TIMEOUTS, Endpoint, tls_context_for
 from airflow_provider_stably.api.retries import as_ambiguous_start, replay_policy
@@ -242,5 +242,5 @@ def _is_local(error: Exception) -> bool:
     """
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return getattr(error.certificate_error, "verify_code", None) != _EXPIRED
-    is_unreadable = isinstance(error, aiohttp.ClientResponseError)
+    is_unreadable = isinstance(error, aiohttp.ClientResponseError | UnreadableAnswerError)
     return is_unreadable and not isinstance(error, aiohttp.ClientHttpProxyError)

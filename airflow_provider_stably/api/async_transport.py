@@ -30,6 +30,10 @@ _PIECE_BYTES = 64 * 1024
 """How much is looked at at once; asyncio receives up to 256 KiB."""
 
 
+class UnreadableAnswerError(aiohttp.ClientPayloadError):
+    """An answer has more around its body than is read here; the other client may read it."""
+
+
 class EndpointConnector(aiohttp.TCPConnector):
     """Makes connections that receive answers as :class:`_BoundedProtocol` does."""
 
@@ -79,12 +83,12 @@ class _BoundedProtocol(ResponseHandler):
             return  # aiohttp 3.14 has bytes that it has not counted yet
         if self._body is None:
             if self._bytes > MAX_HEAD_BYTES:
-                self._give_up("too long a head")
+                self._give_up("too long a head", UnreadableAnswerError)
             return
         if is_head:
             self._bytes = self._body.total_bytes
         if self._bytes - self._body.total_bytes > MAX_FRAMING_BYTES:
-            self._give_up("too many bytes between those of the body")
+            self._give_up("too many bytes between those of the body", UnreadableAnswerError)
 
     def _after_head(self, data: bytes) -> bytes:
         """Take the head line by line, and return what follows it."""
@@ -92,7 +96,7 @@ class _BoundedProtocol(ResponseHandler):
             line, newline, data = data.partition(b"\n")
             self._lines += len(newline)
             if self._lines > MAX_HEAD_LINES:
-                self._give_up("too many header lines")
+                self._give_up("too many header lines", UnreadableAnswerError)
             else:
                 super().data_received(line + newline)
         return data
@@ -107,8 +111,10 @@ class _BoundedProtocol(ResponseHandler):
             self._body = body
         super().feed_data(data, size)
 
-    def _give_up(self, reason: str) -> None:
-        error = aiohttp.ClientPayloadError(reason)
+    def _give_up(
+        self, reason: str, kind: type[aiohttp.ClientPayloadError] = aiohttp.ClientPayloadError
+    ) -> None:
+        error = kind(reason)
         self.set_exception(error)
         if self._body is not None and not self._body.is_eof():
             self._body.set_exception(error)

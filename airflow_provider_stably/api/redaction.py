@@ -165,7 +165,14 @@ def _character(escape: re.Match[str]) -> str:
     return chr(code) if code <= sys.maxunicode else escape[0]
 
 
-_UNESCAPES = (_unescape, html.unescape, _form_decoded, _unquoted)
+def _html_unescaped(text: str) -> str:
+    try:
+        return html.unescape(text)
+    except ValueError:  # a character's number of thousands of digits
+        return text
+
+
+_UNESCAPES = (_unescape, _html_unescaped, _form_decoded, _unquoted)
 
 
 def _unescaped(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from threading import Thread
+from threading import Event, Thread
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, ObjectStoragePath
 
@@ -25,13 +25,21 @@ def publish_junit(target: str, make: Callable[[], bytes], *, is_killed: Callable
     :param is_killed: Whether the task was told to stop.
     """
     failure: list[str] = [f"it took longer than {WRITE_SECONDS:g} s"]
+    try:
+        path = ObjectStoragePath(target)
+        _ = path.fs  # here, not in the thread: an Airflow 3.0 whose task goes on would mix up two look-ups
+    except Exception as error:  # noqa: BLE001 - whatever it is, the verdict counts
+        log.warning("The JUnit XML was not written to %s: %s", target, _reason(error))
+        return
+    has_given_up = Event()
 
     def write() -> None:
         try:
-            _write(target, make())
-        except Exception as error:
-            log.debug("%s", target, exc_info=True)
-            failure[:] = [f"{type(error).__name__}: {error}"]
+            document = make()
+            if not has_given_up.is_set():
+                _write(path, document)
+        except Exception as error:  # noqa: BLE001 - as above
+            failure[:] = [_reason(error)]
         else:
             failure.clear()
 
@@ -44,6 +52,7 @@ def publish_junit(target: str, make: Callable[[], bytes], *, is_killed: Callable
             thread.join(KILL_PAUSE_SECONDS)
     except AirflowTaskTimeout:  # the run was over in time
         failure[:] = ["the task's execution_timeout was over"]
+    has_given_up.set()
     if failure:
         reason = "the task was killed" if is_killed() else failure[0]
         log.warning("The JUnit XML was not written to %s: %s", target, reason)
@@ -51,8 +60,12 @@ def publish_junit(target: str, make: Callable[[], bytes], *, is_killed: Callable
         log.info("Wrote JUnit XML to %s", target)
 
 
-def _write(target: str, document: bytes) -> None:
-    path = ObjectStoragePath(target)
+def _reason(error: Exception) -> str:
+    log.debug("The JUnit XML was not written", exc_info=error)
+    return f"{type(error).__name__}: {error}"
+
+
+def _write(path: ObjectStoragePath, document: bytes) -> None:
     if path.protocol in {"", "file", "local"}:  # on object stores that could make a bucket
         path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:  # type: ignore[no-untyped-call] # Airflow's is untyped

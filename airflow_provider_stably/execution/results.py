@@ -104,9 +104,11 @@ def write_junit(
             for name in ("playwright_project_name", "environment")
         )
 
+        # Here, not in the thread: an Airflow 3.0 whose task goes on meanwhile would mix up two look-ups.
+        client = StablyHook(options.stably_conn_id).client
+
         def read() -> Run:
-            call = calls.get_run(result.run.project_id, result.run.run_id)
-            return StablyHook(options.stably_conn_id).client.send(call)
+            return client.send(calls.get_run(result.run.project_id, result.run.run_id))
 
         def make() -> bytes:
             run = None

@@ -185,6 +185,11 @@ class Starter:
                 self._records.delete()
             elif isinstance(self._started, RunReference):
                 self._records.write(self._started)
+            elif not self._records.survive_retries and not isinstance(error, KeyboardInterrupt | SystemExit):
+                raise AirflowFailException(
+                    f"The answer to the start was lost ({type(error).__name__}): an untracked run may exist; "
+                    "look for it in the dashboard before you clear this task"
+                ) from None
             raise
         self._records.write(run)
         self._push(run)

@@ -201,8 +201,7 @@ class StablyRunTestsOperator(BaseOperator):
         self.timeout = seconds("timeout", timeout)
         self.queue_timeout = None if queue_timeout is None else seconds("queue_timeout", queue_timeout)
         self.cancel_on_kill = cancel_on_kill
-        check_junit_xml(junit_xml)
-        self.junit_xml = junit_xml
+        self.junit_xml = check_junit_xml(junit_xml)
         self.min_tests = check_min_tests(min_tests)
         self.stably_conn_id = stably_conn_id
         self._execution: RunTests | None = None

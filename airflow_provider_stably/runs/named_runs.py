@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
@@ -19,8 +19,8 @@ from airflow_provider_stably.runs.reference import RunReference
 MAX_DEPTH = 4
 """Lists within lists that are read: mapped tasks that return lists make two."""
 
-MAX_CHARACTERS = 100_000
-"""Most text that is read, in all: reading a text back that a template made takes half a second then."""
+MAX_CHARACTERS = 400_000
+"""Most text that is read, in all: a thousand summaries fit. The worst such text takes some two seconds."""
 
 MAX_ENTRIES = 2000
 """Most entries that are read, lists within lists included."""
@@ -109,7 +109,7 @@ class _TooMuchError(Exception):
 
 
 def read_runs(value: object, *, task_ids: Container[str] = ()) -> NamedRuns:
-    """Read the runs that an argument names. Never raises: what cannot be read is in the result.
+    """Read the runs that an argument names. What cannot be read is in the result.
 
     An entry is a run's id, the address of its page, or a mapping with a ``run_id`` (a summary, or the XCom
     ``stably_run``), which may have a ``project_id``. Several are a list, also a lazy or a nested one, a text
@@ -179,7 +179,7 @@ def _read(value: object, reading: _Reading, depth: int) -> None:
         _read_mapping(value, reading)
     elif isinstance(value, Iterable) and not isinstance(value, bytes | bytearray):
         # Whole: one by one, Airflow 3 asks for one XCom too many of a mapped task, and logs an error.
-        for entry in value[:] if isinstance(value, Sequence) else value:
+        for entry in value[:] if type(value).__name__.startswith("Lazy") else value:  # type: ignore[index]
             _read(entry, reading, depth - 1)
     else:
         reading.malformed(value, _NOT_AN_ID)

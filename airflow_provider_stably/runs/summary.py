@@ -20,6 +20,12 @@ from airflow_provider_stably.exceptions import (
 )
 from airflow_provider_stably.runs.reference import RunReference
 
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("total", "passed", "failed", "skipped", "duration_ms", "queued_ms"), int),
+    **dict.fromkeys(("failed_tests", "story"), (list, tuple)),
+}
+"""What a summary has besides texts. All but the lists may be None."""
+
 MAX_FAILED_TESTS = 20
 """How many failed tests are named; the counts are of all."""
 
@@ -133,6 +139,10 @@ class RunSummary:
         project_id = check_id("project", value.get("project_id"))
         bare = asdict(cls.of(RunReference(run_id, project_id), None))
         known: dict[str, Any] = {name: value.get(name, default) for name, default in bare.items()}
+        if not all(
+            value is None or isinstance(value, _TYPES.get(name, str)) for name, value in known.items()
+        ):
+            raise ValueError("a run's summary has a value of another type")
         lists = {name: tuple(known[name]) for name in ("failed_tests", "story")}
         return cls(**{**known, **lists})
 

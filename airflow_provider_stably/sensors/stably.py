@@ -73,8 +73,7 @@ class StablyRunSensor(BaseSensorOperator):
         self.run_id = as_output(run_id)
         self.project_id = project_id
         self.deferrable = deferrable
-        check_junit_xml(junit_xml)
-        self.junit_xml = junit_xml
+        self.junit_xml = check_junit_xml(junit_xml)
         self.min_tests = check_min_tests(min_tests)
         self.stably_conn_id = stably_conn_id
         self.knows_no_run = False

@@ -69,6 +69,13 @@ def test_any_value_can_be_shown(value):
     assert text.isprintable()
 
 
+def test_a_secret_that_html_cannot_unescape_is_hidden():
+    """A character reference of thousands of digits is a text like any other."""
+    secret = "&#" + "1" * 5000
+
+    assert secret not in Redactor.hiding("sk-key", [secret]).of_body(f"no {secret}".encode())
+
+
 def test_a_deeply_nested_value_can_be_shown():
     """Deeper than Python's own repr can go."""
     value = []

@@ -9,6 +9,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_stably.execution.uninterrupted import finish_despite_interrupt
 from airflow_provider_stably.tasks.start_record import START_RECORD_KEY
@@ -163,7 +164,20 @@ def test_an_interruption_between_attempts_ends_a_start(emulator, context, store)
     assert (len(emulator.requests("start")), emulator.runs, store) == (1, {}, {})
 
 
-def test_an_interrupted_failing_start_is_interrupted(emulator, context):
+def test_a_lost_start_is_not_retried_when_interrupted(emulator, context):
+    """The run may exist, and without a task state store the next try would start another beside it."""
+    emulator.inject(Fault(delay=0.4, drop=True, processed=True), call="start")
+
+    with (
+        interrupt_when(lambda: emulator.requests("start")),
+        pytest.raises(AirflowFailException, match="untracked run may exist"),
+    ):
+        run_operator().execute(context)
+
+    assert len(emulator.live_runs()) == 1
+
+
+def test_an_interrupted_failing_start_is_interrupted(emulator, context, store):
     """What went wrong with the start is logged, and does not replace the reason for the task's end."""
     emulator.inject(Fault(delay=1, drop=True), call="start")
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 import time
+from collections.abc import Sequence
 
 import pytest
 
@@ -261,3 +262,27 @@ def test_many_malformed_entries_are_counted():
 
     assert list(named.malformed) == [*map(str, range(20)), "80 more"]
     assert list(named.runs) == [NamedRun("a")]
+
+
+def test_what_cannot_be_sliced_is_read():
+    """A sequence that only goes entry by entry, as Airflow's results of ``.map()`` and ``.concat()`` do."""
+
+    class Mapped(Sequence):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            if isinstance(index, slice):
+                raise TypeError("cannot be sliced")
+            return ["run-1", "run-2"][index]
+
+    assert [run.run_id for run in read_runs(Mapped()).runs] == ["run-1", "run-2"]
+
+
+def test_a_thousand_outputs_are_read_from_one_text():
+    """A template over a mapped task makes one text of all their outputs."""
+    outputs = [
+        {"run_id": f"run-{n}", "project_id": "p", "run_url": "x" * 250, "status": None} for n in range(1000)
+    ]
+
+    assert len(read_runs(str(outputs)).runs) == 1000

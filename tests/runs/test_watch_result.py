@@ -145,6 +145,11 @@ def test_an_event_without_an_address_gets_the_runs():
         {"end": "timed_out", "run": {"run_id": "r1", "project_id": "p1"}, "cancellation": ["cancelled"]},
         {"end": "finished", "run": {"run_id": "r/1", "project_id": "p1"}},
         {"end": "finished", "run": {"run_id": "r1"}},
+        {"end": "finished", "run": {"run_id": "r1", "project_id": "p1", "status": "PASSED", "total": "3"}},
+        {
+            "end": "finished",
+            "run": {"run_id": "r1", "project_id": "p1", "status": "PASSED", "branch": 1},
+        },
     ],
     ids=repr,
 )
