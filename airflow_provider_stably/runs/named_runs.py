@@ -166,7 +166,7 @@ def shown(value: object) -> str:
 
 def _read(value: object, reading: _Reading, depth: int) -> None:
     if isinstance(value, str):
-        reading.take(characters=len(value) + 1)
+        reading.take(characters=len(value) + 20)  # a short one takes its time, too
     else:
         reading.take(entries=1)
     if value is None:
