@@ -16,7 +16,7 @@ ALWAYS = {
 }
 VARIANTS = {
     "safe_pair": {},
-    "safe_pair_dagrun_timeout": {"dagrun_timeout=timedelta(hours=2)": "dagrun_timeout=timedelta(seconds=20)"},
+    "safe_pair_dagrun_timeout": {"dagrun_timeout=timedelta(hours=3)": "dagrun_timeout=timedelta(seconds=20)"},
 }
 
 
