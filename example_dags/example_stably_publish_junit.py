@@ -21,7 +21,7 @@ with DAG(
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=3),
     params={
-        "folder": Param("file:///tmp/stably", type="string", title="Where to, e.g. s3://my-bucket/stably"),
+        "folder": Param("s3://my-bucket/stably", type="string", title="Where to: a bucket or a folder"),
         "suite": Param(None, type=["null", "string"], title="Playwright project"),
     },
     doc_md=__doc__,

@@ -254,7 +254,7 @@ def wait_until_over(
         if left <= 0:
             break
         if waiting:
-            time.sleep(min(poll_interval, left))  # wait_for_termination is a wait on the worker
+            time.sleep(min(poll_interval, left))  # between two polls: wait_for_termination=True asks for it
     return settled
 
 

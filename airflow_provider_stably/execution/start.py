@@ -60,7 +60,8 @@ class Ownership:
         """Wait, but no longer than until the task is killed."""
         end = time.monotonic() + seconds
         while not self.is_killed and (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, KILL_PAUSE_SECONDS))  # an Event would take a lock
+            # No Event: on_kill sets the flag in a signal handler, and this thread may hold an Event's lock.
+            time.sleep(min(left, KILL_PAUSE_SECONDS))
         self.stop_if_killed()
 
 

@@ -132,10 +132,10 @@ class StablyRunTrigger(BaseTrigger):
                 # A shutdown cancels the trigger the same way; only the task's state says which it is.
                 await _shield(self.cancel_if_abandoned(in_doubt=False))
             raise
-        except Exception:
-            await _shield(
-                self._cancel()
-            )  # the task may not get to it: Airflow may fail it without resuming it
+        except (
+            Exception
+        ):  # raised again; Airflow may fail the task without resuming it, so nobody else cancels
+            await _shield(self._cancel())
             await self._wait_for_worker()
             raise
         yield TriggerEvent(result.to_event())  # type: ignore[no-untyped-call] # so is this
@@ -245,7 +245,7 @@ class _TriggerDriver(AsyncDriver):
             client = await _shield(StablyHook(self._stably_conn_id).get_async_client())
         except StablyError:
             raise
-        except Exception as error:  # secrets backends raise whatever they like
+        except Exception as error:  # whatever a secrets backend raises, it is no word about the run
             problem = f"cannot be read now: {type(error).__name__}"
             raise StablyConfigError(problem, conn_id=self._stably_conn_id, field="conn_id") from error
         return await client.__aenter__()

@@ -38,7 +38,7 @@ def test_an_interruption_after_the_answer_is_raised(monkeypatch):
         def put(self, item):
             super().put(item)
             if isinstance(item, Future):
-                time.sleep(0.3)  # the thread lives on for a moment
+                time.sleep(0.3)  # not a wait for anything: the thread is alive when the interruption strikes
 
         def get(self, **options):
             item = super().get(**options)

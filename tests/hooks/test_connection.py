@@ -2,6 +2,7 @@ import json
 import logging
 from dataclasses import replace
 
+import airflow
 import pytest
 
 from airflow_provider_stably.api.endpoint import Endpoint
@@ -219,6 +220,8 @@ def test_an_unreadable_extra_is_an_error_with_its_key(extra, field):
     try:
         connection = _connection(extra=extra)
     except (ValueError, RecursionError):
+        if not airflow.__version__.startswith("2."):
+            raise
         pytest.skip("Airflow 2.11 makes no connection of such an extra")
 
     with pytest.raises(StablyConfigError, match="'my_conn'") as caught:
