@@ -36,6 +36,5 @@ def cancel_at_once(run: RunReference, client: StablyClient, log: Any) -> bool:
             # Not a warning: a 400 may mean that the run is over. The task, when it goes on, settles it.
             log.info("Run %s: not cancelled yet: %s", run.run_id, failure)
             return False
-        time.sleep(
-            KILL_PAUSE_SECONDS
-        )  # no Event: on_kill runs in a signal handler, and its thread may hold the lock
+        # No Event: on_kill runs in a signal handler, and the thread that it interrupts may hold its lock.
+        time.sleep(KILL_PAUSE_SECONDS)
