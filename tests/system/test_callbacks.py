@@ -133,8 +133,8 @@ def test_missed_deadline_cancels_the_runs(cell, kind):
 
 
 @READS_XCOMS
-def test_run_of_a_lost_worker_is_cancelled_by_either(cell):
-    """After the loss of a worker, notifier and operator cancel its run; the second finds it cancelled."""
+def test_run_of_a_lost_worker_is_cancelled(cell):
+    """After the loss of a worker, the notifier cancels its run, where the operator itself would not."""
     dag_run = _trigger(cell, "callbacks_of_lost_worker")
     cell.wait_until_watched()
 
@@ -142,7 +142,6 @@ def test_run_of_a_lost_worker_is_cancelled_by_either(cell):
 
     assert dag_run.wait_for("failed", "success", timeout=DETECTION_SECONDS + 30) == "failed"
     cell.airflow.wait_until(lambda: not cell.live_runs(), what="the run to be cancelled")
-    cell.airflow.wait_until(lambda: len(_requests(cell, "cancel")) > 1, what="the other callback")
     assert [cell.emulator.status(run.run_id) for run in cell.runs()] == ["CANCELLED"]
 
 

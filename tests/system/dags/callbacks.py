@@ -129,7 +129,11 @@ for name, options in {"calls": {}, "calls_timeout": {"dagrun_timeout": timedelta
 
 with DAG("callbacks_of_lost_worker", schedule=None, params=PARAMS):
     StablyRunTestsOperator(
-        task_id="tests", deferrable=False, on_failure_callback=StablyCancelRunNotifier(), **RUN
+        task_id="tests",
+        deferrable=False,
+        cancel_on_kill=False,
+        on_failure_callback=StablyCancelRunNotifier(),
+        **RUN,
     )
 
 with suppress(ImportError):  # Airflow 3.1 brought deadlines
