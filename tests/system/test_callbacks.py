@@ -27,7 +27,7 @@ READS_XCOMS = pytest.mark.skipif(
 )
 """Marks a test whose callback is called in the DAG processor and reads XComs."""
 
-NEEDS_SYNC_CALLBACKS = pytest.mark.skipif(is_airflow("<3.2"), reason="Airflow 3.2 brought SyncCallback")
+NEEDS_SYNC_CALLBACKS = pytest.mark.skipif(is_airflow("<3.2"), reason="Airflow 3.2 calls SyncCallback")
 
 READS_NO_XCOMS = pytest.mark.xfail(
     strict=True, reason="A SyncCallback of Airflow 3.3 can read connections and variables, but no XCom"

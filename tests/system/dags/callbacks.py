@@ -15,6 +15,7 @@ from airflow_provider_stably.exceptions import StablyError
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.notifications.stably import StablyCancelRunNotifier
 from airflow_provider_stably.operators.stably import StablyRunTestsOperator
+from tests.system.versions import is_airflow
 
 PARAMS = {"project_id": Param("project-1", type="string")}
 RUN = {"project_id": "{{ params.project_id }}", "playwright_project_name": "hangs", "poll_interval": 1}
@@ -142,7 +143,7 @@ with suppress(ImportError):  # Airflow 3.1 brought deadlines
     KINDS = {
         f"deadline{suffix}": (deadline.AsyncCallback, conn_id) for suffix, conn_id in CONNECTIONS.items()
     }
-    if hasattr(deadline, "SyncCallback"):  # Airflow 3.2 brought it
+    if is_airflow(">=3.2"):  # 3.1 has the class, and refuses it
         KINDS["sync_deadline"] = (deadline.SyncCallback, "stably_default")
     for kind, (callback, conn_id) in KINDS.items():
         with DAG(
