@@ -52,7 +52,7 @@ test-system: $(READY)-system ## Test a real Airflow of separate processes (needs
 
 test-ui: $(READY)-system $(READY)-matrix ## Test Airflow's user interface in a browser (needs Debian's chromium, postgresql)
 	$(BIN)/pytest tests/system/ui
-	@$(BIN)/nox -s system-2.11 -- tests/system/ui
+	@$(BIN)/nox -t system-2.11 -- tests/system/ui
 
 screenshots: $(READY)-system ## Take the pictures in docs/images anew
 	STABLY_SCREENSHOTS=docs/images $(BIN)/pytest tests/system/ui

@@ -17,12 +17,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import nox
-from python_discovery import get_interpreter
 from uv import find_uv_bin
 
 nox.needs_version = ">=2026.10"
 nox.options.default_venv_backend = "uv"
 nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = True
 nox.options.reuse_venv = "yes"
 
 ROOT = Path(__file__).parent
@@ -82,7 +82,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """The name of its session, its environment and its constraints file."""
+        """The name of its constraints file, and one of the words that choose it."""
         return f"{'' if self.series == 'lowest' else 'airflow-'}{self.series}-py{self.python}"
 
     @property
@@ -106,6 +106,9 @@ class Cell:
 
 
 CELLS = [Cell(series, python) for series, pins in SERIES.items() for python in pins.pythons]
+SYSTEM_CELLS = [
+    Cell(series, min(PYTHON_HERE, pins.pythons[-1])) for series, pins in SERIES.items() if not pins.lowest
+]
 
 
 @dataclass
@@ -132,16 +135,17 @@ class Outcome:
 OUTCOMES: dict[str, Outcome] = {}
 
 
-def check_cell(session: nox.Session, cell: Cell) -> None:
+@nox.session
+@nox.parametrize(
+    ["python", "cell"], [nox.param(cell.python, cell, id=cell.name, tags=cell.tags) for cell in CELLS]
+)
+def matrix(session: nox.Session, cell: Cell) -> None:
     """Install the wheel as users do, in this cell's versions, and run the tests against it."""
     session.notify("table")
-    outcome = OUTCOMES[cell.name] = Outcome(f"not run: no python{cell.python}")
-    if not session.python:
-        session.error(f"no python{cell.python} here")
+    outcome = OUTCOMES[cell.name] = Outcome("FAILED to install")
     junit = Path(session.create_tmp(), "junit.xml")
     junit.unlink(missing_ok=True)
     try:
-        outcome.result = "FAILED to install"
         install(session, cell)
         outcome.result = "FAILED"
         # The tests are found beside the checkout's package, which must not stand in for the wheel's.
@@ -186,31 +190,16 @@ def wheel() -> Path:
 
 _SCRATCH = tempfile.TemporaryDirectory(prefix="stably-matrix-")
 
-for _cell in CELLS:
-    _found = get_interpreter(_cell.python) is not None
-    nox.session(
-        functools.update_wrapper(functools.partial(check_cell, cell=_cell), check_cell),
-        name=_cell.name,
-        python=_cell.python if _found else False,
-        tags=_cell.tags,
-    )
 
-
-def check_system(session: nox.Session, cell: Cell) -> None:
+@nox.session(default=False)
+@nox.parametrize(
+    ["python", "cell"],
+    [nox.param(cell.python, cell, id=cell.series, tags=[f"system-{cell.series}"]) for cell in SYSTEM_CELLS],
+)
+def system(session: nox.Session, cell: Cell) -> None:
     """Run the system tests on this Airflow, or those that are named after ``--``."""
     session.install("--constraint", str(cell.constraints), "--editable", str(ROOT), *groups("system"))
     session.run("pytest", *(session.posargs or ["tests/system"]))
-
-
-for _series, _pins in SERIES.items():
-    if not _pins.lowest:
-        _cell = Cell(_series, min(PYTHON_HERE, _pins.pythons[-1]))
-        nox.session(
-            functools.update_wrapper(functools.partial(check_system, cell=_cell), check_system),
-            name=f"system-{_series}",
-            python=_cell.python,
-            default=False,
-        )
 
 
 @nox.session(python=False, default=False)
