@@ -87,21 +87,30 @@ def with_readable_xcoms(context: Context) -> Context:
 
 
 def can_pull_xcoms() -> bool:
-    """Whether this process gets an answer when it asks for an XCom.
+    """Whether this process gets an answer when it asks for an XCom; the dag processor of 3.0 gets none."""
+    return _understands({"type": "XComResult", "key": "any", "value": None})
 
-    The dag processor of 3.0 does not understand the question: the callback waits until the time for its file
-    is over, and then Airflow takes all DAGs of that file for broken. Remove when the oldest supported Airflow
-    is 3.1.
+
+def can_read_task_state_store() -> bool:
+    """Whether this process gets an answer from the task state store: a task does, the dag processor not."""
+    return HAS_TASK_STATE_STORE and _understands({"type": "TaskStateStoreResult", "value": None})
+
+
+def _understands(answer: dict[str, Any]) -> bool:
+    """Whether this process knows an answer of its supervisor.
+
+    If not, the supervisor never gives it: a callback would wait until the time for its file is over, and then
+    Airflow takes all DAGs of that file for broken.
     """
     try:
         from airflow.sdk.execution_time import task_runner
-    except ImportError:
+    except ImportError:  # Remove when the oldest supported Airflow is 3.0
         return True  # Airflow 2.11 reads the database
     decoder = getattr(getattr(task_runner, "SUPERVISOR_COMMS", None), "body_decoder", None)
     if decoder is None:
         return True  # dag.test()
     try:
-        decoder.validate_python({"type": "XComResult", "key": "any", "value": None})
+        decoder.validate_python(answer)
     except ValueError:
         return False
     return True

@@ -14,7 +14,8 @@ from typing import Any, cast
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.tasks.best_effort import best_effort
 from airflow_provider_stably.tasks.connections import is_mapped, with_named_connection
-from airflow_provider_stably.tasks.version_compat import can_pull_xcoms
+from airflow_provider_stably.tasks.start_record import StartRecords
+from airflow_provider_stably.tasks.version_compat import can_pull_xcoms, can_read_task_state_store
 
 log = logging.getLogger(__name__)
 
@@ -73,13 +74,16 @@ def own_run(ti: Any) -> PushedRun | None:
 def own_run_of_this_try(context: Any) -> PushedRun | None:
     """Return the run of a callback's own task, but None for another try's: a callback may come late.
 
-    :param context: The callback's context. Nothing is read if its task, in this process, started no run.
+    A try that fails before it takes up an earlier try's run has no XCom, only the start record.
+
+    :param context: The callback's context. No XCom is read if its task, in this process, pushed none.
     """
-    if getattr(context.get("task"), "knows_no_run", False):
-        return None
     ti = context["ti"]
-    own = own_run(ti)
-    if own is None or own.try_number == ti.try_number:
+    own = None if getattr(context.get("task"), "knows_no_run", False) else own_run(ti)
+    if own is None:
+        record = StartRecords(context).read() if can_read_task_state_store() else None
+        return None if record is None or record.run is None else PushedRun(record.run, ti.try_number)
+    if own.try_number == ti.try_number:
         return own
     log.info("Run %s belongs to another try than %s: left alone", own.run.run_id, ti.try_number)
     return None

@@ -23,7 +23,9 @@ from airflow_provider_stably.operators.stably import (
     cancel_run_on_failure,
 )
 from airflow_provider_stably.runs import cancel
-from airflow_provider_stably.tasks.version_compat import HAS_TRIGGER_ON_KILL
+from airflow_provider_stably.runs.reference import RunReference
+from airflow_provider_stably.tasks.start_record import StartRecords
+from airflow_provider_stably.tasks.version_compat import HAS_TASK_STATE_STORE, HAS_TRIGGER_ON_KILL
 from airflow_provider_stably.testing import Fault
 from tests.constants import PROJECT
 from tests.operators.run_operator import run_operator
@@ -69,6 +71,32 @@ def test_a_supervisor_without_xcoms_is_not_asked(emulator, context, monkeypatch)
         cancel_run_on_failure(context)
 
         assert context["ti"].xcom_pull.called is knows
+
+
+@pytest.mark.skipif(not HAS_TASK_STATE_STORE, reason="Airflow 3.3 brought the task state store")
+def test_a_run_that_only_the_start_record_names_is_cancelled(emulator, context, store):
+    """A retry that fails while it is rendered has cleared the XCom of the first try, whose run is live."""
+    run = RunReference(emulator.add_run(project_id=PROJECT), PROJECT, "stably_default")
+    StartRecords(context).write(run)
+
+    cancel_run_on_failure(context)
+
+    assert emulator.status(run.run_id) == "CANCELLED"
+
+
+@pytest.mark.skipif(not HAS_TASK_STATE_STORE, reason="Airflow 3.3 brought the task state store")
+def test_a_supervisor_without_a_store_is_not_asked(emulator, context, store, monkeypatch):
+    """The dag processor of Airflow 3.3 knows XComs, but would never answer about the task state store."""
+    from airflow.sdk.execution_time import task_runner
+
+    StartRecords(context).write(RunReference(emulator.add_run(project_id=PROJECT), PROJECT))
+    decoder = TypeAdapter(create_model("Answer", type=(Literal["XComResult"], ...)))
+    supervisor = SimpleNamespace(body_decoder=decoder)
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
+
+    cancel_run_on_failure(context)
+
+    assert emulator.requests() == []
 
 
 def test_the_callback_leaves_another_tries_run_alone(emulator, context):

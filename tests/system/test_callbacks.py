@@ -145,6 +145,20 @@ def test_run_of_a_lost_worker_is_cancelled(cell):
     assert [cell.emulator.status(run.run_id) for run in cell.runs()] == ["CANCELLED"]
 
 
+@pytest.mark.skipif(is_airflow("<3.3"), reason="Before Airflow 3.3 no retry goes on with a run")
+def test_run_that_no_retry_takes_up_is_cancelled(cell):
+    """After the loss of a worker, the run is cancelled if the last retry fails before it can take it up."""
+    dag_run = _trigger(cell, "callbacks_of_failing_retry")
+    cell.wait_until_watched()
+
+    dag_run.task("tests").kill_worker()
+
+    assert dag_run.wait_for("failed", "success", timeout=DETECTION_SECONDS + 30) == "failed"
+    assert dag_run.task("tests").try_number == 2
+    cell.airflow.wait_until(lambda: not cell.live_runs(), what="the run to be cancelled")
+    assert [cell.emulator.status(run.run_id) for run in cell.runs()] == ["CANCELLED"]
+
+
 @_EACH
 def test_broken_api_does_not_delay_the_dag_run(cell, dag_id):
     """When Stably answers 500 to every request, the DAG run fails as usual, and callbacks end in time."""

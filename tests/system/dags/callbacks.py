@@ -137,6 +137,16 @@ with DAG("callbacks_of_lost_worker", schedule=None, params=PARAMS):
         **RUN,
     )
 
+with DAG("callbacks_of_failing_retry", schedule=None, params=PARAMS):
+    StablyRunTestsOperator(
+        task_id="tests",
+        deferrable=False,
+        branch="{{ ti.try_number if ti.try_number == 1 else fails_when_rendered.here }}",
+        retries=1,
+        retry_delay=timedelta(seconds=1),
+        **RUN,
+    )
+
 with suppress(ImportError):  # Airflow 3.1 brought deadlines
     from airflow.sdk.definitions import deadline
 
