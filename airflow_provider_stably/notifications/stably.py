@@ -38,7 +38,8 @@ class StablyCancelRunNotifier(BaseNotifier):
     :param run_ids: Instead: the runs, as the cancel operator's ``run_ids`` names them (templated, on a copy).
     :param project_id: Project of the runs in ``run_ids`` that come without one; default: the connection's
         (templated likewise).
-    :param stably_conn_id: Id of a connection of type ``stably``, for ``run_ids``.
+    :param stably_conn_id: Id of a connection of type ``stably``, for ``run_ids``, and for ``task_ids`` where
+        the DAG is not known: in a deadline's callback.
     :param context: Airflow passes it where it wants the class, not an instance.
     """
 
