@@ -13,11 +13,14 @@ PARAMS = {"script": Param("passes", type="string"), "run_id": Param("", type="st
 TOLD: list[object] = []
 """What the failure callbacks found in ``context["exception"]``."""
 
+tell_people = TOLD.append
 
-def tell(context):
-    """Keep the summary that a callback finds."""
+
+# [START howto_find_run_error]
+def on_failure(context):
     error = find_run_error(context.get("exception"))
-    TOLD.append(None if error is None else error.run)
+    tell_people(error.run if error else None)  # None: the task failed for another reason than its run
+    # [END howto_find_run_error]
 
 
 with DAG("results_of_operator", schedule=None, params=PARAMS) as operator:
@@ -25,10 +28,10 @@ with DAG("results_of_operator", schedule=None, params=PARAMS) as operator:
         task_id="task",
         playwright_project_name="{{ params.script }}",
         poll_interval=0.05,
-        on_failure_callback=tell,
+        on_failure_callback=on_failure,
     )
 
 with DAG("results_of_sensor", schedule=None, params=PARAMS) as sensor:
     StablyRunSensor(
-        task_id="task", run_id="{{ params.run_id }}", poke_interval=0.05, on_failure_callback=tell
+        task_id="task", run_id="{{ params.run_id }}", poke_interval=0.05, on_failure_callback=on_failure
     )
