@@ -231,6 +231,34 @@ def test_example_stably_cancel_dag_callback(airflow_db, run_stably_dag, stably_e
     assert bool(re.search(r"DAG run \S+ failed", capfd.readouterr().out)) is not healthy
 
 
+@BOTH_MODES
+@pytest.mark.parametrize(("suite", "state"), [("passes", "success"), ("fails", "failed")])
+def test_example_stably_cancel_lost_run(
+    airflow_db, run_stably_dag, stably_emulator, deferrable, suite, state
+):
+    """The teardown leaves a run that is over as it is, and the task decides whether the DAG run is green."""
+    dag = _load_example("example_stably_cancel_lost_run", deferrable=deferrable)
+
+    dag_run, _ = run_stably_dag(dag, {"suite": suite})
+
+    assert dag_run.state == state
+    assert _states(dag_run)["stop", -1] == "success"
+    assert _cancelled(stably_emulator) == []
+
+
+def test_a_teardown_cancels_what_a_lost_task_left(airflow_db, run_stably_dag, stably_emulator):
+    """Without setups the teardown runs whatever became of the task, and the DAG run stays red."""
+    dag = _load_example("example_stably_cancel_lost_run")
+    run_tests = dag.get_task("run_tests")
+    run_tests.cancel_on_kill, run_tests.timeout = False, 0.1  # stands for a process that nobody could warn
+
+    dag_run, _ = run_stably_dag(dag, {"suite": "hangs"})
+
+    assert dag_run.state == "failed"
+    assert _states(dag_run) == {("run_tests", -1): "failed", ("stop", -1): "success"}
+    assert len(_cancelled(stably_emulator)) == 1
+
+
 @HEALTHY_OR_NOT
 def test_example_stably_two_tenants(airflow_db, run_stably_dag, stably_emulator, monkeypatch, healthy):
     """Each tenant's run is started, watched and cancelled in its project, with its connection."""

@@ -75,13 +75,6 @@ wait_deferred_softly = sensor_dag("wait_deferred_softly", deferrable=True, soft_
 wait_here_too_long = sensor_dag("wait_here_too_long", deferrable=False, timeout=0.3)
 wait_deferred_too_long = sensor_dag("wait_deferred_too_long", deferrable=True, timeout=0.3)
 
-with DAG("run_with_teardown", schedule=None, params=PARAMS) as run_with_teardown:
-    # [START howto_teardown_for_lost_runs]
-    run = StablyRunTestsOperator(task_id="run", playwright_project_name="hangs")
-    stop = StablyCancelRunOperator(task_id="stop", task_ids="run").as_teardown()
-    run >> stop
-    # [END howto_teardown_for_lost_runs]
-
 with DAG("run_in_mapped_group", schedule=None, params=PARAMS) as run_in_mapped_group:
 
     @task

@@ -304,18 +304,6 @@ def test_a_sensor_without_a_run_id_fails_clearly(emulator, dags, run_id, capfd):
     assert emulator.requests() == []
 
 
-def test_a_teardown_cancels_what_a_failed_task_left(emulator, dags):
-    """Without setups the teardown runs whatever became of the task, and the DAG run stays red."""
-    run = dags.run_with_teardown.get_task("run")
-    run.cancel_on_kill, run.timeout = False, 0.1  # stands for a process that nobody could warn
-
-    dag_run = dags.run_with_teardown.test()
-
-    assert (str(_task(dag_run).state), str(_task(dag_run, "stop").state)) == ("failed", "success")
-    assert emulator.live_runs() == []
-    assert dag_run.state == "failed"
-
-
 def test_a_mapped_instance_cancels_only_its_own_run(emulator, dags):
     """An instance does not cancel the runs of its siblings."""
     dag_run = dags.run_in_mapped_group.test(run_conf={"scripts": ["hangs", "hangs", "hangs"]})

@@ -284,7 +284,7 @@ MECHANISMS = {
         ("execution.cancel_runs", "CancelRuns.execute"),
         _returns([]),
         becomes="LEAK",
-        sync=("teardown recipe, its sensor killed",),
+        sync=("teardown recipe, the task's process killed",),
     ),
 }
 """The mechanisms by their value of ``MUTATE``."""

@@ -48,7 +48,7 @@ class Scenario:
     :param ends: The states that the task may end in.
     :param starts: How many runs are started.
     :param starts_another: The versions of Airflow that start one more, as a pip specifier; None: none do.
-    :param variant: The DAG's variant, see ``dags/matrix.py``.
+    :param variant: The DAG's variant, see ``dags/matrix.py`` and, for recipes, ``dags/examples.py``.
     :param script: The emulator's script that the run follows.
     :param task: Task id and map index of the task under test.
     :param modes: The modes that the scenario exists in.
@@ -301,7 +301,10 @@ SCENARIOS = (
     ),
     Scenario("cleared after its end", plays.clear_after_the_end, ends=("success",), starts=2),
     _on_worker(
-        "teardown recipe, its sensor killed", plays.kill_process, variant="teardown", task=("wait", -1)
+        "teardown recipe, the task's process killed",
+        plays.kill_process,
+        variant="teardown",
+        task=("run_tests", -1),
     ),
     _handed_back("connection missing in the triggerer", variant="unknown"),
     _handed_back("certificate not trusted in the triggerer", variant="untrusted"),

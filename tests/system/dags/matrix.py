@@ -7,7 +7,7 @@ from datetime import timedelta
 from airflow.providers.common.compat.sdk import DAG, Param
 
 from airflow_provider_stably.hooks.stably import StablyHook
-from airflow_provider_stably.operators.stably import StablyCancelRunOperator, StablyRunTestsOperator
+from airflow_provider_stably.operators.stably import StablyRunTestsOperator
 from airflow_provider_stably.sensors.stably import StablyRunSensor
 
 
@@ -75,18 +75,6 @@ for mode, deferrable in MODES.items():
             StablyRunTestsOperator.partial(task_id="tests", deferrable=deferrable, **RUN, **options).expand(
                 environment=["staging"]
             )
-
-    with dag_of(mode, "teardown"):
-        start = StablyRunTestsOperator(task_id="start", wait_for_completion=False, **RUN)
-        wait = StablyRunSensor(
-            task_id="wait",
-            run_id=start.output["run_id"],
-            project_id=RUN["project_id"],
-            poke_interval=1,
-            deferrable=deferrable,
-        )
-        stop = StablyCancelRunOperator(task_id="stop", task_ids="start").as_teardown(setups=start)
-        start >> wait >> stop
 
 with dag_of("deferrable", "slow_exit_sensor"):
     start = StablyRunTestsOperator(task_id="start", wait_for_completion=False, **RUN)
