@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import timedelta
 from importlib.util import find_spec
 from typing import Any
@@ -73,6 +73,19 @@ def as_output(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [as_output(entry) for entry in value]
     return getattr(value, "output", value)
+
+
+def check_run_id(run_id: Any) -> Any:
+    """Return the sensor's argument ``run_id``; what never names a run is refused when the DAG is parsed.
+
+    What a template or a task's output will come to is not known then.
+
+    :raises ValueError: if it is None, empty, or nothing that could name one.
+    """
+    run = as_output(run_id)
+    if _comes_later(run) or (isinstance(run, Iterable) and run and not is_missing(run)):
+        return run
+    raise ValueError(f"run_id is a run's id, the address of its page, or the output of its task, not {run!r}")
 
 
 def _task_id(entry: object) -> str:

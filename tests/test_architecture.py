@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "links": {"tasks"},
     "execution": {"exceptions", "arguments", "api", "runs", "tasks", "hooks", "triggers", "links"},
     "operators": {"arguments", "tasks", "hooks", "links", "execution"},
-    "sensors": {"exceptions", "arguments", "hooks", "links", "execution"},
+    "sensors": {"exceptions", "arguments", "tasks", "hooks", "links", "execution"},
     "notifications": {"arguments", "hooks", "execution"},
     "testing": {"exceptions", "api", "hooks", "tasks"},
     "exceptions": set(),

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from airflow.providers.common.compat.sdk import DAG
 
 from airflow_provider_stably.arguments import (
     env_overrides_as_text,
@@ -70,6 +71,28 @@ def test_min_tests_is_a_whole_number(min_tests):
         StablyRunTestsOperator(task_id="run", min_tests=min_tests)
     with pytest.raises(ValueError, match="min_tests is a whole number"):
         StablyRunSensor(task_id="wait", run_id="r1", min_tests=min_tests)
+
+
+@pytest.mark.parametrize("run_id", [None, "", " ", "None", [], {}, 7], ids=repr)
+def test_a_sensor_has_to_name_a_run(run_id):
+    """A sensor that can never find its run is an error when the DAG is parsed."""
+    with pytest.raises(ValueError, match=r"^run_id is a run's id, .* not ") as refused:
+        StablyRunSensor(task_id="wait", run_id=run_id)
+
+    assert str(refused.value).endswith(f"not {run_id!r}")
+
+
+def test_what_may_come_to_a_run_is_not_refused():
+    """Templates, outputs, operators, lists of them and mapped values are known when the task runs."""
+    with DAG("names", schedule=None):
+        start = StablyRunTestsOperator(task_id="start")
+        names = ["{{ params.run }}", start.output, start.output["run_id"], start, [start], {"run_id": "r1"}]
+
+        waits = [StablyRunSensor(task_id=f"wait_{i}", run_id=name) for i, name in enumerate(names)]
+        mapped = StablyRunSensor.partial(task_id="mapped").expand(run_id=[None, "r1"])
+
+    assert len(waits) == len(names)
+    assert mapped.unmap({"run_id": None}).run_id is None  # it fails when it runs, and for good
 
 
 @pytest.mark.parametrize(

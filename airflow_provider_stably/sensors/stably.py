@@ -16,10 +16,11 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_stably.arguments import as_output, check_junit_xml, check_min_tests
+from airflow_provider_stably.arguments import as_output, check_junit_xml, check_min_tests, check_run_id
 from airflow_provider_stably.exceptions import StablyConfigError
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import StablyRunLink
+from airflow_provider_stably.tasks.version_compat import is_mapped_instance
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import (
@@ -70,7 +71,8 @@ class StablyRunSensor(BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.run_id = as_output(run_id)
+        # Of a mapped task it is rendered already, and what is wrong with it fails the task for good.
+        self.run_id = as_output(run_id) if is_mapped_instance(self) else check_run_id(run_id)
         self.project_id = project_id
         self.deferrable = deferrable
         self.junit_xml = check_junit_xml(junit_xml)

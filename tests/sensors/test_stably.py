@@ -121,7 +121,8 @@ def test_a_rendered_none_is_logged_once_a_poke(emulator, context, caplog):
 @pytest.mark.parametrize("run_id", [["run-1", "run-2"], {"run": "run-1"}, "None"], ids=repr)
 def test_what_names_no_run_fails_for_good(emulator, context, run_id):
     """None, several runs or a mapping without a run_id send nothing."""
-    sensor = StablyRunSensor(task_id="wait", run_id=run_id)
+    sensor = StablyRunSensor(task_id="wait", run_id="{{ params.run_id }}")
+    sensor.run_id = run_id  # as Airflow renders it
 
     with pytest.raises(AirflowFailException, match="run"):
         sensor.poke(context)
