@@ -60,6 +60,7 @@ class WatchRunOptions(_Options):
     run_id: object
     project_id: object
     poke_interval: float
+    reschedule: bool
     timeout: float
     execution_timeout: timedelta | None
     junit_xml: object

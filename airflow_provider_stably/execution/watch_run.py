@@ -25,7 +25,7 @@ from airflow_provider_stably.runs.watch import poll_once
 from airflow_provider_stably.runs.watch_result import WatchEnd, WatchResult
 from airflow_provider_stably.tasks.best_effort import best_effort
 from airflow_provider_stably.tasks.deadline import deferred_deadline
-from airflow_provider_stably.tasks.version_compat import push_past_backend
+from airflow_provider_stably.tasks.version_compat import has_been_rescheduled, push_past_backend
 from airflow_provider_stably.triggers.stably import wait_in_triggerer
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ class WatchRun:
     """What the sensor does with its run. Keeps the connection, and what was refused, between two pokes.
 
     In reschedule mode each poke is a process of its own: there a refusal counts as "not over yet".
+
+    ``knows_run`` says whether the run's page has been made known.
 
     :param stably_conn_id: The sensor's connection.
     :param log: The sensor's logger.
@@ -56,17 +58,21 @@ class WatchRun:
         self._task_ids = task_ids
         self._now = now
         self._belief = Belief(key_has_worked=False)
+        self.knows_run = False
 
-    def push_run(self, options: WatchRunOptions, context: Context) -> None:
-        """Make the run and its page known before anything else can fail.
+    def push_run(self, options: WatchRunOptions, context: Context) -> RunReference:
+        """Make the run and its page known, once, before anything else can fail.
 
         :raises AirflowFailException: if no run is named, or the connection cannot be used.
         :raises StablyConfigError: if the connection is not defined now.
         """
         run = self._named_run(options)
-        push_unfinished(context, run)
-        context["ti"].xcom_push(key=RUN_URL_KEY, value=run.run_url)
-        push_past_backend(context["ti"], StablyRunLink.xcom_key, run.run_url)
+        if not self.knows_run:
+            push_unfinished(context, run)
+            context["ti"].xcom_push(key=RUN_URL_KEY, value=run.run_url)
+            push_past_backend(context["ti"], StablyRunLink.xcom_key, run.run_url)
+            self.knows_run = True
+        return run
 
     def defer(self, options: WatchRunOptions, context: Context) -> dict[str, Any]:
         """Poll the run once; leave the wait to the triggerer if it goes on.
@@ -92,21 +98,30 @@ class WatchRun:
 
     def poll(self, options: WatchRunOptions, context: Context) -> PokeReturnValue:
         """Poll the run once; see the sensor."""
-        run = self._named_run(options)
         try:
+            run = self.push_run(options, context)
             driver = BlockingDriver(self._hook.client, reconnect=self._reconnect, now=self._now)
             result = run_blocking(poll_once(run, driver, self._belief))
         except StablyConfigError as error:
-            raise task_error(error) from None
+            if not (error.may_pass and self.has_poked_before(options, context)):
+                raise task_error(error) from None
+            self._log.warning("%s; looking again at the next poke", error)
+            return PokeReturnValue(is_done=False)
         if result is None:
             return PokeReturnValue(is_done=False)
         return PokeReturnValue(is_done=True, xcom_value=self._end(result, options, context))
+
+    @staticmethod
+    def has_poked_before(options: WatchRunOptions, context: Context) -> bool:
+        """Whether an earlier process has poked in this try, so that the connection is not a mistyped one."""
+        return options.reschedule and has_been_rescheduled(context)
 
     def complete(self, event: object, options: WatchRunOptions, context: Context) -> dict[str, Any] | None:
         """End the sensor with the trigger's event; see the sensor.
 
         :returns: The run's summary; None if the triggerer could not watch the run, so the worker has to.
         """
+        self.knows_run = True
         try:
             result = WatchResult.from_event(event)
         except (ValueError, TypeError) as error:

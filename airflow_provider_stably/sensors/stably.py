@@ -78,7 +78,6 @@ class StablyRunSensor(BaseSensorOperator):
         self.junit_xml = check_junit_xml(junit_xml)
         self.min_tests = check_min_tests(min_tests)
         self.stably_conn_id = stably_conn_id
-        self.knows_no_run = False
 
     def execute(self, context: Context) -> Any:
         """Wait on the worker or in the triggerer.
@@ -88,17 +87,20 @@ class StablyRunSensor(BaseSensorOperator):
         :raises StablyConfigError: if the connection is not defined now; a retry may help.
         :raises AirflowSensorTimeout: if it is not over in time.
         """
-        self.knows_no_run = True
         try:
             self._execution.push_run(self._options, context)
-            self.knows_no_run = False
             if self.deferrable:
                 return self._execution.defer(self._options, context)
-        except (AirflowFailException, StablyConfigError) as error:
-            is_final = isinstance(error, AirflowFailException)
-            if self.never_fail or (self.soft_fail and is_final):  # as the base class does with poke's errors
+        except AirflowFailException as error:
+            if self.soft_fail or self.never_fail:  # as the base class does with poke's errors
                 raise AirflowSkipException(str(error)) from None
             raise
+        except StablyConfigError as error:
+            pokes_on = self.silent_fail or self._execution.has_poked_before(self._options, context)
+            if not pokes_on:  # else poke logs it
+                if self.never_fail:
+                    raise AirflowSkipException(str(error)) from None
+                raise
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
@@ -113,6 +115,12 @@ class StablyRunSensor(BaseSensorOperator):
     def poke(self, context: Context) -> PokeReturnValue:
         """Poll the run once; a poll that fails in passing counts as not over yet."""
         return self._execution.poll(self._options, context)
+
+    @property
+    def knows_no_run(self) -> bool:
+        """Whether this process has not made the run known: Airflow logs errors for missing XComs."""
+        execution: WatchRun | None = self.__dict__.get("_execution")
+        return execution is not None and not execution.knows_run
 
     @cached_property
     def _execution(self) -> WatchRun:

@@ -69,6 +69,18 @@ def states_by_name(dag_id: str, dag_run_id: str, **which: Any) -> dict[str, str]
     return states.get(dag_run_id, {})
 
 
+def has_been_rescheduled(context: Context) -> bool:
+    """Whether a sensor in reschedule mode has poked before in this try."""
+    if _has("airflow.sdk"):
+        return bool(context.get("task_reschedule_count"))
+    # Remove when the oldest supported Airflow is 3.0
+    model = import_module("airflow.models.taskreschedule").TaskReschedule
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        return session.scalar(model.stmt_for_task_instance(context["ti"]).limit(1)) is not None
+
+
 def with_readable_xcoms(context: Context) -> Context:
     """Return the context itself, or within ``dag.test()`` one whose task instance reads the database.
 

@@ -161,3 +161,35 @@ def test_an_undefined_connection_may_be_retried(context, manner, error):
 
     with pytest.raises(error, match=r"^Airflow connection 'nope' is not defined"):
         sensor.execute(context)
+
+
+@pytest.mark.parametrize("deferrable", [False, True], ids=["here", "deferrable"])
+def test_silent_fail_pokes_on_without_a_connection(emulator, context, monkeypatch, deferrable):
+    """As Airflow has it, an error that may pass is logged; the run's page is made known once it can be."""
+    monkeypatch.delenv("AIRFLOW_CONN_STABLY_DEFAULT")
+
+    class LateConnectionSensor(StablyRunSensor):
+        """Has its connection from the second poke on."""
+
+        def poke(self, context):
+            try:
+                return super().poke(context)
+            finally:
+                monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", emulator.connection(login=PROJECT))
+
+    run_id = emulator.add_run(project_id=PROJECT, statuses=["PASSED"])
+    sensor = LateConnectionSensor(
+        task_id="wait", run_id=run_id, silent_fail=True, poke_interval=0.01, deferrable=deferrable
+    )
+
+    assert sensor.execute(context)["status"] == "PASSED"
+    assert run_id in context["xcom"]["run_url"]
+
+
+def test_silent_fail_hides_no_wrong_field(emulator, context, monkeypatch):
+    """A connection that can never be used fails the sensor for good, as poke's fatal errors do."""
+    monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", emulator.connection(login=PROJECT, password=""))
+    sensor = StablyRunSensor(task_id="wait", run_id="abc", silent_fail=True)
+
+    with pytest.raises(AirflowFailException, match="password"):
+        sensor.execute(context)
