@@ -113,7 +113,8 @@ def unreachable(
     :param is_local: Whether this machine's trust or HTTP library is at fault.
     """
     kind = type(_root(error)).__name__
-    message = f"No whole answer came ({kind}): {call} at {endpoint.base_url} ({endpoint.label})"
+    cause = "No whole answer came" if request_sent else "The API cannot be reached"
+    message = f"{cause} ({kind}): {call} at {endpoint.base_url} ({endpoint.label})"
     return StablyUnreachableError(message, request_sent=request_sent, is_local=is_local)
 
 

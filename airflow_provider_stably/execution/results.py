@@ -37,7 +37,7 @@ def push_unfinished(context: Any, run: RunReference, cancelled: CancelResult | N
 
     :param cancelled: What became of it when the task gave up; None as long as it has not.
     """
-    message, status = f"Run {run.run_id} was started, and its end not seen by this task", None
+    message, status = f"Run {run.run_id}: its end was not seen by this task", None
     if cancelled is not None:
         message, status = (
             f"Run {run.run_id} was no longer watched, cancel result: {cancelled}",

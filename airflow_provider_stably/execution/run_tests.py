@@ -263,7 +263,7 @@ class RunTests:
         with best_effort(f"Run {run.run_id} could not be cancelled"):
             driver = BlockingDriver(self._clients.at_last)
             result = run_blocking(cancel(run, driver, patience=watch.CANCEL_PATIENCE_SECONDS))
-            self._log.info("Run %s: no longer watched, so it was cancelled: %s", run.run_id, result.outcome)
+            self._log.info("Run %s is no longer watched; cancel result: %s", run.run_id, result)
             if not self._ownership.is_killed:  # then there is no time left
                 push_unfinished(self._context, run, result)
             if result.is_over:

@@ -235,7 +235,7 @@ class StablyHook(BaseHook):
         if not project_id:
             raise self._config_error(
                 "login",
-                "no project id: pass project_id, or set the default project here",
+                "no project id: pass project_id, or set this field, the default project",
             )
         return project_id
 

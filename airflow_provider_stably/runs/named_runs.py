@@ -148,8 +148,8 @@ def read_run(value: object, *, argument: str, task_ids: Container[str] = ()) -> 
         message = f"{argument} names {len(named.runs)} runs, but takes one; map the task over them"
     else:
         message = (
-            f"{argument} is {value!r:.20}: the task that should give it was skipped, has failed or "
-            "returned nothing"
+            f"{argument} is {value!r:.20}: the task that should give it was skipped, has failed, "
+            "returned nothing or is misspelt"
         )
     raise StablyInvalidIdError(message, kind="run", value=value)
 

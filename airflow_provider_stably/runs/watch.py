@@ -99,7 +99,9 @@ async def settle(run: RunReference, stably: Driver, result: WatchResult) -> Watc
     if result.is_over:
         return result
     cancelled = await cancel(run, stably, patience=CANCEL_PATIENCE_SECONDS)
-    log.info("Run %s: %s, so it was cancelled: %s", run.run_id, result.end, cancelled.outcome)
+    log.info(
+        "Run %s is given up (%s); cancel result: %s", run.run_id, result.end.replace("_", " "), cancelled
+    )
     if cancelled.outcome is not CancelOutcome.ALREADY_FINISHED:
         return replace(result, cancellation=str(cancelled.outcome))
     try:

@@ -100,7 +100,7 @@ class WatchResult:
             return self.run.error(min_tests=min_tests)
         cause = f" ({self.detail})" if self.detail else ""
         never_began = self.end is WatchEnd.TIMED_OUT and self.run.status == RunStatus.QUEUED
-        why = "never left the queue, so it was not over in time" if never_began else _WHY[self.end]
+        why = "never left the queue in time" if never_began else _WHY[self.end]
         message = f"Run {self.run.run_id} {why}{cause}; {self._aftermath()}; see {self.run.run_url}"
         kind = StablyRunTimeoutError if self.end is WatchEnd.TIMED_OUT else StablyRunLostError
         return kind(message, run=self.run.with_message(message), is_over=self.is_over)

@@ -32,7 +32,7 @@ class _Canceller:
     needs_name: bool = False
 
 
-def wiring_problems(dag: Any) -> list[str]:
+def wiring_problems(dag: Any, *, left_by: str | None = None) -> list[str]:
     """Return what is wrong with a DAG's wiring, as messages.
 
     - A cancel task or notifier names a task that the DAG does not have, or that starts no run.
@@ -40,6 +40,7 @@ def wiring_problems(dag: Any) -> list[str]:
     - A task starts a run and leaves it, and no cancel task, teardown or notifier names that task.
 
     :param dag: The DAG as its file makes it.
+    :param left_by: The one task that may leave its run; None means any. A task warns of its own run.
     """
     starts = {task.task_id for task in dag.tasks if _is_our(task, "StablyRunTestsOperator")}
     problems: list[str] = []
@@ -48,7 +49,7 @@ def wiring_problems(dag: Any) -> list[str]:
         names, wrong = _names(dag, canceller, starts)
         problems += [f"{canceller.where}: {problem}" for problem in wrong]
         covered |= names
-    for task in dag.tasks:
+    for task in dag.tasks if left_by is None else [dag.get_task(left_by)]:
         arguments = _arguments(task)
         leaves = task.task_id in starts and not arguments.get("wait_for_completion", True)
         if leaves and task.task_id not in covered and not arguments.get("cancelled_elsewhere"):

@@ -57,7 +57,7 @@ def main() -> int:
             signal.sigwait(stops)
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        print(f"Cannot serve on port {options.port}: {reason}", file=sys.stderr)
+        print(f"Cannot serve on port {options.port}: {reason}; --port 0 takes a free one", file=sys.stderr)
         return 1
     return 0
 

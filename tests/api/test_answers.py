@@ -314,5 +314,5 @@ def test_an_unreachable_error_names_only_its_root_kind():
 
     error = answers.unreachable(GET, outer, Endpoint("https://api", "key"), request_sent=False)
 
-    assert str(error).startswith("No whole answer came (ConnectionRefusedError): GET /v1/")
+    assert str(error).startswith("The API cannot be reached (ConnectionRefusedError): GET /v1/")
     assert "pw" not in str(error)

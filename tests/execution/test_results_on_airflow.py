@@ -92,7 +92,7 @@ def test_a_wait_that_timed_out_leaves_a_summary(run, kind, deferrable):
     ti = run(kind, script="hangs", deferrable=deferrable, timeout=0.4)
 
     became_of_it = {"operator": "now cancelled", "sensor": "left alone"}[kind]
-    expected = "end not seen" if (kind, deferrable) == ("sensor", False) else became_of_it
+    expected = "end was not seen" if (kind, deferrable) == ("sensor", False) else became_of_it
     assert str(ti.state) == "failed"
     assert expected in pulled(ti)["message"]
 
@@ -105,7 +105,7 @@ def test_an_execution_timeout_leaves_a_summary(run, cancel_on_kill):
         "operator", script="hangs", deferrable=False, execution_timeout=timeout, cancel_on_kill=cancel_on_kill
     )
 
-    expected = "cancel result: cancelled" if cancel_on_kill else "end not seen"
+    expected = "cancel result: cancelled" if cancel_on_kill else "end was not seen"
     assert expected in pulled(ti)["message"]
     assert pulled(ti)["run_url"] in pulled(ti)["message"]
 

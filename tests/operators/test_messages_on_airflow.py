@@ -26,7 +26,7 @@ def log(emulator, airflow_db, capfd, monkeypatch):
     [
         ("bad_project", "'a/b' is not a Stably project id"),
         ("no_connection", "Airflow connection 'nope' is not defined: add a connection of type 'stably'"),
-        ("run_is_none", "run_id is 'None': the task that should give it was skipped, has failed or returned"),
+        ("run_is_none", "run_id is 'None': the task that should give it was skipped, has failed, returned"),
         ("not_a_run", "run_id: not an id (letters, digits and '._~-'): 1"),
         ("wrapped_run", "run_id: a mapping without 'run_id': {'run': {'run_id': 'abc'}}"),
         ("wrapped_runs", "run_ids: a mapping without 'run_id': {'run': {'run_id': 'abc'}}; nothing was sent"),

@@ -165,3 +165,18 @@ def test_wrong_wiring_is_logged_before_the_start(emulator, context, caplog, caps
     run_operator(playwright_project_name="passes", wait_for_completion=False).execute(context)
 
     assert "task 'stop': task_ids: this DAG has no task 'strat'" in caplog.text + shown(capsys.readouterr())
+
+
+@pytest.mark.parametrize("warns", [True, False], ids=["of its own", "of another's"])
+def test_a_task_warns_of_the_run_that_it_leaves(emulator, context, caplog, capsys, warns):
+    """In a DAG of many tasks that start runs, each log warns of its own run only."""
+    with context["dag"]:
+        leaves = run_operator(task_id="leaves", playwright_project_name="passes", wait_for_completion=False)
+        waits = run_operator(task_id="waits", playwright_project_name="passes")
+    emulator.run_seconds = 0
+    starter = leaves if warns else waits
+
+    starter.execute({**context, "task": starter})
+
+    printed = caplog.text + shown(capsys.readouterr())
+    assert ("A run may be left live: task 'leaves' leaves its run" in printed) is warns

@@ -133,7 +133,7 @@ def test_taken_port_ends_it(launch):
 
     assert program.returncode == 1
     assert errors.startswith(f"Cannot serve on port {port}: ")
-    assert errors.endswith("address already in use\n")
+    assert errors.endswith("address already in use; --port 0 takes a free one\n")
     assert errors.count("\n") == 1
     assert output == ""
 
