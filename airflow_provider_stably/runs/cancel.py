@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from airflow_provider_stably.api import calls
@@ -17,6 +17,7 @@ from airflow_provider_stably.exceptions import (
 from airflow_provider_stably.runs import belief
 from airflow_provider_stably.runs.driver import Driver
 from airflow_provider_stably.runs.reference import RunReference
+from airflow_provider_stably.runs.summary import RunSummary
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +59,13 @@ class CancelResult:
 
     :param status: As last read or, for ``cancelled``, as the answer implies; None if not known.
     :param detail: What happened, for people.
+    :param summary: Results of a run that was over already, from the same answer as its status; else None.
     """
 
     outcome: CancelOutcome
     status: str | None = None
     detail: str = ""
+    summary: RunSummary | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         status = f" ({self.status})" if self.status else ""
@@ -152,6 +155,6 @@ async def read_status(run: RunReference, stably: Driver, *, once: bool = False) 
         return CancelResult(CancelOutcome.UNKNOWN, detail=str(error))
     if not answer.is_finished:
         return CancelResult(CancelOutcome.STILL_LIVE, answer.status)
-    is_cancelled = answer.status is RunStatus.CANCELLED
-    outcome = CancelOutcome.CANCELLED if is_cancelled else CancelOutcome.ALREADY_FINISHED
-    return CancelResult(outcome, answer.status)
+    if answer.status is RunStatus.CANCELLED:
+        return CancelResult(CancelOutcome.CANCELLED, answer.status)
+    return CancelResult(CancelOutcome.ALREADY_FINISHED, answer.status, summary=RunSummary.of(run, answer))

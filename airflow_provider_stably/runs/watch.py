@@ -11,7 +11,7 @@ from airflow_provider_stably.api.models import Run, RunStatus
 from airflow_provider_stably.api.retries import asked_delay
 from airflow_provider_stably.exceptions import StablyError
 from airflow_provider_stably.runs.belief import REMINDER_SECONDS, Belief, Doubt
-from airflow_provider_stably.runs.cancel import CancelOutcome, cancel
+from airflow_provider_stably.runs.cancel import cancel
 from airflow_provider_stably.runs.driver import Driver
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.runs.summary import RunSummary
@@ -102,14 +102,9 @@ async def settle(run: RunReference, stably: Driver, result: WatchResult) -> Watc
     log.info(
         "Run %s is given up (%s); cancel result: %s", run.run_id, result.end.replace("_", " "), cancelled
     )
-    if cancelled.outcome is not CancelOutcome.ALREADY_FINISHED:
+    if cancelled.summary is None:
         return replace(result, cancellation=str(cancelled.outcome))
-    try:
-        last = await stably.send(calls.get_run(run.project_id, run.run_id))
-    except StablyError:
-        log.warning("Run %s ended %s, but its results cannot be read", run.run_id, cancelled.status)
-        last = Run.from_json(run.run_id, {"status": cancelled.status})
-    return WatchResult(WatchEnd.FINISHED, RunSummary.of(run, last))
+    return WatchResult(WatchEnd.FINISHED, cancelled.summary)
 
 
 async def watch(

@@ -231,19 +231,14 @@ def test_without_cancelling_the_run_is_left_alone():
 
 
 def test_a_run_found_over_when_cancelling_is_finished():
-    """No run that passed is shown red because the last poll failed."""
-    replies = [LOST, BAD_REQUEST, _run("PASSED"), _run("PASSED", results={"testCases": []})]
+    """No run that passed is shown red because the last poll failed, nor because its results are not known."""
+    passed = _run("PASSED", results={"testCases": [{"title": "a", "status": "PASSED"}]})
 
-    _, result = _watch(replies, deadline=0.0)
+    driver, result = _watch([LOST, BAD_REQUEST, passed], deadline=0.0)
 
-    assert (result.end, result.run.status, result.run.total) == (WatchEnd.FINISHED, "PASSED", 0)
-
-
-def test_unreadable_results_do_not_hide_the_status():
-    """If only the status could be read, the status decides."""
-    _, result = _watch([LOST, BAD_REQUEST, _run("PASSED"), LOST], deadline=0.0)
-
-    assert (result.end, result.run.status) == (WatchEnd.FINISHED, "PASSED")
+    assert driver.calls == ["r1", "cancel", "r1"]
+    assert (result.end, result.run.status, result.run.total) == (WatchEnd.FINISHED, "PASSED", 1)
+    assert result.error(min_tests=1) is None
 
 
 def test_retry_after_is_heeded():
