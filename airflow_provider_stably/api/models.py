@@ -22,6 +22,9 @@ MAX_CHARACTERS = 200
 _LONGEST_MS = 10**12
 """Some thirty years: a longer duration is not one."""
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+"""Services that have no time may write the zero of their clock: this, or one in the year 1."""
+
 _E = TypeVar("_E", bound=StrEnum)
 
 
@@ -167,7 +170,7 @@ def _text(value: object, redactor: Redactor | None) -> str | None:
 def _milliseconds(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return round(value) if abs(value) < _LONGEST_MS else None  # also false for nan
+    return round(value) if 0 <= value < _LONGEST_MS else None  # also false for nan
 
 
 def _time(value: object) -> datetime | None:
@@ -176,9 +179,10 @@ def _time(value: object) -> datetime | None:
     try:
         time = datetime.fromisoformat(value)
         # Assumed: a time without a zone is UTC (the vendor's examples all end in "Z").
-        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+        time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
+    return time if time > _EPOCH else None
 
 
 def _iso(time: datetime) -> str:

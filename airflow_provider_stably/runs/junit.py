@@ -77,7 +77,7 @@ def _cases(results: tuple[TestResult, ...], suite: str) -> Iterator[TestCase]:
 
 
 def _seconds(milliseconds: int | None) -> float:
-    return max(0, milliseconds or 0) / 1000
+    return (milliseconds or 0) / 1000
 
 
 def _text(text: str) -> str:

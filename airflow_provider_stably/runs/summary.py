@@ -199,7 +199,7 @@ def is_another_branch(asked: str | None, told: str | None) -> bool:
 
 
 def _duration_ms(run: Run) -> int | None:
-    if run.started_at is None or run.finished_at is None:
+    if run.started_at is None or run.finished_at is None or run.finished_at < run.started_at:
         return None
     return round((run.finished_at - run.started_at).total_seconds() * 1000)
 

@@ -84,13 +84,15 @@ def test_an_unknown_status_is_text_airflow_can_keep():
         ("2026-11-22T12:00:00", MIDDAY),
         ("yesterday", None),
         ("0001-01-01T00:00:00+14:00", None),
+        ("0001-01-01T00:00:00Z", None),
+        ("1970-01-01T00:00:00.000Z", None),
         ("", None),
         (1763812800, None),
         (None, None),
     ],
 )
 def test_times_are_aware_utc_or_none(text, time):
-    """Times are read as aware UTC; one that cannot be read does not make the run unreadable."""
+    """Times are read as aware UTC; one that cannot be read, or stands for none, does not hide the run."""
     run = Run.from_json("run-1", {"status": "RUNNING", "startedAt": text})
 
     assert run.started_at == time
@@ -126,6 +128,12 @@ def test_times_are_aware_utc_or_none(text, time):
             {"title": "a", "status": "PASSED", "durationMs": float("inf")},
             TestResult("a", "PASSED"),
             id="inf",
+        ),
+        pytest.param(
+            {"title": "a", "status": "PASSED", "durationMs": -5}, TestResult("a", "PASSED"), id="negative"
+        ),
+        pytest.param(
+            {"title": "a", "status": "PASSED", "durationMs": "12"}, TestResult("a", "PASSED"), id="text"
         ),
     ],
 )

@@ -198,6 +198,14 @@ def test_the_summary_counts_and_names():
     ]
 
 
+def test_a_run_that_ends_before_it_starts_has_no_duration():
+    """Two times that do not fit together tell nothing."""
+    summary = RunSummary.of(REFERENCE, _run("PASSED", seconds=-9))
+
+    assert summary.duration_ms is None
+    assert " in " not in summary.headline
+
+
 def test_a_huge_run_fits_on_a_screen_and_into_an_event():
     """Titles and lists are capped; the counts are not."""
     cases = [_case(f"{index} " + "x" * 1000, "FAILED", index) for index in range(10_000)]
