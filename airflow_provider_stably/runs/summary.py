@@ -31,11 +31,13 @@ MAX_FAILED_TESTS = 20
 
 MAX_SLOWEST_TESTS = 5
 MAX_TITLE_CHARACTERS = 200
-MAX_MESSAGE_CHARACTERS = 1500
+MAX_STATUS_CHARACTERS = 50
 
 MAX_FAILED_BYTES = 4600
 MAX_SLOWEST_BYTES = 1500
-"""How much their lines may take as JSON, where an emoji takes twelve bytes: an XCom stays below 16 kB."""
+MAX_BRANCH_BYTES = 1200
+MAX_MESSAGE_BYTES = 2000
+"""How much they may take as JSON, where an emoji takes twelve bytes: an XCom stays below 16 kB."""
 
 NOT_FAILED = frozenset({TestStatus.PASSED, TestStatus.SKIPPED})
 
@@ -81,10 +83,10 @@ class RunSummary:
             return named
         read = replace(
             named,
-            status=str(run.status),
+            status=_status(run),
             duration_ms=_duration_ms(run),
             started_at=None if run.started_at is None else run.started_at.isoformat(),
-            branch=run.branch_name,
+            branch=None if run.branch_name is None else _branch(run.branch_name),
         )
         results = run.test_results
         if results is None:
@@ -165,7 +167,8 @@ class RunSummary:
 
     def with_message(self, message: str) -> dict[str, Any]:
         """Write the XCom ``summary``: everything, and one line on how the run, or the wait for it, ended."""
-        return {**self.to_json(), "message": one_line(message, limit=MAX_MESSAGE_CHARACTERS)}
+        shown = one_line(message, limit=MAX_MESSAGE_BYTES)
+        return {**self.to_json(), "message": "".join(_that_fit(shown, MAX_MESSAGE_BYTES))}
 
     def has_too_few_tests(self, min_tests: int) -> bool:
         """Whether a run that passed ran fewer test cases than it has to, or has no results to tell."""
@@ -195,7 +198,7 @@ def is_another_branch(asked: str | None, told: str | None) -> bool:
     """Whether a run was associated with another branch than it was asked for, as far as its answer tells."""
     if asked is None or told is None or "***" in told:  # hidden, as it is in the environment overrides, too
         return False
-    return one_line(asked, limit=MAX_CHARACTERS) != told
+    return _branch(asked) != told
 
 
 def _duration_ms(run: Run) -> int | None:
@@ -204,12 +207,20 @@ def _duration_ms(run: Run) -> int | None:
     return round((run.finished_at - run.started_at).total_seconds() * 1000)
 
 
+def _branch(name: str) -> str:
+    return "".join(_that_fit(one_line(name, limit=MAX_CHARACTERS), MAX_BRANCH_BYTES))
+
+
+def _status(read: Run | TestResult) -> str:
+    return str(read.status)[:MAX_STATUS_CHARACTERS]
+
+
 def _title(result: TestResult) -> str:
     return result.title[:MAX_TITLE_CHARACTERS]
 
 
 def _failed_line(result: TestResult) -> str:
-    return f"  {result.status}  {_title(result)}{_took(result)}"
+    return f"  {_status(result)}  {_title(result)}{_took(result)}"
 
 
 def _failed_lines(named: Sequence[TestResult], total: int) -> list[str]:
@@ -225,10 +236,10 @@ def _slowest_lines(results: Sequence[TestResult]) -> list[str]:
     return ["  slowest:", *_that_fit(lines, MAX_SLOWEST_BYTES)] if lines else []
 
 
-def _that_fit(lines: Iterable[str], limit: int) -> list[str]:
-    """Return the first lines, as many as fit into so many bytes of JSON."""
-    kept = list(lines)
-    sizes = accumulate(len(json.dumps(line)) for line in kept)
+def _that_fit(texts: Iterable[str], limit: int) -> list[str]:
+    """Return the first lines of a list or characters of a text, as many as fit into so many bytes of JSON."""
+    kept = list(texts)
+    sizes = accumulate(len(json.dumps(text)) - len('""') for text in kept)
     return kept[: sum(size <= limit for size in sizes)]
 
 

@@ -238,6 +238,21 @@ def test_a_summary_of_2000_cases_stays_below_16_kb(title):
     assert len(json.dumps(error.run)) < 16_000
 
 
+@pytest.mark.parametrize("status", ["FAILED", "🚢" * 200], ids=["failed", "unknown"])
+@pytest.mark.parametrize("size", [1, 5, 40, 200])
+def test_no_odd_answer_makes_a_summary_longer(status, size):
+    """Nor do a long branch, a status that is no word, and an error that quotes a page of emoji."""
+    cases = [_case("🚢" * size, status, 10**11)] * 2000
+    run = Run("r1", status, NOON, NOON, "🚢" * 200, tuple(cases))
+    summary = RunSummary.of(RunReference("r" * 200, "p" * 200), run)
+
+    ended = WatchResult(WatchEnd.FINISHED, summary).error()
+    gave_up = WatchResult(WatchEnd.TIMED_OUT, summary, "🚢" * 1500, "unknown").error()
+
+    assert len(json.dumps(ended.run)) < 16_000
+    assert len(json.dumps(gave_up.run)) < 16_000
+
+
 def test_a_summary_says_how_the_wait_ended():
     """Green or red, it has one line for people; a red one is its error's."""
     passed, late = _result(WatchEnd.FINISHED, _run("PASSED")), _result(WatchEnd.TIMED_OUT, _run("RUNNING"))
@@ -306,6 +321,7 @@ def test_time_in_the_queue_counts_from_the_start_call(asked_at, queued_ms):
         (None, "main", False),
         ("main", None, False),
         ("x" * 300, "x" * 200, False),
+        ("🚢" * 300, "🚢" * 100, False),
         ("feature-1", "***", False),
     ],
 )
