@@ -66,11 +66,15 @@ def test_bad_overrides_are_an_error_without_values(overrides):
 
 @pytest.mark.parametrize("min_tests", [-1, True, 1.5, "1", None], ids=repr)
 def test_min_tests_is_a_whole_number(min_tests):
-    """Anything else is refused when the DAG is parsed, by operator and sensor."""
-    with pytest.raises(ValueError, match="min_tests is a whole number"):
-        StablyRunTestsOperator(task_id="run", min_tests=min_tests)
-    with pytest.raises(ValueError, match="min_tests is a whole number"):
-        StablyRunSensor(task_id="wait", run_id="r1", min_tests=min_tests)
+    """Anything else is refused when the DAG is parsed, by operator and sensor; mapped tasks, too."""
+    for make in (
+        lambda: StablyRunTestsOperator(task_id="run", min_tests=min_tests),
+        lambda: StablyRunTestsOperator.partial(task_id="run", min_tests=min_tests),
+        lambda: StablyRunSensor(task_id="wait", run_id="r1", min_tests=min_tests),
+        lambda: StablyRunSensor.partial(task_id="wait", min_tests=min_tests),
+    ):
+        with pytest.raises(ValueError, match="min_tests is a whole number"):
+            make()
 
 
 @pytest.mark.parametrize("run_id", [None, "", " ", "None", [], {}, 7], ids=repr)
@@ -136,6 +140,7 @@ def test_a_junit_file_needs_its_library(monkeypatch):
         lambda: StablyRunTestsOperator(task_id="run", junit_xml="x.xml"),
         lambda: StablyRunTestsOperator.partial(task_id="run", junit_xml="x.xml"),
         lambda: StablyRunSensor(task_id="wait", run_id="r1", junit_xml="x.xml"),
+        lambda: StablyRunSensor.partial(task_id="wait", junit_xml="x.xml"),
     ):
         with pytest.raises(ValueError, match=r"install airflow-provider-stably\[junit\]"):
             make()

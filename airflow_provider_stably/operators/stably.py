@@ -214,6 +214,7 @@ class StablyRunTestsOperator(BaseOperator):
     def partial(cls, **kwargs: Any) -> Any:
         """Do for mapped tasks what ``__init__`` does: for them Airflow calls that only when they run."""
         check_junit_xml(kwargs.get("junit_xml"))
+        check_min_tests(kwargs.get("min_tests", 0))
         mapped = super().partial(**kwargs)
         if kwargs.get("cancel_on_kill", True):
             for name in OWN_CALLBACKS:

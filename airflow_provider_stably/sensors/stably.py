@@ -79,6 +79,13 @@ class StablyRunSensor(BaseSensorOperator):
         self.min_tests = check_min_tests(min_tests)
         self.stably_conn_id = stably_conn_id
 
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """Check what ``__init__`` does: for mapped tasks Airflow calls that only when they run."""
+        check_junit_xml(kwargs.get("junit_xml"))
+        check_min_tests(kwargs.get("min_tests", 0))
+        return super().partial(**kwargs)
+
     def execute(self, context: Context) -> Any:
         """Wait on the worker or in the triggerer.
 
