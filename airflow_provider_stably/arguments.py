@@ -127,11 +127,21 @@ def check_junit_xml(target: Any) -> Any:
         return None
     if hasattr(target, "joinpath"):  # pathlib's or Airflow's
         target = str(target)
-    if not isinstance(target, str) and not _comes_later(target):
-        raise ValueError(f"junit_xml is a path or an address, not {type(target).__name__}")
+    if not _comes_later(target):
+        check_address(target)
     if find_spec("junitparser") is None:
         raise ValueError("junit_xml needs junitparser: install airflow-provider-stably[junit]")
     return target
+
+
+def check_address(target: object) -> None:
+    """Refuse as the argument ``junit_xml`` what leads nowhere, or to a folder that depends on the worker.
+
+    :raises ValueError: if it is neither an absolute path nor an address.
+    """
+    if not isinstance(target, str) or not (target.startswith("/") or target.find("://") > 0):
+        given = repr(target[:80]) if isinstance(target, str) else type(target).__name__
+        raise ValueError(f"junit_xml is an absolute path or an address, not {given}")
 
 
 def true_or_false(value: object, name: str) -> bool | None:

@@ -137,21 +137,31 @@ def test_a_junit_file_needs_its_library(monkeypatch):
     monkeypatch.setattr("airflow_provider_stably.arguments.find_spec", lambda _: None)
 
     for make in (
-        lambda: StablyRunTestsOperator(task_id="run", junit_xml="x.xml"),
-        lambda: StablyRunTestsOperator.partial(task_id="run", junit_xml="x.xml"),
-        lambda: StablyRunSensor(task_id="wait", run_id="r1", junit_xml="x.xml"),
-        lambda: StablyRunSensor.partial(task_id="wait", junit_xml="x.xml"),
+        lambda: StablyRunTestsOperator(task_id="run", junit_xml="/x.xml"),
+        lambda: StablyRunTestsOperator.partial(task_id="run", junit_xml="/x.xml"),
+        lambda: StablyRunSensor(task_id="wait", run_id="r1", junit_xml="/x.xml"),
+        lambda: StablyRunSensor.partial(task_id="wait", junit_xml="/x.xml"),
     ):
         with pytest.raises(ValueError, match=r"install airflow-provider-stably\[junit\]"):
             make()
     assert StablyRunTestsOperator(task_id="run", junit_xml=None).junit_xml is None
 
 
-@pytest.mark.parametrize("arguments", [{"junit_xml": "x.xml"}, {"min_tests": 1}, {"queue_timeout": 9}])
+@pytest.mark.parametrize("arguments", [{"junit_xml": "/x.xml"}, {"min_tests": 1}, {"queue_timeout": 9}])
 def test_what_needs_the_end_needs_the_wait(arguments):
     """A task that does not wait for its run's end can hold it to nothing, and writes no results."""
     with pytest.raises(ValueError, match="need wait_for_completion=True"):
         StablyRunTestsOperator(task_id="run", wait_for_completion=False, **arguments)
-    assert StablyRunTestsOperator(task_id="path", junit_xml=Path("/x/y.xml")).junit_xml == "/x/y.xml"
-    with pytest.raises(ValueError, match="junit_xml is a path or an address"):
-        StablyRunTestsOperator(task_id="run", junit_xml=7)
+
+
+@pytest.mark.parametrize("target", [7, b"/x.xml", "x.xml", "./x", "://x", Path("x.xml"), ["/x"]], ids=repr)
+def test_a_junit_file_has_an_absolute_path(target):
+    """A relative one would lie in the worker's folder or, on Airflow 2.11, in the root."""
+    with pytest.raises(ValueError, match="junit_xml is an absolute path or an address"):
+        StablyRunTestsOperator(task_id="run", junit_xml=target)
+
+
+@pytest.mark.parametrize("target", ["/x.xml", "s3://bucket/x.xml", "{{ params.file }}", Path("/x/{{ ds }}")])
+def test_a_junit_file_has_a_path_address_or_template(target):
+    """A path becomes text."""
+    assert StablyRunTestsOperator(task_id="run", junit_xml=target).junit_xml == str(target)

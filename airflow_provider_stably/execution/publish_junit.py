@@ -9,6 +9,8 @@ from threading import Event, Thread
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, ObjectStoragePath
 
+from airflow_provider_stably.arguments import check_address
+
 log = logging.getLogger(__name__)
 
 WRITE_SECONDS = 60.0
@@ -25,33 +27,32 @@ def publish_junit(target: str, make: Callable[[], bytes], *, is_killed: Callable
     :param is_killed: Whether the task was told to stop.
     """
     failure: list[str] = [f"it took longer than {WRITE_SECONDS:g} s"]
-    try:
-        path = ObjectStoragePath(target)
-        _ = path.fs  # here, not in the thread: an Airflow 3.0 whose task goes on would mix up two look-ups
-    except Exception as error:  # noqa: BLE001 - each storage has its own; a file must not turn a run red
-        log.warning("The JUnit XML was not written to %s: %s", target, _reason(error))
-        return
     has_given_up = Event()
 
-    def write() -> None:
+    def write(path: ObjectStoragePath) -> None:
         try:
             document = make()
             if not has_given_up.is_set():
                 _write(path, document)
-        except Exception as error:  # noqa: BLE001 - as above; it would end the thread unseen
+        except Exception as error:  # noqa: BLE001 - each storage has its own; it would end the thread unseen
             failure[:] = [_reason(error)]
         else:
             failure.clear()
 
-    # A daemon: the process may end without it.
-    thread = Thread(target=write, name="stably-junit", daemon=True)
     end = time.monotonic() + WRITE_SECONDS
     try:
+        check_address(target)
+        path = ObjectStoragePath(target)
+        _ = path.fs  # here, not in the thread: an Airflow 3.0 whose task goes on would mix up two look-ups
+        # A daemon: the process may end without it.
+        thread = Thread(target=write, args=(path,), name="stably-junit", daemon=True)
         thread.start()
         while thread.is_alive() and not is_killed() and time.monotonic() < end:
             thread.join(KILL_PAUSE_SECONDS)
     except AirflowTaskTimeout:  # the run was over in time
         failure[:] = ["the task's execution_timeout was over"]
+    except Exception as error:  # noqa: BLE001 - as above; a file must not turn a run red
+        failure[:] = [_reason(error)]
     has_given_up.set()
     if failure:
         reason = "the task was killed" if is_killed() else failure[0]

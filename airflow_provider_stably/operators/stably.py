@@ -143,7 +143,7 @@ class StablyRunTestsOperator(BaseOperator):
         QUEUED; None waits until ``timeout``.
     :param cancel_on_kill: Whether to cancel the run when the task stops watching it: killed, marked, cleared,
         timed out.
-    :param junit_xml: Where to write the results as JUnit XML (templated): a path, or an address as
+    :param junit_xml: Where to write the results as JUnit XML (templated): an absolute path, or an address as
         ``s3://bucket/results.xml`` that Airflow's object storage knows. Needs the extra ``junit``.
     :param min_tests: How many test cases a run that passed has to have; with fewer, or without results, the
         task fails for good: so a mistyped Playwright project is not green.

@@ -49,7 +49,7 @@ class StablyRunSensor(BaseSensorOperator):
         started it, which names the run's project, too.
     :param project_id: Its project, if ``run_id`` does not name it; default: the connection's (templated).
     :param deferrable: Whether to wait in the triggerer; ``poke_interval`` is then the longest pause.
-    :param junit_xml: Where to write the results as JUnit XML (templated): a path, or an address as
+    :param junit_xml: Where to write the results as JUnit XML (templated): an absolute path, or an address as
         ``s3://bucket/results.xml`` that Airflow's object storage knows. Needs the extra ``junit``.
     :param min_tests: How many test cases a run that passed has to have; with fewer, or without results, the
         sensor fails.

@@ -71,6 +71,30 @@ def test_what_a_storage_raises_is_a_warning(tmp_path, caplog):
     assert _warning(caplog).endswith("x.xml: RuntimeError: no such bucket")
 
 
+def test_a_storage_that_is_not_reached_keeps_the_verdict(monkeypatch, caplog):
+    """Also where Airflow is still looking it up when the execution_timeout is over."""
+
+    def look_up(_):
+        raise Interrupted
+
+    monkeypatch.setattr(module, "AirflowTaskTimeout", Interrupted)
+    monkeypatch.setattr(module, "ObjectStoragePath", look_up)
+
+    publish_junit("s3://bucket/x.xml", bytes, is_killed=lambda: False)
+
+    assert "execution_timeout" in _warning(caplog)
+
+
+def test_a_rendered_relative_path_is_a_warning(tmp_path, monkeypatch, caplog):
+    """Nobody would look for the file where that leads to."""
+    monkeypatch.chdir(tmp_path)
+
+    publish_junit("x.xml", bytes, is_killed=lambda: False)
+
+    assert "absolute path" in _warning(caplog)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("status", "is_written"), [("PASSED", False), ("FAILED", True)])
 def test_results_that_cannot_be_read_are_not_empty(emulator, context, tmp_path, caplog, status, is_written):
     """A run that passed has no file then; one that failed has the verdict in it."""
