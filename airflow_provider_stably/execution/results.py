@@ -7,11 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from airflow.providers.common.compat.sdk import Asset
-
 from airflow_provider_stably.api import calls
 from airflow_provider_stably.api.models import Run
-from airflow_provider_stably.arguments import text_or_none
+from airflow_provider_stably.arguments import is_missing, text_or_none
 from airflow_provider_stably.exceptions import StablyRunError
 from airflow_provider_stably.execution.options import RunTestsOptions, WatchRunOptions
 from airflow_provider_stably.hooks.stably import StablyHook
@@ -21,6 +19,7 @@ from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.runs.summary import RunSummary, is_another_branch
 from airflow_provider_stably.runs.watch_result import WatchResult
 from airflow_provider_stably.tasks.best_effort import best_effort
+from airflow_provider_stably.tasks.version_compat import is_asset
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +53,9 @@ def publish(
 
     :param branch: The branch that the run was asked for, rendered; None if none was.
     """
-    with best_effort("The run's branch could not be checked"):
-        asked = text_or_none(branch, "branch")
-        if is_another_branch(asked, result.run.branch):
-            log.warning("Run %s was on branch %s, not on %s", result.run.run_id, result.run.branch, asked)
+    asked = _as_started_with(branch)
+    if is_another_branch(asked, result.run.branch):
+        log.warning("Run %s was on branch %s, not on %s", result.run.run_id, result.run.branch, asked)
     if error is None and not result.run.total:
         log.warning(
             "Run %s passed without a test case: is the Playwright project's name right? min_tests=1 makes "
@@ -75,7 +73,7 @@ def _describe_asset_events(context: Any, run: RunSummary) -> None:
     """Say which run passed in the events that Airflow makes of the task's outlets once it has succeeded."""
     value = run.return_value()
     for outlet in context["task"].outlets:
-        if isinstance(outlet, Asset):
+        if is_asset(outlet):
             extra = context["outlet_events"][outlet].extra
             extra.update({name: value[name] for name in ASSET_EXTRA})
 
@@ -100,7 +98,7 @@ def write_junit(
 
         # A sensor has neither.
         project, environment = (
-            text_or_none(getattr(options, name, None), name)
+            _as_started_with(getattr(options, name, None))
             for name in ("playwright_project_name", "environment")
         )
 
@@ -126,6 +124,11 @@ def write_junit(
             )
 
         publish_junit(target, make, is_killed=is_killed)
+
+
+def _as_started_with(argument: object) -> str | None:
+    """Return a rendered argument as the start has sent it, which also warned if there was need."""
+    return None if is_missing(argument) else str(argument)
 
 
 def _push(context: Any, run_id: str, summary: dict[str, Any]) -> None:

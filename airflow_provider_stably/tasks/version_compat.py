@@ -45,6 +45,17 @@ def is_mapped_instance(operator: object) -> bool:
     return bool(getattr(operator, "_BaseOperator__from_mapped", False))
 
 
+def is_asset(outlet: object) -> bool:
+    """Whether a task's outlet is an asset, or (on Airflow 3) a reference to one: each has an event."""
+    from airflow.providers.common.compat.sdk import Asset
+
+    try:
+        from airflow.sdk.definitions.asset import AssetRef
+    except ImportError:  # Remove when the oldest supported Airflow is 3.0
+        return isinstance(outlet, Asset)
+    return isinstance(outlet, Asset | AssetRef)
+
+
 def state_of_task(ti: Any) -> str | None:
     """Return the state of a trigger's task instance; None if it is not known.
 

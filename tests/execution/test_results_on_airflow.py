@@ -167,6 +167,14 @@ def test_another_branch_is_warned_of(run, emulator, deferrable, caplog):
     assert [text for text in warnings if text.endswith("was on branch main, not on feature/basket")]
 
 
+def test_a_rendered_none_is_warned_of_once(run, caplog, tmp_path):
+    """What the start has ignored is not warned of again at the end."""
+    run("operator", deferrable=False, branch="{{ None }}", environment="", junit_xml=f"{tmp_path}/x.xml")
+
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == ["Ignored branch='None': that is None, rendered by a template"]
+
+
 @pytest.fixture(params=["local", "file", "memory"])
 def storage(request, tmp_path):
     """An address in a storage, and what reads it."""

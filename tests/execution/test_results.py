@@ -1,0 +1,47 @@
+"""What a finished task says in the events of its outlets."""
+
+from collections import defaultdict
+from types import SimpleNamespace
+
+import pytest
+from airflow.providers.common.compat.sdk import Asset, AssetAlias
+
+from airflow_provider_stably.api.models import Run
+from airflow_provider_stably.execution.results import publish
+from airflow_provider_stably.runs.reference import RunReference
+from airflow_provider_stably.runs.summary import RunSummary
+from airflow_provider_stably.runs.watch_result import WatchEnd, WatchResult
+
+NEEDS_REFERENCES = pytest.mark.skipif(
+    not hasattr(Asset, "ref"), reason="Airflow 3.0 brought references to assets"
+)
+
+
+def _extra(context, outlet, *, status="PASSED"):
+    """Publish a run of a task with one outlet; return the ``extra`` of its event."""
+    context["task"].outlets = [outlet]
+    context["outlet_events"] = defaultdict(lambda: SimpleNamespace(extra={"mine": 1}))
+    result = WatchResult(WatchEnd.FINISHED, RunSummary.of(RunReference("r1", "p1"), Run("r1", status)))
+    publish(context, result, result.error())
+    return context["outlet_events"][outlet].extra
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda: Asset("stably://a"), id="asset"),
+        pytest.param(lambda: Asset.ref(name="a"), id="name", marks=NEEDS_REFERENCES),
+        pytest.param(lambda: Asset.ref(uri="stably://a"), id="uri", marks=NEEDS_REFERENCES),
+    ],
+)
+def test_an_assets_event_says_which_run_passed(context, make):
+    """Beside what the author of the DAG put there; references to assets have events, too."""
+    extra = _extra(context, make())
+
+    assert extra.items() >= {"mine": 1, "run_id": "r1", "project_id": "p1", "status": "PASSED"}.items()
+
+
+def test_what_is_no_asset_gets_nothing(context):
+    """An alias has no event of its own, and a run that failed has none at all."""
+    assert _extra(context, AssetAlias("alias")) == {"mine": 1}
+    assert _extra(context, Asset("stably://a"), status="FAILED") == {"mine": 1}
