@@ -1,6 +1,7 @@
 """What the trigger does when it is ended; whether its task still waits is Airflow's to say."""
 
 import asyncio
+import inspect
 import math
 import time
 from types import SimpleNamespace
@@ -295,13 +296,14 @@ async def test_a_rotated_key_is_picked_up(emulator, trigger, monkeypatch):
 
 
 def test_a_trigger_is_rebuilt_from_what_it_serializes(trigger):
-    """Class path and arguments make the same trigger, with no secret among them."""
+    """Class path and all arguments make the same trigger, with no secret among them."""
     path, kwargs = trigger.serialize()
 
     again = StablyRunTrigger(**kwargs)
 
     assert path == f"{StablyRunTrigger.__module__}.{StablyRunTrigger.__qualname__}"
     assert again.serialize() == (path, kwargs)
+    assert kwargs.keys() == inspect.signature(StablyRunTrigger).parameters.keys()
     assert {type(value) for value in kwargs.values()} <= {str, float, int, bool, type(None)}
 
 
