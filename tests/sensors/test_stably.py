@@ -3,9 +3,13 @@
 import math
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+)
 
-from airflow_provider_stably.exceptions import StablyConfigError
+from airflow_provider_stably.exceptions import StablyConfigError, find_run_error
 from airflow_provider_stably.execution.watch_run import WatchRun
 from airflow_provider_stably.sensors.stably import StablyRunSensor
 from airflow_provider_stably.testing import Fault
@@ -136,6 +140,16 @@ def test_an_unreadable_event_fails_and_cancels_nothing(emulator, sensor, context
         sensor.execute_complete(context, {"end": "exploded"})
 
     assert emulator.requests() == []
+
+
+def test_a_deferred_timeout_leads_to_the_run(sensor, context):
+    """Airflow's own error for it, by which callbacks know a timeout, has the run's summary behind it."""
+    run = {"run_id": sensor.run_id, "project_id": PROJECT, "status": "RUNNING"}
+
+    with pytest.raises(AirflowSensorTimeout) as caught:
+        sensor.execute_complete(context, {"end": "timed_out", "run": run})
+
+    assert find_run_error(caught.value).run == context["xcom"]["summary"]
 
 
 def test_a_subclass_may_set_the_run_at_each_poke(emulator, sensor, context):
