@@ -31,18 +31,20 @@ def started_run(ui, airflow, emulator):
 
 
 def test_emulator_page_shows_the_cancelled_run(page, airflow, emulator, picture):
-    """When a waiting task is marked failed, the emulator's open page shows its run as CANCELLED."""
+    """When a waiting task is marked failed, the emulator's open page tells of the run's cancellation."""
     task = airflow.trigger("example_stably_gate_deployment", {"suite": "hangs"}).task("run_tests")
     run_id = airflow.wait_until(lambda: task.xcom("run_id"), what="the run to be started")
     airflow.wait_until(lambda: emulator.requests("get", run_id=run_id), what="the run to be watched")
     row = page.get_by_role("row").filter(has_text=run_id)
     page.goto(emulator.url)
     expect(row).to_contain_text("RUNNING")
+    row.get_by_role("link").click()
 
     task.set_state("failed")
 
     expect(row).to_contain_text("CANCELLED")
-    page.set_viewport_size({"width": 1280, "height": 320})
+    expect(page.get_by_role("listitem").filter(has_text="cancelled by a call")).to_be_visible()
+    page.set_viewport_size({"width": 1280, "height": 480})
     picture("emulator")
 
 
