@@ -141,6 +141,63 @@ def test_an_escaped_secret_is_hidden(secret, form, outer):
 
 
 @pytest.mark.parametrize(
+    "encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig", "latin-1", "cp1252"]
+)
+def test_a_secret_in_another_encoding_is_hidden(encoding):
+    """Some servers write their error pages in the encoding of their machine, and say so or not."""
+    secret = "p\u00e4ss w0rd\u00fc"
+
+    text = Redactor.hiding(KEY, [secret]).of_body(f"<html>no {secret} nor {KEY}</html>".encode(encoding))
+
+    assert text == "<html>no *** nor ***</html>"
+
+
+@pytest.mark.parametrize("escape", [json.dumps, html.escape, quote], ids=["JSON", "HTML", "percent"])
+def test_a_secret_is_hidden_four_escapes_deep(escape):
+    """An error page quotes what another page quoted, and so on."""
+    echo = SPECIAL
+    for _ in range(4):
+        echo = escape(echo)
+
+    assert "w0rd" not in Redactor.hiding(KEY, [SPECIAL]).of(f"before {echo} after")
+
+
+def test_a_secret_that_a_cut_would_part_is_hidden():
+    """However long its escapes are: those of an emoji, four times over, take 26 characters."""
+    escaped = "".join(f"{chr(92) * 8}ud83d{chr(92) * 8}ude{0x40 - index % 64:02x}" for index in range(100))
+    secret = json.loads(f'"{escaped.replace(chr(92) * 8, chr(92))}"')
+
+    text = Redactor.hiding(KEY, [secret]).of(f"before {escaped}{'x' * 5000}")
+
+    assert "ud83d" not in text
+
+
+def test_a_long_secret_leaves_something_to_read():
+    """What is cut off an answer's end, lest a part of a secret stay, does not grow with the secret."""
+    redactor = Redactor.hiding(KEY, ["".join(random.Random(1).choices(string.ascii_letters, k=100_000))])  # noqa: S311
+
+    assert redactor.of("no such branch; " * 1000, is_cut=True).startswith("no such branch; ")
+
+
+def test_a_short_value_is_shown():
+    """A word like ``true`` is no secret, or every message with it would have a hole."""
+    assert Redactor.hiding(KEY, ["true"]).of("is it true?") == "is it true?"
+
+
+@pytest.mark.parametrize(
+    "read_as", [("latin-1", "strict"), ("utf-8", "surrogateescape")], ids=["requests", "aiohttp"]
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_a_secret_in_a_header_is_hidden(encoding, read_as):
+    """Each HTTP library has its own idea of a header's encoding."""
+    secret = "p\u00e4ss w0rd\u00fc"
+
+    text = Redactor.hiding(KEY, [secret]).of(f"a {secret} b".encode(encoding).decode(*read_as))
+
+    assert text == "a *** b"
+
+
+@pytest.mark.parametrize(
     "text", ["50% off &amp; more", r"C:\new\x41", "a+b=c%20d", "caf\u00e9 &eacute;", "%zz &# \\"]
 )
 def test_what_holds_no_secret_stays_as_it_came(text):
@@ -162,6 +219,15 @@ def test_the_secrets_of_the_present_call_are_hidden():
     assert {present.of(f"see {text}") for text in many} == {"see ***"}
     assert later.of("see renewed-value") == "see ***"
     assert len(later.values) == 1000
+
+
+def test_a_secret_that_is_sent_again_is_kept():
+    """A value of every start of a DAG is not the oldest because it was the first."""
+    for batch in range(2):
+        Redactor.hiding(KEY, ["in-every-start"])
+        Redactor.hiding(KEY, [f"of-batch-{batch}-{index}" for index in range(800)])
+
+    assert Redactor.hiding(KEY).of("see in-every-start") == "see ***"
 
 
 def test_a_secret_is_hidden_in_later_answers():
