@@ -256,6 +256,22 @@ def test_what_is_too_much_is_told(value):
     assert len(named.runs) <= 2000
 
 
+@pytest.mark.parametrize(("length", "is_read"), [(399_000, True), (400_001, False)])
+def test_a_text_of_400_000_characters_is_read(length, is_read):
+    """More is told, and not looked at."""
+    named = read_runs("a/" * (length // 2) + "b" * (length % 2))
+
+    assert ("the rest" not in named.malformed) == is_read
+
+
+@pytest.mark.parametrize(("entries", "is_read"), [(1999, True), (2000, False)])
+def test_two_thousand_entries_are_read(entries, is_read):
+    """The list itself is one of them."""
+    named = read_runs([{"run_id": f"run-{index}"} for index in range(entries)])
+
+    assert (len(named.runs), "the rest" not in named.malformed) == (1999, is_read)
+
+
 def test_many_malformed_entries_are_counted():
     """A message lists the first, and says how many more there are."""
     named = read_runs([*range(100), "a"])
