@@ -116,6 +116,8 @@ class AsyncStablyClient:
         async with session.request(
             call.route.method, url, json=call.body, proxy=self._proxy, allow_redirects=False
         ) as response:
+            if response.content.is_eof():  # as a rule all has come with the head, and no timer is needed
+                return await _received(response)
             # aiohttp's own bound, for the whole call, has the connect timeout in it.
             async with asyncio.timeout(self._endpoint.read_timeout):
                 return await _received(response)

@@ -63,7 +63,10 @@ class _BoundedProtocol(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the server; none, if aiohttp goes on with what it has."""
-        for start in range(0, len(data) or 1, _PIECE_BYTES):
+        if len(data) <= _PIECE_BYTES:
+            self._receive(data)
+            return
+        for start in range(0, len(data), _PIECE_BYTES):
             self._receive(data[start : start + _PIECE_BYTES])
 
     def _receive(self, piece: bytes) -> None:
