@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "api": {"exceptions"},
     "arguments": set(),
     "runs": {"exceptions", "api", "arguments"},
-    "tasks": {"exceptions", "runs", "arguments"},
+    "tasks": {"exceptions", "api", "runs", "arguments"},
     "hooks": {"", "exceptions", "arguments", "api", "runs", "tasks", "get_provider_info"},
     "triggers": {"exceptions", "api", "runs", "tasks", "hooks"},
     "links": {"tasks"},

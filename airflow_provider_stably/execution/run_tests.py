@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -287,4 +288,5 @@ class RunTests:
 
 
 def _started_at(run: RunReference) -> float:
-    return time.time() if run.started_at is None else run.started_at
+    """Return when a run was started: never in the future, whatever an XCom or a record says."""
+    return min(time.time(), math.inf if run.started_at is None else run.started_at)

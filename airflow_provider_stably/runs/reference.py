@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from airflow_provider_stably.api.calls import check_id, run_url
 
+_LATEST = 253_402_300_799
+"""The end of the year 9999: a later start, or none that is a number, would end whoever counts from it."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunReference:
@@ -34,13 +37,19 @@ class RunReference:
         """
         if not isinstance(value, Mapping):
             raise ValueError(f"expected an object, got {type(value).__name__}")
-        stably_conn_id, started_at = value.get("stably_conn_id"), value.get("started_at")
+        stably_conn_id = value.get("stably_conn_id")
         return cls(
             run_id=check_id("run", value.get("run_id")),
             project_id=check_id("project", value.get("project_id")),
             stably_conn_id=stably_conn_id if isinstance(stably_conn_id, str) else None,
-            started_at=float(started_at) if isinstance(started_at, int | float) else None,
+            started_at=_seconds(value.get("started_at")),
         )
+
+
+def _seconds(value: object) -> float | None:
+    if isinstance(value, int | float) and 0 < value <= _LATEST:  # not so if it is nan
+        return float(value)
+    return None
 
 
 def by_connection(runs: Iterable[RunReference], default_conn_id: str) -> dict[str, list[RunReference]]:

@@ -20,11 +20,17 @@ from airflow_provider_stably.exceptions import (
 )
 from airflow_provider_stably.runs.reference import RunReference
 
-_TYPES: dict[str, type | tuple[type, ...]] = {
+_TYPES: dict[str, type] = {
     **dict.fromkeys(("total", "passed", "failed", "skipped", "duration_ms", "queued_ms"), int),
-    **dict.fromkeys(("failed_tests", "story"), (list, tuple)),
+    **dict.fromkeys(("failed_tests", "story"), list),
 }
-"""What a summary has besides texts. All but the lists may be None."""
+"""What a summary has besides texts."""
+
+_TOO_MUCH = 10**15
+"""No number of a summary is: ten thousand years have fewer milliseconds."""
+
+_MOST_LINES, _LONGEST_LINE = 30, 500
+"""Of the lists that are read back; those that are written are shorter."""
 
 MAX_FAILED_TESTS = 20
 """How many failed tests are named; the counts are of all."""
@@ -139,14 +145,16 @@ class RunSummary:
             raise ValueError(f"expected a run's summary, got {type(value).__name__}")
         run_id = check_id("run", value.get("run_id"))
         project_id = check_id("project", value.get("project_id"))
-        bare = asdict(cls.of(RunReference(run_id, project_id), None))
-        known: dict[str, Any] = {name: value.get(name, default) for name, default in bare.items()}
-        if not all(
-            value is None or isinstance(value, _TYPES.get(name, str)) for name, value in known.items()
-        ):
-            raise ValueError("a run's summary has a value of another type")
-        lists = {name: tuple(known[name]) for name in ("failed_tests", "story")}
-        return cls(**{**known, **lists})
+        bare = cls.of(RunReference(run_id, project_id), None)
+        own = {"run_id", "project_id", "run_url"}  # as checked, and as made from that
+        return replace(
+            bare,
+            **{
+                name: _read_back(name, value[name])
+                for name in asdict(bare)
+                if name not in own and value.get(name) is not None
+            },
+        )
 
     @property
     def headline(self) -> str:
@@ -192,6 +200,21 @@ class RunSummary:
         named = ", ".join(self.failed_tests)
         message = f"{self.headline}{f'. Failed: {named}' if named else ''}"
         return kind(message, run=self.with_message(self.headline))
+
+
+def _read_back(name: str, value: object) -> Any:
+    """Return a value of a summary, as short and on as few lines as it was written.
+
+    :raises ValueError: if it is of another type.
+    """
+    kind = _TYPES.get(name, str)
+    if kind is str and isinstance(value, str):
+        return one_line(value, limit=MAX_CHARACTERS)
+    if kind is int and isinstance(value, int) and abs(value) < _TOO_MUCH:
+        return value
+    if kind is list and isinstance(value, list | tuple) and all(isinstance(line, str) for line in value):
+        return tuple(one_line(line, limit=_LONGEST_LINE) for line in value[:_MOST_LINES])
+    raise ValueError("a run's summary has a value of another type, or too big a number")
 
 
 def is_another_branch(asked: str | None, told: str | None) -> bool:

@@ -8,13 +8,14 @@ from enum import StrEnum
 from typing import Any
 
 from airflow_provider_stably.api.models import RunStatus
+from airflow_provider_stably.api.text import MAX_SHOWN, one_line, shown
 from airflow_provider_stably.exceptions import (
     StablyRunError,
     StablyRunLostError,
     StablyRunTimeoutError,
 )
 from airflow_provider_stably.runs.cancel import OVER, CancelOutcome
-from airflow_provider_stably.runs.summary import RunSummary
+from airflow_provider_stably.runs.summary import MAX_MESSAGE_BYTES, RunSummary
 
 
 class WatchEnd(StrEnum):
@@ -61,13 +62,16 @@ class WatchResult:
         """
         if not isinstance(event, Mapping):
             raise ValueError(f"expected an event, got {type(event).__name__}")
-        end, run = WatchEnd(str(event.get("end"))), RunSummary.from_json(event.get("run"))
-        cancellation = event.get("cancellation")
+        if event.get("end") not in list(WatchEnd):
+            raise ValueError(f"{shown(event.get('end'))} is no end of a wait")
+        end, run = WatchEnd(event["end"]), RunSummary.from_json(event.get("run"))
+        cancellation, detail = event.get("cancellation"), str(event.get("detail") or "")
         if end is WatchEnd.FINISHED and not isinstance(run.status, str):
             raise ValueError("a finished run without a status")
         if not isinstance(cancellation, str | None):
             raise ValueError(f"expected 'cancellation' to be text, got {type(cancellation).__name__}")
-        return cls(end, run, str(event.get("detail") or ""), cancellation)
+        cancellation = cancellation and one_line(cancellation, limit=MAX_SHOWN)
+        return cls(end, run, one_line(detail, limit=MAX_MESSAGE_BYTES), cancellation)
 
     @property
     def is_over(self) -> bool:

@@ -6,9 +6,13 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from airflow_provider_stably.api.text import one_line
 from airflow_provider_stably.exceptions import StablyError
 
 log = logging.getLogger(__name__)
+
+MAX_CHARACTERS = 500
+"""How much of a failure is logged: it may name what came from outside."""
 
 
 @contextmanager
@@ -21,6 +25,7 @@ def best_effort(failure: str) -> Iterator[None]:
 
     :param failure: What did not happen, for people.
     """
+    failure = one_line(failure, limit=MAX_CHARACTERS)
     try:
         yield
     except StablyError as error:  # its text is the cause, so no traceback

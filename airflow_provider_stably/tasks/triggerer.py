@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import TaskInstanceState, XCom
 from asgiref.sync import sync_to_async
 
 from airflow_provider_stably.runs.reference import RunReference
+from airflow_provider_stably.tasks.best_effort import best_effort
 from airflow_provider_stably.tasks.version_compat import state_of_task, states_by_name
 from airflow_provider_stably.tasks.xcom import STABLY_RUN_KEY
 
@@ -35,16 +36,17 @@ def started_by(dag_id: str, dag_run_id: str, name: str) -> list[tuple[str, RunRe
 
     Needs no task instance, only DAG id and run id; blocks.
 
-    :param name: The task or task group, with its task groups' prefix.
-    :raises ValueError: if an XCom of that key is not ours.
+    :param name: The task or task group, with its task groups' prefix. Of an instance whose XCom cannot be
+        read there is a warning: it must not hide the runs of the others.
     """
     runs = []
     for task_id, map_index in _instances(dag_id, dag_run_id, name):
-        pushed = XCom.get_one(
-            key=STABLY_RUN_KEY, dag_id=dag_id, run_id=dag_run_id, task_id=task_id, map_index=map_index
-        )
-        if pushed is not None:
-            runs.append((task_id, RunReference.from_json(pushed)))
+        with best_effort(f"The XCom {STABLY_RUN_KEY!r} of task {task_id!r} cannot be read"):
+            pushed = XCom.get_one(
+                key=STABLY_RUN_KEY, dag_id=dag_id, run_id=dag_run_id, task_id=task_id, map_index=map_index
+            )
+            if pushed is not None:
+                runs.append((task_id, RunReference.from_json(pushed)))
     return runs
 
 

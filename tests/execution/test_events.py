@@ -17,13 +17,13 @@ from tests.operators.run_operator import run_operator
 def complete(emulator, context):
     """Resume a deferred task whose run goes on, with an event of its trigger."""
 
-    def complete(end, *, cancellation=None, statuses=(), **arguments):
+    def complete(end, *, cancellation=None, statuses=(), starts_in=0.0, **arguments):
         run_id = emulator.add_run(project_id=PROJECT, statuses=statuses)
         context["xcom"]["stably_run"] = {
             "run_id": run_id,
             "project_id": PROJECT,
             "stably_conn_id": "stably_default",
-            "started_at": time.time(),
+            "started_at": time.time() + starts_in,
             "try_number": 1,
         }
         run = {"run_id": run_id, "project_id": PROJECT}
@@ -39,10 +39,11 @@ def test_a_run_that_is_handed_back_is_watched_here(emulator, complete):
     assert emulator.requests("start") == []
 
 
-def test_a_run_that_is_handed_back_has_its_deadline(emulator, complete):
-    """The timeout counts from the run's start, wherever it is watched."""
+@pytest.mark.parametrize("starts_in", [0.0, 1e9], ids=["now", "in thirty years"])
+def test_a_run_that_is_handed_back_has_its_deadline(emulator, complete, starts_in):
+    """The timeout counts from the run's start, wherever it is watched, and whatever its XCom says."""
     with pytest.raises(StablyRunTimeoutError, match="now cancelled"):
-        complete("handed_back", timeout=0.3)
+        complete("handed_back", timeout=0.3, starts_in=starts_in)
 
     assert emulator.live_runs() == []
 

@@ -150,13 +150,39 @@ def test_an_event_without_an_address_gets_the_runs():
             "end": "finished",
             "run": {"run_id": "r1", "project_id": "p1", "status": "PASSED", "branch": 1},
         },
+        {"end": "timed_out", "run": {"run_id": "r1", "project_id": "p1", "failed_tests": [1]}},
+        {"end": "timed_out", "run": {"run_id": "r1", "project_id": "p1", "duration_ms": 10**400}},
+        {"end": "x" * 10**6, "run": {"run_id": "r1", "project_id": "p1"}},
+        {"end": ["finished"], "run": {"run_id": "r1", "project_id": "p1"}},
     ],
-    ids=repr,
+    ids=lambda event: repr(event)[:80],
 )
 def test_an_event_of_somebody_else_is_refused(event):
     """What crossed the database is checked before it is believed."""
-    with pytest.raises(ValueError, match=r"."):
+    with pytest.raises(ValueError, match=r"^.{1,200}$"):
         WatchResult.from_event(event)
+
+
+def test_what_an_event_says_is_short_and_on_one_line():
+    """Whoever can write one fills no log, and leads the button nowhere else."""
+    loud = "\x1b[31m\n" * 10**5
+    run = {
+        "run_id": "r1",
+        "project_id": "p1",
+        "run_url": "javascript:alert(1)",
+        "status": loud,
+        "branch": loud,
+        "failed_tests": [loud] * 1000,
+        "story": [loud] * 1000,
+    }
+
+    result = WatchResult.from_event({"end": "timed_out", "run": run, "detail": loud, "cancellation": loud})
+
+    assert result.run.run_url == REFERENCE.run_url
+    for text in (str(result.error()), *result.run.story, *result.run.failed_tests, result.run.headline):
+        assert text.isprintable()
+        assert len(text) < 3000
+    assert len(result.run.report) < 20_000
 
 
 def test_the_summary_counts_and_names():

@@ -8,7 +8,7 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from airflow_provider_stably.tasks import triggerer
-from airflow_provider_stably.tasks.triggerer import is_still_deferred
+from airflow_provider_stably.tasks.triggerer import is_still_deferred, started_by
 
 
 @pytest.fixture
@@ -65,3 +65,21 @@ async def test_airflow_is_asked_on_the_loop_of_the_trigger(ti, monkeypatch):
 
     assert awaited
     assert asked_on == [asyncio.get_running_loop()]
+
+
+def test_an_xcom_that_cannot_be_read_hides_no_other_run(monkeypatch, caplog):
+    """One instance of a mapped task must not keep the others' runs from being cancelled."""
+    pushed = {
+        0: {"run_id": "a", "project_id": "p"},
+        1: {"run_id": "a/b"},
+        2: {"run_id": "c", "project_id": "p"},
+    }
+    states = create_autospec(triggerer.states_by_name, return_value=["start_0", "start_1", "start_2"])
+    monkeypatch.setattr(triggerer, "states_by_name", states)
+    get_one = create_autospec(triggerer.XCom.get_one, side_effect=lambda *, map_index, **_: pushed[map_index])
+    monkeypatch.setattr(triggerer.XCom, "get_one", get_one)
+
+    runs = started_by("dag", "dag run", "start")
+
+    assert [run.run_id for _, run in runs] == ["a", "c"]
+    assert "of task 'start' cannot be read" in caplog.text
