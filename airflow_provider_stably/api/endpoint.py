@@ -22,6 +22,9 @@ DASHBOARD_URL = "https://app.stably.ai"
 DEFAULT_TIMEOUT = 30.0
 """Seconds, for a connection and for an answer."""
 
+CONNECT_TIMEOUTS = 2
+"""How many connect timeouts a connection may take in all, however many addresses its host has."""
+
 READ_TIMEOUTS = 2
 """How many read timeouts an answer may take in all, from its first header to the end of its body."""
 

@@ -16,8 +16,10 @@ from typing import Any
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, PoolManager
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.util.connection import allowed_gai_family
 
-from airflow_provider_stably.api.endpoint import READ_TIMEOUTS, Endpoint
+from airflow_provider_stably.api.endpoint import CONNECT_TIMEOUTS, READ_TIMEOUTS, Endpoint
 
 MAX_CONNECTIONS = 8
 """How many calls of one session may be under way at once before connections are thrown away."""
@@ -144,8 +146,34 @@ class _Remembering:
 
     response_class = _TimedResponse
 
+    def _addresses(self: Any) -> list[str]:
+        """Return the addresses to try, in order."""
+        try:
+            found = socket.getaddrinfo(
+                self._dns_host.strip("[]"), self.port, allowed_gai_family(), socket.SOCK_STREAM
+            )
+        except (OSError, UnicodeError):
+            return [self._dns_host]  # urllib3 finds the same, and says so
+        return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
     def _new_conn(self: Any) -> socket.socket:
-        sock: socket.socket = super()._new_conn()  # type: ignore[misc] # of urllib3's connection, beside this
+        """Connect to the first address that answers; urllib3 would give each of them the whole timeout."""
+        name, timeout = self._dns_host, self.timeout
+        addresses = self._addresses()
+        if timeout is not None:  # None: the caller asked for no timeout
+            self.timeout = timeout * min(1, CONNECT_TIMEOUTS / len(addresses))
+        try:
+            for address in addresses:
+                self._dns_host = address
+                try:
+                    sock: socket.socket = super()._new_conn()  # type: ignore[misc] # of urllib3's, beside this
+                    break
+                except (NewConnectionError, ConnectTimeoutError) as error:
+                    failure = error
+            else:
+                raise failure
+        finally:
+            self._dns_host, self.timeout = name, timeout
         _reached_at[self.host] = sock.getpeername()[0]
         return sock
 
@@ -160,15 +188,9 @@ class _Remembering:
 class _ByAddress(_Remembering):
     """A connection to the address that was reached last; by name if there is none, or if that fails."""
 
-    def _new_conn(self: Any) -> socket.socket:
-        name, address = self.host, _reached_at.pop(self.host, None)
-        self.host = address or name
-        try:
-            sock: socket.socket = super()._new_conn()
-        finally:
-            self.host = name
-        _reached_at[name] = sock.getpeername()[0]
-        return sock
+    def _addresses(self: Any) -> list[str]:
+        address = _reached_at.pop(self.host, None)
+        return super()._addresses() if address is None else [address]
 
 
 def _bound(manager: PoolManager, connection: type) -> None:

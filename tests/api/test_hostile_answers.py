@@ -4,11 +4,12 @@ import asyncio
 import gc
 import gzip
 import json
+import socket
 import ssl
 import threading
 import time
 import tracemalloc
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 import pytest
@@ -100,6 +101,61 @@ async def test_a_handshake_without_end_is_given_up_on(send, endpoint):
 
         with pytest.raises(StablyUnreachableError):
             await asyncio.wait_for(asyncio.to_thread(asyncio.run, send(GET, asked, once=True)), LONG)
+
+
+@pytest.fixture
+def resolve(monkeypatch):
+    """Let a name have some of loopback's addresses; the system's resolver can be told no such thing."""
+
+    def resolve(numbers, port):
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{n}", port)) for n in numbers]
+        real = socket.getaddrinfo
+        monkeypatch.setattr(
+            socket,
+            "getaddrinfo",
+            lambda host, *a, **k: found if host == "many.example" else real(host, *a, **k),
+        )
+        return f"http://many.example:{port}"
+
+    return resolve
+
+
+@pytest.fixture
+def silent(resolve):
+    """A host with eight addresses, none of which ever answers."""
+    port, numbers = 0, range(1, 9)
+    with ExitStack() as opened:
+        for number in numbers:
+            listening = opened.enter_context(socket.socket())
+            listening.bind((f"127.0.0.{number}", port))
+            listening.listen(0)
+            port = listening.getsockname()[1]
+            for _ in range(3):  # once its queue is full, it is silent
+                waiting = opened.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(listening.getsockname())
+        yield resolve(numbers, port)
+
+
+async def test_an_address_that_refuses_is_passed_over(send, endpoint, resolve):
+    """A host is reached at the next of its addresses."""
+    with HostileServer(answer(PASSED)) as server:
+        host = resolve([3, 2, 1], int(server.url.rpartition(":")[2]))
+
+        run = await send(GET, replace(endpoint, base_url=host), once=True)
+
+    assert run.is_passed
+
+
+async def test_a_host_of_many_addresses_is_given_up_on(send, endpoint, silent):
+    """All of them together take two connect timeouts, so that a name server cannot hold a call."""
+    asked = replace(endpoint, base_url=silent, connect_timeout=0.5, read_timeout=0.2)
+    began = time.monotonic()
+
+    with pytest.raises(StablyUnreachableError):
+        await asyncio.to_thread(asyncio.run, send(GET, asked, once=True))
+
+    assert time.monotonic() - began < 3
 
 
 @pytest.mark.parametrize("shakes_hands", [False, True], ids=["handshake", "answer"])
