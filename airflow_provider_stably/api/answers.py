@@ -82,15 +82,15 @@ class Answer:
 def read_answer(call: Call[T], answer: Answer, endpoint: Endpoint, *, now: datetime | None = None) -> T:
     """Read an answer as the call's result, or raise what it means.
 
-    :param endpoint: Where the answer came from: named in messages. Its key and the values of the call's
-        environment overrides are hidden in whatever comes out.
+    :param endpoint: Where the answer came from: named in messages. Its key, its proxy's password and the
+        values of the call's environment overrides are hidden in whatever comes out.
     :param now: Aware time that a Retry-After date is compared with; None is the present.
     :raises StablyAuthError: on 401 and 403.
     :raises StablyNotFoundError: on 404.
     :raises StablyHTTPError: on any other status outside 200 to 299; redirects are refused.
     :raises StablyResponseError: if a 2xx answer is not the JSON that the contract promises.
     """
-    redactor = Redactor.hiding(endpoint.api_key, call.secrets)
+    redactor = Redactor.hiding(endpoint.api_key, [*call.secrets, *endpoint.proxy_secrets()])
     if not 200 <= answer.status <= 299:
         raise _http_error(call, answer, endpoint, redactor, now or datetime.now(UTC))
     problem = answer.problem

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from base64 import b64encode
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from airflow_provider_stably.api.address import is_loopback
 
@@ -79,6 +80,15 @@ class Endpoint:
 
         proxy = select_proxy(self.base_url, get_environ_proxies(self.base_url))
         return f"http://{proxy}" if proxy and "://" not in proxy else proxy
+
+    def proxy_secrets(self) -> list[str]:
+        """Return what a proxy may echo of its own password, where it is sent the requests themselves."""
+        proxy = self.effective_proxy() if self.base_url.startswith("http:") else None
+        user, _, password = urlsplit(proxy or "").netloc.rpartition("@")[0].partition(":")
+        if not password:
+            return []
+        pair = f"{unquote(user)}:{unquote(password)}".encode()
+        return [password, unquote(password), b64encode(pair).decode()]
 
     def effective_verify(self) -> bool | str:
         """Return the CA bundle to trust: its own, else the environment's, if that is trusted.

@@ -1,6 +1,7 @@
 """How both clients get to the API, and to no other: proxies, TLS, redirects, ``~/.netrc``."""
 
 import asyncio
+import base64
 import ssl
 from dataclasses import replace
 
@@ -107,6 +108,25 @@ async def test_netrc_does_not_replace_the_key(emulator, send, tmp_path, monkeypa
     await send(calls.get_run(PROJECT, run_id))
 
     assert emulator.requests()[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+async def test_a_proxys_password_is_hidden_where_it_echoes_it(endpoint, send):
+    """A proxy that is sent the requests themselves, over plain http, may put them into its error page."""
+
+    def echo(request):
+        body = b"http://user:hush%21hush was refused: hush!hush, " + request
+        return [b"HTTP/1.1 502 Bad\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)]
+
+    with HostileServer(echo) as server:
+        proxy = server.url.replace("//", "//user:hush%21hush@")
+        through = replace(endpoint, base_url="http://stably.invalid", proxy=proxy)
+
+        with pytest.raises(StablyHTTPError) as caught:
+            await send(calls.get_run(PROJECT, "r"), through, once=True)
+
+    assert "was refused" in str(caught.value)
+    for secret in ("hush", base64.b64encode(b"user:hush!hush").decode()):
+        assert secret not in str(caught.value)
 
 
 @pytest.mark.parametrize(
