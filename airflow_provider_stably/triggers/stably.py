@@ -173,7 +173,9 @@ class StablyRunTrigger(BaseTrigger):
     async def _wait_for_worker(self) -> None:
         """Wait until the worker that deferred the task has exited, as far as one can tell."""
         if self.deferred_at is not None and self.task_instance is not None:
-            await asyncio.sleep(max(0.0, self.deferred_at + FIRST_EVENT_SECONDS - time.time()))
+            left = self.deferred_at + FIRST_EVENT_SECONDS - time.time()
+            # No longer than that: the worker's clock may be ahead of this one.
+            await asyncio.sleep(min(max(0.0, left), FIRST_EVENT_SECONDS))
 
     async def cancel_if_abandoned(self, *, in_doubt: bool) -> None:
         """Cancel the run if its task no longer waits for it.

@@ -276,6 +276,18 @@ async def test_a_trigger_fires_no_sooner_than_it_must(emulator, trigger, monkeyp
     assert time.time() - trigger.deferred_at >= 0.5
 
 
+async def test_a_workers_clock_that_is_ahead_delays_no_event(emulator, trigger, monkeypatch):
+    """However far ahead it is, a trigger waits for the worker's exit no longer than it must."""
+    monkeypatch.setattr(stably, "FIRST_EVENT_SECONDS", 0.1)
+    emulator.runs[trigger.run_id].statuses = ["PASSED"]
+    trigger.deferred_at = time.time() + 3600
+
+    async with asyncio.timeout(5):
+        [event] = [event async for event in trigger.run()]
+
+    assert event.payload["run"]["status"] == "PASSED"
+
+
 async def test_a_rotated_key_is_picked_up(emulator, trigger, monkeypatch):
     """After a 401 the connection is read once more and the wait goes on."""
     emulator.runs[trigger.run_id].statuses = ["RUNNING", "RUNNING", "PASSED"]
