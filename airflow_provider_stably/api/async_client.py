@@ -18,7 +18,11 @@ from airflow_provider_stably.api import answers
 from airflow_provider_stably.api.async_transport import EndpointConnector, UnreadableAnswerError
 from airflow_provider_stably.api.calls import Call
 from airflow_provider_stably.api.endpoint import READ_TIMEOUTS, Endpoint, tls_context_for
-from airflow_provider_stably.api.retries import as_ambiguous_start, replay_policy
+from airflow_provider_stably.api.retries import (
+    MAX_RETRY_AFTER_SECONDS,
+    as_ambiguous_start,
+    replay_policy,
+)
 from airflow_provider_stably.exceptions import StablyError
 
 if TYPE_CHECKING:
@@ -69,12 +73,13 @@ class AsyncStablyClient:
     ) -> None:
         await _leave_session(self._endpoint)
 
-    async def send(self, call: Call[T]) -> T:
+    async def send(self, call: Call[T], *, heeded: float = MAX_RETRY_AFTER_SECONDS) -> T:
         """Send a call, again where that is allowed and may help, and return what it reads.
 
+        :param heeded: As of :func:`~airflow_provider_stably.api.retries.replay_policy`.
         :raises StablyError: as :meth:`airflow_provider_stably.api.client.StablyClient.send`.
         """
-        retrying = tenacity.AsyncRetrying(sleep=self._sleep, **replay_policy(call))
+        retrying = tenacity.AsyncRetrying(sleep=self._sleep, **replay_policy(call, heeded=heeded))
         try:
             return await retrying(self.send_once, call)
         except StablyError as error:

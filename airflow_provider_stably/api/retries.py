@@ -37,15 +37,16 @@ RETRY_AFTER_JITTER = 0.25
 """How much longer than asked a call waits at most, as a share: or all that were asked come back together."""
 
 
-def replay_policy(call: Call[Any]) -> dict[str, Any]:
+def replay_policy(call: Call[Any], *, heeded: float = MAX_RETRY_AFTER_SECONDS) -> dict[str, Any]:
     """Return keyword arguments for ``tenacity.Retrying`` and ``tenacity.AsyncRetrying``.
 
     :param call: The call that is sent.
+    :param heeded: Up to how many seconds a Retry-After is heeded.
     """
     return {
         "retry": retry_if_exception(partial(may_replay, call)),
         "stop": stop_after_attempt(MAX_ATTEMPTS) | stop_before_delay(MAX_REPLAY_SECONDS),
-        "wait": _wait,
+        "wait": partial(_wait, heeded=heeded),
         "before_sleep": _log_replay,
         "reraise": True,
     }
@@ -74,25 +75,29 @@ def is_passing_status(status: int) -> bool:
     return status in {408, 425, 429} or (500 <= status <= 599 and status not in {501, 505})
 
 
-def delay_before_replay(error: BaseException | None, attempt: int) -> float:
+def delay_before_replay(
+    error: BaseException | None, attempt: int, *, heeded: float = MAX_RETRY_AFTER_SECONDS
+) -> float:
     """Return the seconds to wait after this attempt failed with this error.
 
     Exponential, with up to half taken off at random so that many tasks that failed together do not come back
     together; longer if the API asks for it.
 
     :param attempt: 1 for the first.
+    :param heeded: As of :func:`replay_policy`.
     """
     own = min(FIRST_DELAY_SECONDS * 2.0 ** (attempt - 1), MAX_DELAY_SECONDS) * random.uniform(0.5, 1)  # noqa: S311 - jitter, not a secret
-    return max(own, asked_delay(error))
+    return max(own, asked_delay(error, heeded=heeded))
 
 
-def asked_delay(error: BaseException | None) -> float:
+def asked_delay(error: BaseException | None, *, heeded: float = MAX_RETRY_AFTER_SECONDS) -> float:
     """Return the seconds that the API asks to wait: at most a minute, and jittered upwards; 0 if it does not.
 
     :param error: The failure, whose Retry-After counts.
+    :param heeded: As of :func:`replay_policy`.
     """
     asked = error.retry_after if isinstance(error, StablyHTTPError) else None
-    return min(asked or 0.0, MAX_RETRY_AFTER_SECONDS) * random.uniform(1, 1 + RETRY_AFTER_JITTER)  # noqa: S311 - jitter, not a secret
+    return min(asked or 0.0, heeded) * random.uniform(1, 1 + RETRY_AFTER_JITTER)  # noqa: S311 - jitter, not a secret
 
 
 def as_ambiguous_start(call: Call[Any], error: StablyError) -> StablyError:
@@ -106,8 +111,8 @@ def as_ambiguous_start(call: Call[Any], error: StablyError) -> StablyError:
     return StablyAmbiguousStartError(message, project_id=call.project_id)
 
 
-def _wait(state: RetryCallState) -> float:
-    return delay_before_replay(_failure(state), state.attempt_number)
+def _wait(state: RetryCallState, *, heeded: float) -> float:
+    return delay_before_replay(_failure(state), state.attempt_number, heeded=heeded)
 
 
 def _log_replay(state: RetryCallState) -> None:

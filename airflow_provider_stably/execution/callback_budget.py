@@ -13,7 +13,13 @@ from typing import Any
 
 from airflow_provider_stably.api.async_client import AsyncStablyClient
 from airflow_provider_stably.hooks.stably import StablyHook
-from airflow_provider_stably.runs.cancel import CONCURRENCY, CancelOutcome, CancelResult, cancel
+from airflow_provider_stably.runs.cancel import (
+    CONCURRENCY,
+    HEEDED_IN_HASTE_SECONDS,
+    CancelOutcome,
+    CancelResult,
+    cancel,
+)
 from airflow_provider_stably.runs.driver import AsyncDriver
 from airflow_provider_stably.runs.reference import RunReference, by_connection
 from airflow_provider_stably.tasks.best_effort import best_effort
@@ -115,7 +121,8 @@ async def _cancel(
     with best_effort(f"Run {run.run_id}: not cancelled; see {run.run_url}"):
         try:
             async with slots, client:
-                result = await cancel(run, AsyncDriver(client), patience=SHARE_FOR_PATIENCE * seconds)
+                driver = AsyncDriver(client, heeded=HEEDED_IN_HASTE_SECONDS)
+                result = await cancel(run, driver, patience=SHARE_FOR_PATIENCE * seconds)
         except asyncio.CancelledError:
             _report(run, CancelResult(CancelOutcome.UNKNOWN, detail="not settled within the callback's time"))
             raise

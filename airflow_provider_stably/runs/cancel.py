@@ -27,6 +27,9 @@ MAX_CANCEL_ATTEMPTS = 3
 SECONDS_BETWEEN_ATTEMPTS = 1.0
 LONGEST_SECONDS_BETWEEN_ATTEMPTS = 15.0
 
+HEEDED_IN_HASTE_SECONDS = 5.0
+"""How much of a Retry-After is heeded where a cancel has seconds: one of half a minute would outlast them."""
+
 CONCURRENCY = 8
 """How many runs are cancelled at once."""
 

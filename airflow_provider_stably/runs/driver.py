@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from airflow_provider_stably.api.calls import Call
+from airflow_provider_stably.api.retries import MAX_RETRY_AFTER_SECONDS
 
 if TYPE_CHECKING:
     from airflow_provider_stably.api.async_client import AsyncStablyClient
@@ -79,15 +80,17 @@ class AsyncDriver:
     """Awaits on the running event loop.
 
     :param client: Sends the calls; entered by the caller.
+    :param heeded: As of :func:`~airflow_provider_stably.api.retries.replay_policy`.
     """
 
-    def __init__(self, client: AsyncStablyClient) -> None:
+    def __init__(self, client: AsyncStablyClient, *, heeded: float = MAX_RETRY_AFTER_SECONDS) -> None:
         self._client = client
+        self._heeded = heeded
         self.now = time.time
 
     async def send(self, call: Call[T]) -> T:
         """Send a call, again where the retry policy allows it."""
-        return await self._client.send(call)
+        return await self._client.send(call, heeded=self._heeded)
 
     async def send_once(self, call: Call[T]) -> T:
         """Send a call a single time."""

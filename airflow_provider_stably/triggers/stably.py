@@ -16,7 +16,7 @@ from airflow_provider_stably.api.text import shown
 from airflow_provider_stably.exceptions import StablyConfigError, StablyError
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.runs.belief import Belief
-from airflow_provider_stably.runs.cancel import cancel
+from airflow_provider_stably.runs.cancel import HEEDED_IN_HASTE_SECONDS, cancel
 from airflow_provider_stably.runs.driver import AsyncDriver
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.runs.watch import watch_or_cancel
@@ -198,7 +198,8 @@ class StablyRunTrigger(BaseTrigger):
                 asyncio.timeout(KILL_SECONDS),
                 await StablyHook(self.stably_conn_id).get_async_client() as client,
             ):
-                result = await cancel(self._run, AsyncDriver(client), patience=KILL_SECONDS)
+                driver = AsyncDriver(client, heeded=HEEDED_IN_HASTE_SECONDS)
+                result = await cancel(self._run, driver, patience=KILL_SECONDS)
             self.log.info("Run %s: nobody waits for it any more: %s", self.run_id, result)
 
 

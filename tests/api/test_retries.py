@@ -107,3 +107,10 @@ def test_retry_after_lengthens_the_delay(asked, least, most, monkeypatch):
 
     assert least <= min(delays) <= max(delays) <= most
     assert len(set(delays)) > 100
+
+
+def test_who_has_seconds_heeds_seconds_of_a_retry_after():
+    """A callback that waited for half a minute would end without a second attempt."""
+    delays = [retries.delay_before_replay(_http(429, 30.0), 1, heeded=5.0) for _ in range(200)]
+
+    assert 5.0 <= min(delays) <= max(delays) <= 6.25

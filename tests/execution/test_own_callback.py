@@ -178,6 +178,18 @@ def test_two_callbacks_of_a_task_share_a_budget(emulator, context, monkeypatch):
     assert len(emulator.requests("cancel")) == 1
 
 
+def test_the_callback_outlasts_a_long_retry_after(emulator, context, monkeypatch):
+    """A rate limit that asks for more than the callback's time does not cost the second attempt."""
+    monkeypatch.setattr(callback_budget, "HEEDED_IN_HASTE_SECONDS", 0.1)
+    monkeypatch.setattr(callback_budget, "BUDGET_SECONDS", 3.0)
+    _started(emulator, context)
+    emulator.inject(Fault(status=429, headers={"Retry-After": "30"}))
+
+    cancel_run_on_failure(context)
+
+    assert emulator.live_runs() == []
+
+
 def test_the_callback_respects_cancel_on_kill_false(emulator, context):
     """cancel_on_kill=False holds wherever it was said: mapped, or in default_args."""
     run_id = _started(emulator, context)

@@ -276,6 +276,18 @@ async def test_a_trigger_fires_no_sooner_than_it_must(emulator, trigger, monkeyp
     assert time.time() - trigger.deferred_at >= 0.5
 
 
+async def test_a_kill_outlasts_a_long_retry_after(emulator, trigger, says, monkeypatch):
+    """A rate limit that asks for more than Airflow gives on_kill does not cost the second attempt."""
+    monkeypatch.setattr(stably, "HEEDED_IN_HASTE_SECONDS", 0.1)
+    monkeypatch.setattr(stably, "KILL_SECONDS", 3.0)
+    says(False)
+    emulator.inject(Fault(status=429, headers={"Retry-After": "30"}))
+
+    await trigger.on_kill()
+
+    assert emulator.live_runs() == []
+
+
 async def test_a_workers_clock_that_is_ahead_delays_no_event(emulator, trigger, monkeypatch):
     """However far ahead it is, a trigger waits for the worker's exit no longer than it must."""
     monkeypatch.setattr(stably, "FIRST_EVENT_SECONDS", 0.1)
