@@ -33,6 +33,9 @@ Airflow 3 sends a task's process SIGTERM 20 s after the task's end (``[core] tas
 tasks, too) and SIGKILL 5 s later, whatever other callbacks wait. A dag processor has 50 s for a file.
 """
 
+LEAST_SECONDS = 2.0
+"""For a callback that comes when the budget is spent: the runs that it asks for were not asked for before."""
+
 REQUEST_SECONDS = 6.0
 """To connect, and again to read: an answer that never comes leaves time for another attempt."""
 
@@ -75,7 +78,7 @@ def cancel_within_budget(
         with best_effort(f"Not cancelled: {_names(its_runs)}"):
             work.append((StablyHook(conn_id, timeout=REQUEST_SECONDS).make_async_client(), its_runs))
             budget.asked.update(its_runs)
-    left = max(0.0, budget.end - time.monotonic())  # reading connections took some of it
+    left = max(LEAST_SECONDS, budget.end - time.monotonic())  # reading connections took some of it
     if work:
         _leave_after_budget(_cancel_all(work, left), left)
 

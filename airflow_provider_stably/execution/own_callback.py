@@ -29,7 +29,9 @@ def cancel_own_run(context: Mapping[str, Any]) -> None:
 
 def budget_owner(context: Mapping[str, Any]) -> object:
     """Return whose callback a context is for: a try of a task, or a DAG run."""
-    ti = context.get("ti")
+    ti, dag_run = context.get("ti"), context.get("dag_run")
+    if isinstance(dag_run, Mapping):  # a deadline's: plain values, and nothing else
+        return dag_run.get("dag_id"), dag_run.get("dag_run_id")
     names = ("dag_id", "run_id", "task_id", "map_index", "try_number")
     if ti is None or "reason" in context:
         return getattr(context.get("dag"), "dag_id", None), context.get("run_id")

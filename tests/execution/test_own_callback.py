@@ -16,6 +16,7 @@ from airflow_provider_stably.exceptions import (
 )
 from airflow_provider_stably.execution import callback_budget
 from airflow_provider_stably.execution.fail_for_good import not_retried
+from airflow_provider_stably.execution.own_callback import budget_owner
 from airflow_provider_stably.notifications.stably import StablyCancelRunNotifier
 from airflow_provider_stably.operators.stably import (
     OWN_CALLBACKS,
@@ -176,6 +177,29 @@ def test_two_callbacks_of_a_task_share_a_budget(emulator, context, monkeypatch):
 
     assert time.monotonic() - began < 1.0 + callback_budget.SECONDS_TO_END + 1.5
     assert len(emulator.requests("cancel")) == 1
+
+
+def test_a_spent_budget_leaves_other_runs_a_request(emulator, context, monkeypatch):
+    """A callback on another task's silent API uses it up; the task's own run is cancelled all the same."""
+    monkeypatch.setattr(callback_budget, "BUDGET_SECONDS", 0.5)
+    run_id = _started(emulator, context)
+    context["xcom"]["start_many", "stably_run"] = {"run_id": "another", "project_id": PROJECT}
+    emulator.inject(Fault(delay=math.inf), run_id="another", times=math.inf)
+
+    StablyCancelRunNotifier(task_ids="start_many")(context)
+    cancel_run_on_failure(context)
+
+    assert emulator.status(run_id) == "CANCELLED"
+
+
+def test_each_dag_runs_deadline_has_its_own_budget():
+    """A deadline's context has plain values only; two of them in one process are two owners."""
+    owners = {
+        budget_owner({"dag_run": {"dag_id": "dag", "dag_run_id": dag_run_id}, "deadline": {}})
+        for dag_run_id in ("manual__1", "manual__1", "manual__2")
+    }
+
+    assert len(owners) == 2
 
 
 def test_the_callback_outlasts_a_long_retry_after(emulator, context, monkeypatch):
