@@ -22,7 +22,7 @@ from airflow_provider_stably.runs.summary import RunSummary
 log = logging.getLogger(__name__)
 
 MAX_CANCEL_ATTEMPTS = 3
-"""How often a cancel is sent, without patience, for a run that stays live."""
+"""How often a cancel is sent, without patience, for a run that stays live, or while the key is refused."""
 
 SECONDS_BETWEEN_ATTEMPTS = 1.0
 LONGEST_SECONDS_BETWEEN_ATTEMPTS = 15.0
@@ -54,6 +54,8 @@ MAY_CHANGE = frozenset(
     {CancelOutcome.STILL_LIVE, CancelOutcome.UNKNOWN, CancelOutcome.DENIED, CancelOutcome.NOT_FOUND}
 )
 """A retry of the task may end otherwise."""
+
+_SENT_AGAIN = frozenset({CancelOutcome.STILL_LIVE, CancelOutcome.DENIED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +92,8 @@ async def cancel(
 ) -> CancelResult:
     """Cancel a run; where the answer does not settle it, read the run's status.
 
-    A run that stays live is cancelled again, a few times. One that is not found is too, as long as it is
-    young: some services do not find a new run for its first seconds.
+    A run that stays live, or whose cancel is refused, is cancelled again, a few times. One that is not found
+    is too, as long as it is young: some services do not find a new run for its first seconds.
 
     :param patience: Seconds to go on while nothing is settled: refused, not found, not readable, live.
     :param missing_seconds: Seconds that a run has to be not found, an old one too, before that is the result.
@@ -108,7 +110,7 @@ async def cancel(
         if result.is_over:
             return result
         is_worth_it = (
-            (result.outcome is CancelOutcome.STILL_LIVE and attempt < MAX_CANCEL_ATTEMPTS)
+            (result.outcome in _SENT_AGAIN and attempt < MAX_CANCEL_ATTEMPTS)
             or (result.outcome is CancelOutcome.NOT_FOUND and stably.now() < found_at)
             or stably.now() < began + patience
         )

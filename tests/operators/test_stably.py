@@ -13,6 +13,7 @@ from airflow_provider_stably.exceptions import StablyCancelError
 from airflow_provider_stably.execution import cancel_runs
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.operators.stably import StablyCancelRunOperator, StablyRunTestsOperator
+from airflow_provider_stably.runs.cancel import MAX_CANCEL_ATTEMPTS
 from airflow_provider_stably.testing import Fault, StablyEmulator
 from tests.constants import KEY, PROJECT
 from tests.interruption import Interrupted, interrupt_when
@@ -118,7 +119,19 @@ def test_a_refusal_stops_its_project_only(emulator, context, status, monkeypatch
         *["cancelled"] * 2,
     ]
     assert context["xcom"]["return_value"] == others
-    assert len(emulator.requests()) == 3
+    assert len(emulator.requests()) == MAX_CANCEL_ATTEMPTS + 2
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_passing_refusal_leaves_no_run(emulator, context, status, monkeypatch):
+    """One wrong refusal does not end a kill switch that may have no retry."""
+    monkeypatch.setattr(cancel_runs, "CONCURRENCY", 1)
+    run_ids = [emulator.add_run(project_id=PROJECT) for _ in range(3)]
+    emulator.inject(Fault(status=status))
+
+    cancelled = StablyCancelRunOperator(task_id="cancel", run_ids=run_ids).execute(context)
+
+    assert cancelled == run_ids
 
 
 def test_many_runs_are_cancelled_once_eight_at_a_time(emulator, context, monkeypatch):

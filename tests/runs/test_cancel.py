@@ -66,8 +66,9 @@ def _run(status, **fields):
         pytest.param([BAD_REQUEST, GONE], CancelOutcome.NOT_FOUND, None, id="400, unknown run"),
         pytest.param([GONE, GONE], CancelOutcome.NOT_FOUND, None, id="404 twice"),
         pytest.param([GONE, _run("PASSED")], CancelOutcome.ALREADY_FINISHED, "PASSED", id="404, then found"),
-        pytest.param([REFUSED], CancelOutcome.DENIED, None, id="key refused"),
-        pytest.param([BAD_REQUEST, REFUSED], CancelOutcome.DENIED, None, id="key refused at the look"),
+        pytest.param([REFUSED] * 3, CancelOutcome.DENIED, None, id="key refused"),
+        pytest.param([BAD_REQUEST, REFUSED] * 3, CancelOutcome.DENIED, None, id="key refused at the look"),
+        pytest.param([REFUSED, YES], CancelOutcome.CANCELLED, "CANCELLED", id="key refused once"),
         pytest.param(
             [LOST, _run("CANCELLED")], CancelOutcome.CANCELLED, "CANCELLED", id="answer lost, cancelled"
         ),
