@@ -138,8 +138,9 @@ def retry_after_seconds(value: str | None, now: datetime) -> float | None:
     """
     if value is None:
         return None
-    if value.strip().isdecimal():
-        return float(value)
+    seconds = [part.strip() for part in value.split(",")]  # several where a proxy adds a header of its own
+    if all(map(str.isdecimal, seconds)):
+        return max(map(float, seconds))
     try:
         until = parsedate_to_datetime(value)
         aware = until if until.tzinfo else until.replace(tzinfo=UTC)

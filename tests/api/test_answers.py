@@ -251,6 +251,8 @@ def test_a_redirect_names_the_host_without_secrets():
         ("0", 0.0),
         ("120", 120.0),
         (" 7 ", 7.0),
+        ("5, 120", 120.0),
+        ("5, soon", None),
         ("-3", None),
         ("1.5", None),
         ("soon", None),
