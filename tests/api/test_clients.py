@@ -186,7 +186,7 @@ async def test_a_failure_is_not_mixed_with_an_earlier_one(endpoint, send, closed
         with pytest.raises(StablyUnreachableError) as caught:
             await send(calls.get_run(PROJECT, "r"), nowhere, once=True)
 
-    assert "came (ConnectionRefusedError)" in str(caught.value)
+    assert "reached (ConnectionRefusedError)" in str(caught.value)
 
 
 async def test_a_silent_server_is_given_up_on(emulator, endpoint, send):
