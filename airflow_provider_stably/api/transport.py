@@ -174,6 +174,7 @@ class _Remembering:
                 raise failure
         finally:
             self._dns_host, self.timeout = name, timeout
+        sock.settimeout(timeout)  # for the TLS handshake
         _reached_at[self.host] = sock.getpeername()[0]
         return sock
 

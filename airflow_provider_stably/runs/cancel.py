@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -102,15 +103,15 @@ async def cancel(
     found_at = began + missing_seconds
     if run.started_at is not None:
         found_at = max(found_at, min(run.started_at, began) + belief.MISSING_SECONDS)
-    attempt, outcomes = 0, set()
+    attempt, seen = 0, Counter[CancelOutcome]()
     while True:
         result = await _cancel_once(run, stably)
         attempt += 1
-        outcomes.add(result.outcome)
+        seen[result.outcome] += 1
         if result.is_over:
             return result
         is_worth_it = (
-            (result.outcome in _SENT_AGAIN and attempt < MAX_CANCEL_ATTEMPTS)
+            (result.outcome in _SENT_AGAIN and seen[result.outcome] < MAX_CANCEL_ATTEMPTS)
             or (result.outcome is CancelOutcome.NOT_FOUND and stably.now() < found_at)
             or stably.now() < began + patience
         )
@@ -121,7 +122,7 @@ async def cancel(
             await stably.reconnect()
     if result.outcome is CancelOutcome.STILL_LIVE:
         return replace(result, detail=f"the API did not cancel it in {attempt} attempts")
-    if result.outcome is CancelOutcome.NOT_FOUND and len(outcomes) > 1:
+    if result.outcome is CancelOutcome.NOT_FOUND and len(seen) > 1:
         # Not lasting, so not believed: a run that was just seen, or could not be read, may be live.
         return replace(result, outcome=CancelOutcome.UNKNOWN, detail=f"not found at last; {result.detail}")
     return result

@@ -158,6 +158,19 @@ async def test_a_host_of_many_addresses_is_given_up_on(send, endpoint, silent):
     assert time.monotonic() - began < 3
 
 
+async def test_a_handshake_has_the_whole_timeout(send, endpoint, resolve):
+    """The share of it that each of many addresses has to be reached is not all that the handshake has."""
+    with HostileServer(always(3600.0), reads_request=False) as server:
+        host = resolve(range(1, 9), int(server.url.rpartition(":")[2])).replace("http:", "https:")
+        asked = replace(endpoint, base_url=host, connect_timeout=0.6, read_timeout=0.3)
+        began = time.monotonic()
+
+        with pytest.raises(StablyUnreachableError):
+            await asyncio.to_thread(asyncio.run, send(GET, asked, once=True))
+
+    assert time.monotonic() - began > 0.5
+
+
 @pytest.mark.parametrize("shakes_hands", [False, True], ids=["handshake", "answer"])
 async def test_tls_within_tls_is_given_up_on(send, endpoint, authority, tmp_path, shakes_hands):
     """Through an https proxy, a record of the API's that comes byte by byte does not hold a call."""

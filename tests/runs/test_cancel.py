@@ -130,6 +130,15 @@ def test_a_young_run_is_not_tried_for_ever():
     assert 120 <= driver.time - 1000.0 <= 140
 
 
+def test_a_refusal_after_others_is_asked_again():
+    """What a young run's 404s have cost takes nothing from the attempts that a refusal has."""
+    driver = ScriptedDriver([*[GONE, GONE] * MAX_CANCEL_ATTEMPTS, REFUSED, YES])
+
+    result = driver.run(cancel(replace(RUN, started_at=driver.time), driver))
+
+    assert result.outcome is CancelOutcome.CANCELLED
+
+
 @pytest.mark.parametrize("failure", [REFUSED, LOST, GONE, NONE], ids=["refused", "lost", "404", "not listed"])
 def test_with_patience_nothing_is_given_up_early(failure):
     """Whoever has time goes on until the run is settled; a refused key is read again."""
