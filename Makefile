@@ -41,23 +41,23 @@ lint: $(READY)-lint ## Check style, formatting and types (seconds)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test-package: $(READY)-package ## Build the package and try it in an environment of its own
+test-package: $(READY)-package ## Build the package and try it in an environment of its own (half a minute)
 	@$(BIN)/python scripts/check_package.py --constraints $(CONSTRAINTS)
 
-test-matrix: $(READY)-matrix ## Test all Airflows on all Pythons (CELLS="3.0 py3.12" names some of them)
+test-matrix: $(READY)-matrix ## Test all Airflows on all Pythons (an hour; CELLS="3.0 py3.12" names some of them)
 	@$(BIN)/nox $(if $(CELLS),--tags $(CELLS))
 
-test-system: $(READY)-system ## Test a real Airflow of separate processes (needs Debian's postgresql, redis-server)
+test-system: $(READY)-system ## Test a real Airflow of separate processes (20 minutes; needs Debian's postgresql, redis-server)
 	$(BIN)/pytest tests/system
 
-test-ui: $(READY)-system $(READY)-matrix ## Test Airflow's user interface in a browser (needs Debian's chromium, postgresql)
+test-ui: $(READY)-system $(READY)-matrix ## Test Airflow's user interface in a browser (some minutes; needs Debian's chromium, postgresql)
 	$(BIN)/pytest tests/system/ui
 	@$(BIN)/nox -t system-2.11 -- tests/system/ui
 
-screenshots: $(READY)-system ## Take the pictures in docs/images anew
+screenshots: $(READY)-system ## Take the pictures in docs/images anew (some minutes)
 	STABLY_SCREENSHOTS=docs/images $(BIN)/pytest tests/system/ui
 
-constraints: $(READY)-matrix ## Pin anew what each cell of the matrix is tested with
+constraints: $(READY)-matrix ## Pin anew what each cell of the matrix is tested with (minutes)
 	@$(BIN)/nox -s constraints
 
 clean: ## Remove .venv and whatever the other targets leave
