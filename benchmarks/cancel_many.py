@@ -54,11 +54,14 @@ def timed(cancel: Callable[[list[str]], None], emulator: StablyEmulator) -> floa
 
 def by_operator() -> Callable[[list[str]], None]:
     """Return the operator as a function of run ids."""
+    from airflow.providers.common.compat.sdk import DAG  # noqa: PLC0415 - see main
+
     from airflow_provider_stably.operators.stably import StablyCancelRunOperator  # noqa: PLC0415 - see main
 
     def cancel(run_ids: list[str]) -> None:
-        operator = StablyCancelRunOperator(task_id="cancel", run_ids=run_ids, do_xcom_push=False)
-        operator.execute({})
+        with DAG("benchmark", schedule=None) as dag:
+            operator = StablyCancelRunOperator(task_id="cancel", run_ids=run_ids, do_xcom_push=False)
+        operator.execute({"dag": dag})
 
     return cancel
 
