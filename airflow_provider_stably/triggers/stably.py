@@ -132,7 +132,7 @@ class StablyRunTrigger(BaseTrigger):
                 # A shutdown cancels the trigger the same way; only the task's state says which it is.
                 await _shield(self.cancel_if_abandoned(in_doubt=False))
             raise
-        except Exception:  # raised again
+        except Exception:  # whatever it is, it is raised again; the run must not stay live
             # Airflow may fail the task without resuming it, so nobody else would cancel.
             await _shield(self._cancel())
             await self._wait_for_worker()
