@@ -1,7 +1,9 @@
 """What a task printed."""
 
+import re
+
 
 def shown(captured):
-    """Return it, but for the lines in which ``dag.test()`` of Airflow 3.0 asks itself to mask a secret."""
-    lines = f"{captured.out}\n{captured.err}".splitlines()
-    return "\n".join(line for line in lines if "msg=MaskSecret(" not in line)
+    """Return it without colours, nor the lines in which ``dag.test()`` of Airflow 3.0 masks a secret."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", f"{captured.out}\n{captured.err}")
+    return "\n".join(line for line in text.splitlines() if "msg=MaskSecret(" not in line)

@@ -53,8 +53,8 @@ def test_the_cause_comes_first(log, name, says):
     """The first hundred characters of the error say what is wrong; no chained error repeats it."""
     printed = log(name)
 
-    messages = re.findall(r"^(?:\S+\.)?\w*(?:Exception|Error|Timeout): (.+)$", printed, re.MULTILINE)
-    assert any(message.startswith(says) for message in messages)
+    words = r"\s+".join(map(re.escape, says.split()))  # Airflow 3.0 breaks the line
+    assert re.search(rf"^(?:\S+\.)?\w*(?:Exception|Error|Timeout): {words}", printed, re.MULTILINE)
     assert "direct cause of" not in printed
 
 
@@ -74,7 +74,8 @@ def test_no_noise_follows_a_failure_before_the_start(log, name):
     """XComs of a run that was never started are not read, so Airflow logs no errors about them."""
     printed = log(name)
 
-    assert not re.search("XCom.*(run_url|stably_run)", printed)
+    lines = [line for line in printed.splitlines() if "[debug " not in line]  # Airflow 3.0's own
+    assert not re.search("XCom.*(run_url|stably_run)", "\n".join(lines))
 
 
 @pytest.mark.parametrize(
