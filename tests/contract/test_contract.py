@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
-from collections import Counter
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import version
-from pathlib import Path
 
 import pytest
 import schemathesis
-import yaml
-from hypothesis import HealthCheck, settings
-from openapi_schema_validator import OAS31Validator, oas31_format_checker
+from openapi_schema_validator import OAS31Validator
 
 from airflow_provider_stably.api import calls
 from airflow_provider_stably.api.async_client import AsyncStablyClient
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.api.endpoint import Endpoint
-from airflow_provider_stably.testing import SCRIPTS, Emulator, StablyEmulator
+from airflow_provider_stably.testing import SCRIPTS, Emulator
 from tests.constants import KEY, PROJECT
-
-PATH = Path(__file__).with_name("openapi.yaml")
-WRITTEN = yaml.safe_load(PATH.read_text())
+from tests.contract.description import (
+    DESCRIPTION,
+    PATH,
+    SCHEMAS,
+    bare,
+    faults,
+    faults_of_answer,
+    faults_of_request,
+)
 
 RUN_SECONDS = 20
 RUN = "run-1"
@@ -50,99 +50,6 @@ CALLS = {
     "cancel": calls.cancel_run(PROJECT, RUN),
     "ids-of-every-allowed-character": calls.get_run("aZ09._~-", "~-._90Za"),
 }
-
-
-def resolved(node):
-    """Return a part of the description with what its references stand for in their place."""
-    if isinstance(node, list):
-        return [resolved(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    if "$ref" in node:
-        target = WRITTEN
-        for step in node["$ref"].removeprefix("#/").split("/"):
-            target = target[step]
-        return resolved(target)
-    return {name: resolved(value) for name, value in node.items()}
-
-
-DESCRIPTION = resolved(WRITTEN)
-SCHEMAS = DESCRIPTION["components"]["schemas"]
-
-
-def bare(schema):
-    """Return a schema without its prose."""
-    if isinstance(schema, list):
-        return [bare(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    return {name: bare(value) for name, value in schema.items() if name != "description"}
-
-
-def closed(schema):
-    """Return a schema that allows no field beyond those it names."""
-    if isinstance(schema, list):
-        return [closed(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    tight = {"additionalProperties": False} if isinstance(schema.get("properties"), dict) else {}
-    return {**tight, **{name: closed(value) for name, value in schema.items()}}
-
-
-def faults(value, schema):
-    """Say what is wrong with a value; an empty list if nothing is."""
-    validator = OAS31Validator(schema, format_checker=oas31_format_checker)
-    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
-
-
-def address(path):
-    """Return the description of a path and the ids in it; as OpenAPI asks, concrete ones come first."""
-    for template in sorted(DESCRIPTION["paths"], key=lambda template: template.count("{")):
-        pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", template)
-        if found := re.fullmatch(pattern, path):
-            return DESCRIPTION["paths"][template], found.groupdict()
-    return None, {}
-
-
-def faults_of_request(method, path, body):
-    """Say how a request breaks the description.
-
-    :param body: The JSON that is sent; None for no body.
-    """
-    item, ids = address(path)
-    if item is None or method.lower() not in item:
-        return [f"{method} {path} is not described"]
-    schemas = {parameter["name"]: parameter["schema"] for parameter in item["parameters"]}
-    found = [fault for name, value in ids.items() for fault in faults(value, schemas[name])]
-    if set(ids) != set(schemas):
-        found.append(f"the path has {set(ids)}, described are {set(schemas)}")
-    described = item[method.lower()].get("requestBody")
-    if described is None or body is None:
-        return found if described is body is None else [*found, "a body is sent or described, but not both"]
-    return found + faults(body, described["content"]["application/json"]["schema"])
-
-
-def faults_of_answer(method, path, response):
-    """Say how the emulator's answer breaks the description; fields that are not described do too."""
-    item, _ = address(path)
-    common = DESCRIPTION["components"]["responses"]
-    if item is None:
-        answers = {"401": common["Unauthorized"], "404": common["NotFound"]}
-    elif method.lower() not in item:
-        answers = {"401": common["Unauthorized"], "405": common["MethodNotAllowed"]}
-    else:
-        answers = item[method.lower()]["responses"]
-    if str(response.status) not in answers:
-        return [f"{response.status} is not described for {method} {path}"]
-    described = answers[str(response.status)]
-    headers = described.get("headers", {})
-    found = [f"{name} is missing" for name in headers if name not in response.headers]
-    found += [
-        fault
-        for name in response.headers
-        for fault in faults(response.headers[name], headers[name]["schema"])
-    ]
-    return found + faults(response.json, closed(described["content"]["application/json"]["schema"]))
 
 
 class Clock:
@@ -403,63 +310,3 @@ def test_refusals_of_a_key_are_described(method, path, in_memory):
 
     assert response.status == 401
     assert faults_of_answer(method, path, response) == []
-
-
-# Schemathesis makes up requests from the description, right and wrong ones, and checks each answer with all
-# its checks; none is switched off. Two need settings for what the description cannot say:
-CONFIG = {
-    "operations": [
-        {
-            "include-operation-id": "cancelRun",
-            # A made-up run id is valid and unknown, and the (assumed) answer to that is 400, not 404.
-            "checks": {"positive_data_acceptance": {"expected-statuses": ["200", "400"]}},
-        }
-    ],
-    # The key is sent by the tests; the check ignored_auth takes it away and falsifies it on its own.
-    "generation": {"with-security-parameters": False},
-    # A link repairs the body that it is merged into, so one made wrong on purpose would rightly be accepted.
-    "phases": {"stateful": {"generation": {"mode": "positive"}}},
-}
-FUZZED = schemathesis.openapi.from_path(PATH, config=schemathesis.Config.from_dict(CONFIG))
-BOUNDED = settings(max_examples=60, derandomize=True, database=None, deadline=None)
-AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
-
-
-@pytest.fixture(scope="module")
-def served():
-    """An emulator for requests that are made up."""
-    with StablyEmulator(api_key=KEY) as emulator:
-        yield emulator
-
-
-@pytest.mark.skipif(
-    version("schemathesis").startswith("4.1."),
-    reason="schemathesis 4.1 loses the address that it is given, in its check ignored_auth",
-)
-@FUZZED.parametrize()
-@BOUNDED
-def test_made_up_requests_are_answered_as_described(case, served):
-    """Whatever is sent to the emulator, its answer keeps to the description."""
-    case.call_and_validate(base_url=served.url, headers=AUTHORIZED, timeout=5)
-
-
-def test_made_up_stories_are_answered_as_described(served):
-    """Runs that are started, then read and cancelled in any order, are answered as described."""
-    answers = Counter()
-
-    class Story(FUZZED.as_state_machine()):
-        def get_call_kwargs(self, *_):
-            return {"base_url": served.url, "headers": AUTHORIZED, "timeout": 5}
-
-        def after_call(self, response, case):
-            super().after_call(response, case)
-            answers[case.operation.definition.raw["operationId"], response.status_code] += 1
-
-    Story.run(
-        settings=settings(
-            BOUNDED, max_examples=25, stateful_step_count=6, suppress_health_check=list(HealthCheck)
-        )
-    )
-
-    told = {("startRun", 200), ("getRun", 200), ("cancelRun", 200), ("cancelRun", 400)}
-    assert told <= set(answers)
