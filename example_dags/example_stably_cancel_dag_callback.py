@@ -1,4 +1,4 @@
-"""How do I stop several runs when the DAG run fails or times out? Name their tasks, in both nets.
+"""How do I stop several runs when the DAG run fails or times out? Name their tasks in teardown and callback.
 
 The dag processor makes the callback of the DAG after the last task has ended, so tell people first: `alert`
 stands before it. A DAG run that a user sets failed calls nothing; there the teardown cancels. The dag

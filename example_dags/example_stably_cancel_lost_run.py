@@ -1,9 +1,9 @@
 """How do I stop a run whose task died without a word? Add a teardown to the task that waits.
 
-A task that waits cancels its own run. But Airflow 3 calls nothing if only the task's process is killed, by
-the kernel's out-of-memory killer for instance. The teardown has no setups, so that it runs however
-`run_tests` ended; it finds the run by that task's XCom, and leaves one that is over as it is. It does not
-decide whether the DAG run is green: `run_tests` does.
+A task that waits cancels its own run. But Airflow 3 calls nothing of the task if only its process is killed,
+by the kernel's out-of-memory killer for instance. The teardown has no setups, so it runs however `run_tests`
+ended. It finds the run by that task's XCom, and leaves one that is over as it is. It does not decide whether
+the DAG run is green: `run_tests` does.
 """
 
 from __future__ import annotations

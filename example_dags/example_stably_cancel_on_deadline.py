@@ -37,7 +37,7 @@ with DAG(
 ) as dag:
     StablyRunTestsOperator(
         task_id="run_tests",
-        playwright_project_name="{{ params.suite or '' }}",
+        playwright_project_name="{{ params.suite }}",
         deferrable=True,
         timeout=60 * 60,
         retries=0,  # each retry is another run

@@ -1,8 +1,8 @@
 """How do I stop a run as soon as any task fails? Put a callback into default_args, beside the safe pair.
 
 The callback sits on the task that fails: those of tasks downstream of it, which never run, are never called.
-Nothing is called if a task's process alone is killed on Airflow 3, or if a task or the DAG run is set failed.
-That is what the teardown and the callback of the DAG are for, see example_stably_safe_pair.
+Nor is it called if the task's process alone is killed on Airflow 3, or if the task or the DAG run is set
+failed. That is what the teardown and the callback of the DAG are for, see example_stably_safe_pair.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How do I stop a waiting run when a task beside it fails? Give that task a callback.
 
-`run_tests` cancels its own run when it is stopped, but it is not stopped when `migrate` fails beside it. With
-the callback its run is cancelled, and it fails at once. `alert` stands first: Airflow 3 ends a task's process
-20 s after the task, whatever callbacks wait.
+`run_tests` cancels its own run when it is stopped, but it is not stopped when `migrate` fails beside it. The
+callback cancels its run, and `run_tests` fails at its next poll. `alert` stands first: Airflow 3 begins to
+end a task's process 20 s after the task, whatever callbacks wait.
 """
 
 from __future__ import annotations

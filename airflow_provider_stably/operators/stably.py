@@ -121,8 +121,9 @@ class StablyRunTestsOperator(BaseOperator):
 
     XComs, pushed as soon as the run is started: ``run_id``, ``run_url``, and ``stably_run`` for this
     provider's own operators and callbacks. ``return_value``: ``run_id``, ``project_id``, ``run_url``,
-    ``status``, ``total``, ``passed``, ``failed``, ``skipped``, ``duration_ms``, ``failed_tests`` (titles, the
-    first 20); what is not known is None. ``summary``: the same and more, pushed also if the task fails.
+    ``status``, ``total``, ``passed``, ``failed``, ``skipped``, ``duration_ms``, ``started_at``,
+    ``queued_ms``, ``branch``, ``failed_tests`` (titles, the first 20); what is not known is None.
+    ``summary``: the same and more, pushed also if the task fails.
 
     :param project_id: Project whose tests to run; default: the connection's (templated).
     :param playwright_project_name: Playwright project (``--project``) to run; None runs all (templated).
