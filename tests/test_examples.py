@@ -26,6 +26,7 @@ NEEDS_DEADLINES = pytest.mark.skipif(not IS_AIRFLOW_3_1, reason="Airflow 3.1 bro
 STARTERS = {"StablyRunTestsOperator"}
 FREE_TO_RETRY = {"StablyCancelRunOperator", "StablyRunSensor"}
 BOTH_MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["on the worker", "deferred"])
+PASSES_OR_FAILS = pytest.mark.parametrize(("suite", "state"), [("passes", "success"), ("fails", "failed")])
 HEALTHY_OR_NOT = pytest.mark.parametrize("healthy", [True, False], ids=["all goes well", "a task fails"])
 
 each_example = pytest.mark.parametrize(
@@ -164,7 +165,7 @@ def test_example_stably_gate_deployment(
     }
 
 
-@pytest.mark.parametrize(("suite", "state"), [("passes", "success"), ("fails", "failed")])
+@PASSES_OR_FAILS
 def test_example_stably_nightly(airflow_db, run_stably_dag, stably_emulator, suite, state):
     """The night is green if the run passed and red if not, at the cost of one run."""
     dag_run, journal = run_stably_dag(_load_example("example_stably_nightly"), {"suite": suite})
@@ -175,7 +176,7 @@ def test_example_stably_nightly(airflow_db, run_stably_dag, stably_emulator, sui
 
 
 @BOTH_MODES
-@pytest.mark.parametrize(("suite", "state"), [("passes", "success"), ("fails", "failed")])
+@PASSES_OR_FAILS
 def test_example_stably_run_mapped(
     airflow_db, run_stably_dag, stably_emulator, capfd, deferrable, suite, state
 ):
@@ -235,7 +236,7 @@ def test_example_stably_cancel_dag_callback(airflow_db, run_stably_dag, stably_e
 
 
 @BOTH_MODES
-@pytest.mark.parametrize(("suite", "state"), [("passes", "success"), ("fails", "failed")])
+@PASSES_OR_FAILS
 def test_example_stably_cancel_lost_run(
     airflow_db, run_stably_dag, stably_emulator, deferrable, suite, state
 ):
@@ -300,7 +301,7 @@ def test_example_stably_check_key(airflow_db, run_stably_dag, stably_emulator, a
     assert _calls(journal) == ["get"]
 
 
-@pytest.mark.parametrize("healthy", [True, False], ids=["all goes well", "the migration fails"])
+@HEALTHY_OR_NOT
 def test_example_stably_cancel_parallel(airflow_db, run_stably_dag, stably_emulator, capfd, healthy):
     """The task beside the waiting one cancels its run when it fails."""
     dag = _load_example("example_stably_cancel_parallel")
@@ -315,7 +316,7 @@ def test_example_stably_cancel_parallel(airflow_db, run_stably_dag, stably_emula
 
 @NEEDS_DEADLINES
 @BOTH_MODES
-@pytest.mark.parametrize(("suite", "state"), [("passes", "success"), ("fails", "failed")])
+@PASSES_OR_FAILS
 def test_example_stably_cancel_on_deadline(
     airflow_db, run_stably_dag, stably_emulator, deferrable, suite, state
 ):
@@ -336,7 +337,7 @@ def test_example_stably_cancel_on_deadline(
 
 
 @BOTH_MODES
-@pytest.mark.parametrize(("suite", "state"), [("passes", "success"), ("fails", "failed")])
+@PASSES_OR_FAILS
 def test_example_stably_publish_junit(airflow_db, run_stably_dag, tmp_path, deferrable, suite, state):
     """Green or red, the file is there, under the DAG run's id."""
     dag = _load_example("example_stably_publish_junit", deferrable=deferrable)
