@@ -181,15 +181,15 @@ def find_run_error(error: object) -> StablyRunError | None:
 
 
 class StablyRunFailedError(StablyRunError):
-    """The run ended otherwise than PASSED or CANCELLED. A retry starts a new run and may pass."""
+    """The run ended otherwise than PASSED or CANCELLED, or passed with fewer tests than ``min_tests``."""
 
 
 class StablyRunCancelledError(StablyRunError):
-    """The run was cancelled, on purpose, by somebody else: nothing to retry."""
+    """The run was cancelled, and not by the task that says so: by somebody else, or by an earlier try."""
 
 
 class StablyRunTimeoutError(StablyRunError):
-    """The run was not over in time; it was cancelled unless the task says otherwise."""
+    """The run was not over, or did not leave the queue, in time."""
 
 
 class StablyRunLostError(StablyRunError):

@@ -53,7 +53,12 @@ with DAG(
     ]
     waits = [
         StablyRunSensor(
-            task_id=f"wait_{suite}", run_id=start.output, deferrable=True, timeout=60 * 60, retries=2
+            task_id=f"wait_{suite}",
+            run_id=start.output,
+            min_tests=1,
+            deferrable=True,
+            timeout=60 * 60,
+            retries=2,
         )
         for suite, start in zip(SUITES, starts, strict=True)
     ]

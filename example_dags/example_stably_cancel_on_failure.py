@@ -39,7 +39,7 @@ with DAG(
             raise RuntimeError("The migration failed")
 
     wait = StablyRunSensor(
-        task_id="wait", run_id=start_tests.output, deferrable=True, timeout=60 * 60, retries=2
+        task_id="wait", run_id=start_tests.output, min_tests=1, deferrable=True, timeout=60 * 60, retries=2
     )
 
     @task(execution_timeout=timedelta(minutes=30))

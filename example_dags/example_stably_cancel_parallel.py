@@ -37,6 +37,7 @@ with DAG(
     run_tests = StablyRunTestsOperator(
         task_id="run_tests",
         playwright_project_name="{{ params.suite }}",
+        min_tests=1,
         deferrable=True,
         timeout=60 * 60,
         retries=0,  # each retry is another run

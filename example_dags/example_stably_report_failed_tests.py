@@ -44,6 +44,7 @@ with DAG(
         task_id="run_tests",
         playwright_project_name="{{ params.suite }}",
         on_failure_callback=mail,
+        min_tests=1,
         deferrable=True,
         timeout=60 * 60,
         retries=0,  # each retry is another run

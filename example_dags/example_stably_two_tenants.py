@@ -51,6 +51,7 @@ with DAG(
                 task_id="wait",
                 run_id=start.output,
                 stably_conn_id=conn_id,
+                min_tests=1,
                 deferrable=True,
                 timeout=60 * 60,
                 retries=2,

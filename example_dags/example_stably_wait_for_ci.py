@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-# For Airflow 2 and 3. On Airflow 3 alone: from airflow.sdk import DAG, Param, task
+# For Airflow 2 and 3. On Airflow 3 alone: airflow.sdk, and airflow.exceptions for AirflowFailException
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, Param, task
 
 from airflow_provider_stably.notifications.stably import StablyCancelRunNotifier
@@ -40,7 +40,7 @@ with DAG(
             raise RuntimeError("The preparation failed")
 
     wait = StablyRunSensor(
-        task_id="wait", run_id="{{ params.run_id }}", deferrable=True, timeout=60 * 60, retries=2
+        task_id="wait", run_id="{{ params.run_id }}", min_tests=1, deferrable=True, timeout=60 * 60, retries=2
     )
 
     @task(execution_timeout=timedelta(minutes=30))

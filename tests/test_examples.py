@@ -92,7 +92,7 @@ def test_an_old_airflow_says_what_the_deadline_needs():
 
 @each_example
 def test_an_example_is_safe_to_copy(name):
-    """It makes up for no missed day, bounds each wait, retries only what is free, and leaves no run."""
+    """It makes up for no day, bounds each wait, retries what is free, and takes no empty run for a pass."""
     dag = load_dag_file("example_dags", name).dag
 
     assert dag.catchup is False
@@ -102,8 +102,11 @@ def test_an_example_is_safe_to_copy(name):
         arguments = task.partial_kwargs if getattr(task, "partial_kwargs", None) else vars(task)
         kind = getattr(task, "operator_class", type(task)).__name__
         leaves = arguments.get("wait_for_completion") is False
+        waits = kind in {*STARTERS, "StablyRunSensor"} and not leaves
         is_bounded = arguments.get("execution_timeout") or arguments.get("timeout", 1e9) <= 2 * 60 * 60
         assert leaves or is_bounded, task.task_id
+        if waits:
+            assert arguments["min_tests"] >= 1
         if kind in STARTERS:
             assert arguments["retries"] == 0
         if kind in FREE_TO_RETRY:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class StablyHook(BaseHook):
     """Calls Stably's API with the key of an Airflow connection.
 
-    The connection is looked up at the first call and then kept: looking it up again inside a signal handler
-    or a poll loop would hang on Airflow 3.
+    The connection is looked up at the first call and then kept: inside a signal handler a look-up would hang
+    on Airflow 3. :meth:`wait_for_run` looks it up anew while its key is refused.
 
     :param stably_conn_id: Id of a connection of type ``stably``.
     :param timeout: Seconds to connect, and seconds to read; None leaves it to the connection.

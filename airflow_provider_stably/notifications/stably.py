@@ -26,8 +26,8 @@ class StablyCancelRunNotifier(BaseNotifier):
     ``on_failure_callback``, and (the class, not an instance) for the ``AsyncCallback`` of a
     ``DeadlineAlert``.
 
-    It never raises, writes no XCom, sends requests for 15 s at most, and may run twice: a run that is over
-    already is fine. It logs what became of each run. Nothing to cancel is fine, too.
+    It never raises, writes no XCom, sends requests for some 15 s in all, and may run twice: a run that is
+    over already is fine. It logs what became of each run. Nothing to cancel is fine, too.
 
     One instance may serve many tasks, so nothing is rendered in place; ``template_fields`` is empty.
 

@@ -2,7 +2,7 @@
 
 Opt in with one line in a test module or the top conftest::
 
-pytest_plugins = ["airflow_provider_stably.testing.fixtures"]
+    pytest_plugins = ["airflow_provider_stably.testing.fixtures"]
 """
 
 from __future__ import annotations
