@@ -143,7 +143,11 @@ def check_id(kind: str, value: object) -> str:
     if value is None:
         message = f"{kind}_id is None: the task or call that should give it returned nothing"
         raise StablyInvalidIdError(message, kind=kind, value=value)
-    message = f"{shown(value)} is not a Stably {kind} id: those are 1 to 200 letters, digits and '._~-'"
+    where = {"run": "history", "project": "project"}[kind]
+    message = (
+        f"{shown(value)} is not a Stably {kind} id: those are 1 to 200 letters, digits and '._~-'; in the "
+        f"address of its page it follows /{where}/"
+    )
     raise StablyInvalidIdError(message, kind=kind, value=value)
 
 

@@ -8,8 +8,11 @@ import reprlib
 MAX_SHOWN = 80
 """How much of a wrong value is shown."""
 
-_UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
-"""Control characters (C0, C1 and so ANSI's), what changes a line's direction, and half surrogate pairs.
+_UNSHOWN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+"""Control characters (C0, C1 and so ANSI's), blanks without width, what changes a line's direction, and
+half surrogate pairs.
 
 A database refuses NUL and half a pair, and a triggerer that meets the latter in an event dies.
 """

@@ -238,7 +238,7 @@ def _ids_of_address(address: str) -> tuple[str | None, str | None]:
         url = urlsplit(address if "://" in address else f"https://{address}")
     except ValueError:
         return None, None
-    match = _HISTORY.fullmatch(url.path) if url.netloc == _HOST else None
+    match = _HISTORY.fullmatch(url.path) if url.hostname == _HOST else None
     return (unquote(match[1]), unquote(match[2])) if match else (None, None)
 
 
