@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence, Set
+import re
+from collections.abc import Iterator, Mapping, Sequence, Set
 from datetime import timedelta
 from importlib.util import find_spec
 from typing import Any
@@ -31,7 +32,7 @@ def seconds(name: str, value: float | timedelta, *, at_least: float = math.ulp(0
     if is_number and at_least <= number <= LONGEST_SECONDS:
         return float(number)
     least = f"from {at_least:g}" if at_least == 0 else "above 0"
-    raise ValueError(f"{name} is a number of seconds {least} up to a year, not {value!r}")
+    raise ValueError(f"{name} is a number of seconds or a timedelta, {least} up to a year, not {value!r:.80}")
 
 
 def check_min_tests(value: object) -> int:
@@ -41,7 +42,27 @@ def check_min_tests(value: object) -> int:
     """
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    raise ValueError(f"min_tests is a whole number from 0 on, not {value!r}")
+    raise ValueError(f"min_tests is a whole number from 0 on, not {value!r:.80}")
+
+
+def check_flag(value: object, name: str) -> bool:
+    """Return an argument that is True or False and not templated: the text ``'False'`` would count as True.
+
+    :raises ValueError: if it is anything else.
+    """
+    if isinstance(value, bool):
+        return value
+    raise ValueError(f"{name} is True or False, and not templated; not {value!r:.80}")
+
+
+def check_conn_id(conn_id: object) -> str:
+    """Return the argument ``stably_conn_id``.
+
+    :raises ValueError: if it is no text, or empty.
+    """
+    if isinstance(conn_id, str) and conn_id.strip():
+        return conn_id
+    raise ValueError(f"stably_conn_id is the id of a connection, not {conn_id!r:.80}")
 
 
 def is_missing(value: object) -> bool:
@@ -60,7 +81,9 @@ def read_task_ids(task_ids: object, *, run_ids: object) -> list[str] | None:
         return None
     if run_ids is not None:
         raise ValueError("pass run_ids or task_ids, not both")
-    if isinstance(task_ids, str) or not isinstance(task_ids, Sequence | Set):
+    if isinstance(task_ids, str) and not _is_template(task_ids):
+        task_ids = re.split(r"[\s,]+", task_ids.strip())  # no task's id has a blank or a comma
+    if not isinstance(task_ids, Sequence | Set | Iterator) or isinstance(task_ids, str):
         return [_task_id(task_ids)]
     names = [_task_id(entry) for entry in task_ids]
     if not names:
@@ -69,23 +92,47 @@ def read_task_ids(task_ids: object, *, run_ids: object) -> list[str] | None:
 
 
 def as_output(value: Any) -> Any:
-    """Return the output of an operator that stands where its run is wanted; anything else as it is."""
-    if isinstance(value, list | tuple):
+    """Return the output of an operator that stands where its run is wanted; anything else as it is.
+
+    Sets and generators become lists: Airflow finds no outputs in them.
+    """
+    if isinstance(value, list | tuple | Set | Iterator):
         return [as_output(entry) for entry in value]
     return getattr(value, "output", value)
 
 
-def check_run_id(run_id: Any) -> Any:
-    """Return the sensor's argument ``run_id``; what never names a run is refused when the DAG is parsed.
+def check_run_ids(run_ids: Any, name: str) -> Any:
+    """Return an argument that names runs, with outputs in place of operators.
 
-    What a template or a task's output will come to is not known then.
+    What a template or a task's output will come to is not known when the DAG is parsed; what never names a
+    run is refused then.
 
-    :raises ValueError: if it is None, empty, or nothing that could name one.
+    :raises ValueError: if it is, or has in it, what is neither text nor a mapping nor an output.
     """
-    run = as_output(run_id)
-    if _comes_later(run) or (isinstance(run, Iterable) and run and not is_missing(run)):
-        return run
-    raise ValueError(f"run_id is a run's id, the address of its page, or the output of its task, not {run!r}")
+    runs = as_output(run_ids)
+    for entry in runs if isinstance(runs, list) else [runs]:
+        if isinstance(entry, list):
+            check_run_ids(entry, name)
+        elif entry is not None and not _comes_later(entry) and not isinstance(entry, str | Mapping):
+            raise _no_run(entry, name)
+    return runs
+
+
+def check_run_id(run_id: Any) -> Any:
+    """Return the sensor's argument ``run_id``; it may not be missing, either.
+
+    :raises ValueError: as of :func:`check_run_ids`, or if it is None or empty.
+    """
+    run = check_run_ids(run_id, "run_id")
+    if is_missing(run) or run in ([], {}):
+        raise _no_run(run, "run_id")
+    return run
+
+
+def _no_run(value: object, name: str) -> ValueError:
+    return ValueError(
+        f"{name}: a run is its id, the address of its page, or the output of its task, not {value!r:.80}"
+    )
 
 
 def _task_id(entry: object) -> str:
@@ -93,7 +140,7 @@ def _task_id(entry: object) -> str:
         operator = getattr(entry, "operator", entry)  # of a task's output
         entry = getattr(operator, "task_id", None) or getattr(operator, "group_id", entry)
     if not isinstance(entry, str) or not entry.strip():
-        raise ValueError(f"task_ids are tasks or task groups, or their ids, not {entry!r}")
+        raise ValueError(f"task_ids are tasks or task groups, or their ids, not {entry!r:.80}")
     if _is_template(entry):
         raise ValueError(f"task_ids is not templated: {entry!r}; name the task, or render run_ids")
     return entry
@@ -116,6 +163,16 @@ def text_or_none(value: object, name: str) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(f"{name} is neither text nor a number but {type(value).__name__}")
     return str(value)
+
+
+def check_text(value: Any, name: str) -> Any:
+    """Return an argument that is sent as text; what cannot become text is refused when the DAG is parsed.
+
+    :raises ValueError: as of :func:`text_or_none`.
+    """
+    if not _comes_later(value) and not is_missing(value):
+        text_or_none(value, name)
+    return value
 
 
 def check_junit_xml(target: Any) -> Any:
@@ -181,11 +238,14 @@ def check_env_overrides(overrides: object) -> None:
             if not _comes_later(value):
                 _as_text(str(name), value)
     elif not is_missing(overrides) and not _comes_later(overrides):
-        raise ValueError(f"env_overrides is a mapping of names to values, not {type(overrides).__name__}")
+        raise _no_mapping(overrides)
 
 
 def _comes_later(value: object) -> bool:
-    return _is_template(value) if isinstance(value, str) else hasattr(value, "iter_references")
+    """Whether a value is known only when the task runs: a template, an output, a function of the context."""
+    if isinstance(value, str):
+        return _is_template(value)
+    return hasattr(value, "iter_references") or callable(value)
 
 
 def env_overrides_as_text(overrides: object) -> dict[str, str]:
@@ -196,10 +256,15 @@ def env_overrides_as_text(overrides: object) -> dict[str, str]:
     if is_missing(overrides):
         return {}
     if not isinstance(overrides, Mapping):
-        raise ValueError(
-            "env_overrides is not a mapping; one template for all of it needs render_template_as_native_obj"
-        )
+        raise _no_mapping(overrides)
     return {str(name): _as_text(str(name), value) for name, value in overrides.items()}
+
+
+def _no_mapping(overrides: object) -> ValueError:
+    return ValueError(
+        f"env_overrides is a mapping of names to values, not {type(overrides).__name__}; one template for "
+        "all of it needs render_template_as_native_obj=True in the DAG"
+    )
 
 
 def _as_text(name: str, value: object) -> str:
@@ -207,4 +272,5 @@ def _as_text(name: str, value: object) -> str:
         return str(value).lower()  # as JSON and YAML spell it
     if isinstance(value, str | int | float):
         return str(value)
-    raise ValueError(f"env_overrides: {name!r} is neither text nor a number nor a boolean")
+    kind = "None" if value is None else type(value).__name__
+    raise ValueError(f"env_overrides: the value of {name!r} is {kind}, not text, a number or a boolean")

@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from airflow_provider_stably.arguments import (
     text_or_none,
     true_or_false,
 )
-from airflow_provider_stably.operators.stably import StablyRunTestsOperator
+from airflow_provider_stably.hooks.stably import StablyHook
+from airflow_provider_stably.notifications.stably import StablyCancelRunNotifier
+from airflow_provider_stably.operators.stably import StablyCancelRunOperator, StablyRunTestsOperator
 from airflow_provider_stably.sensors.stably import StablyRunSensor
 
 
@@ -77,10 +80,90 @@ def test_min_tests_is_a_whole_number(min_tests):
             make()
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [7, True, b"r1", Path("r1"), ["r1", 7], [["r1", b"r2"]], object()],
+    ids=lambda value: repr(value)[:9],
+)
+def test_what_never_names_a_run_is_refused(wrong):
+    """By operator, sensor and notifier, when the DAG is parsed; alone, and in a list."""
+    for make in (
+        lambda: StablyCancelRunOperator(task_id="cancel", run_ids=wrong),
+        lambda: StablyCancelRunNotifier(run_ids=wrong),
+        lambda: StablyRunSensor(task_id="wait", run_id=wrong),
+    ):
+        with pytest.raises(ValueError, match=r"^run_ids?: a run is its id, .* output of its task, not "):
+            make()
+
+
+def test_outputs_in_sets_and_generators_are_found():
+    """As lists: Airflow looks for outputs in no other collection, so none would be rendered."""
+    with DAG("collections", schedule=None):
+        starts = [StablyRunTestsOperator(task_id=f"start_{number}") for number in range(2)]
+
+        lazy = StablyCancelRunOperator(task_id="lazy", run_ids=(start.output for start in starts))
+        unordered = StablyCancelRunOperator(task_id="unordered", run_ids=set(starts))
+        by_task = StablyCancelRunOperator(task_id="by_task", task_ids=(start for start in starts))
+
+    started = {"start_0", "start_1"}
+    assert lazy.upstream_task_ids == unordered.upstream_task_ids == set(by_task.task_ids) == started
+
+
+@pytest.mark.parametrize("name", ["project_id", "playwright_project_name", "branch", "environment"])
+@pytest.mark.parametrize("value", [["main"], True, b"main", Path("main")], ids=repr)
+def test_what_is_no_text_fails_the_dags_parse(name, value):
+    """Where it is sent as text; a template, an output or a function of the context may become text."""
+    makers = [lambda: StablyRunTestsOperator(task_id="run", **{name: value})]
+    if name == "project_id":
+        makers += [
+            lambda: StablyCancelRunOperator(task_id="cancel", run_ids="r1", project_id=value),
+            lambda: StablyCancelRunNotifier(run_ids="r1", project_id=value),
+            lambda: StablyRunSensor(task_id="wait", run_id="r1", project_id=value),
+        ]
+
+    for make in makers:
+        with pytest.raises(ValueError, match=f"^{name} is neither text nor a number but "):
+            make()
+    with DAG("texts", schedule=None):
+        first = StablyRunTestsOperator(task_id="first")
+        for number, later in enumerate(["{{ params.x }}", first.output["branch"], lambda **_: "x", 7, None]):
+            StablyRunTestsOperator(task_id=f"run_{number}", **{name: later})
+
+
+@pytest.mark.parametrize("value", ["False", "{{ params.x }}", 0, None], ids=repr)
+def test_a_flag_is_true_or_false(value):
+    """The text 'False' counts as true in Python: a run would be waited for, or a missing one be green."""
+    flags = ("wait_for_completion", "cancelled_elsewhere", "deferrable", "cancel_on_kill")
+    makers = [partial(StablyRunTestsOperator, task_id="run", **{flag: value}) for flag in flags]
+    makers += [
+        partial(StablyCancelRunOperator, task_id="cancel", run_ids="r1", **{flag: value})
+        for flag in ("ignore_missing", "wait_for_termination")
+    ]
+    makers.append(partial(StablyRunSensor, task_id="wait", run_id="r1", deferrable=value))
+
+    for make in makers:
+        with pytest.raises(ValueError, match="is True or False, and not templated; not "):
+            make()
+
+
+@pytest.mark.parametrize("conn_id", [None, "", 7, ["stably_default"]], ids=repr)
+def test_a_connection_is_named_by_text(conn_id):
+    """By operators, sensor and notifier when the DAG is parsed, and by the hook."""
+    for make in (
+        partial(StablyRunTestsOperator, task_id="run"),
+        partial(StablyCancelRunOperator, task_id="cancel", run_ids="r1"),
+        partial(StablyRunSensor, task_id="wait", run_id="r1"),
+        partial(StablyCancelRunNotifier, run_ids="r1"),
+        StablyHook,
+    ):
+        with pytest.raises(ValueError, match=r"^stably_conn_id is the id of a connection, not "):
+            make(stably_conn_id=conn_id)
+
+
 @pytest.mark.parametrize("run_id", [None, "", " ", "None", [], {}, 7], ids=repr)
 def test_a_sensor_has_to_name_a_run(run_id):
     """A sensor that can never find its run is an error when the DAG is parsed."""
-    with pytest.raises(ValueError, match=r"^run_id is a run's id, .* not ") as refused:
+    with pytest.raises(ValueError, match=r"^run_id: a run is its id, .* not ") as refused:
         StablyRunSensor(task_id="wait", run_id=run_id)
 
     assert str(refused.value).endswith(f"not {run_id!r}")

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
-from airflow_provider_stably.arguments import env_overrides_as_text, seconds, true_or_false
+from airflow_provider_stably.arguments import (
+    check_conn_id,
+    env_overrides_as_text,
+    seconds,
+    text_or_none,
+    true_or_false,
+)
 from airflow_provider_stably.exceptions import StablyConfigError
 
 if TYPE_CHECKING:
@@ -30,6 +36,7 @@ class StablyHook(BaseHook):
 
     The connection is looked up at the first call and then kept: inside a signal handler a look-up would hang
     on Airflow 3. :meth:`wait_for_run` looks it up anew while its key is refused.
+    A ``run_id`` may also be the address of the run's page, or its task's output: they name the project, too.
 
     :param stably_conn_id: Id of a connection of type ``stably``.
     :param timeout: Seconds to connect, and seconds to read; None leaves it to the connection.
@@ -42,7 +49,7 @@ class StablyHook(BaseHook):
 
     def __init__(self, stably_conn_id: str = default_conn_name, *, timeout: float | None = None) -> None:
         super().__init__()
-        self.stably_conn_id = stably_conn_id
+        self.stably_conn_id = check_conn_id(stably_conn_id)
         self.timeout = None if timeout is None else seconds("timeout", timeout)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -137,7 +144,7 @@ class StablyHook(BaseHook):
         :param env_overrides: Environment variable name to value; scalars are sent as text. Never logged.
         :param autofix: Whether Stably tries to fix what failed; None leaves it to the project's default.
         :returns: The run's id.
-        :raises ValueError: if ``env_overrides`` is no mapping of names to scalars, or ``autofix`` no boolean.
+        :raises ValueError: if an argument is of another type.
         :raises StablyAmbiguousStartError: if the answer was lost: an untracked run may exist.
         :raises StablyError: on any other failure; then no run was started.
         """
@@ -145,9 +152,9 @@ class StablyHook(BaseHook):
 
         call = calls.start_run(
             self.resolve_project_id(project_id),
-            playwright_project_name=playwright_project_name,
-            branch=branch,
-            environment=environment,
+            playwright_project_name=text_or_none(playwright_project_name, "playwright_project_name"),
+            branch=text_or_none(branch, "branch"),
+            environment=text_or_none(environment, "environment"),
             env_overrides=env_overrides_as_text(env_overrides),
             autofix=true_or_false(autofix, "autofix"),
         )
@@ -162,7 +169,8 @@ class StablyHook(BaseHook):
         """
         from airflow_provider_stably.api import calls
 
-        return self.client.send(calls.get_run(self.resolve_project_id(project_id), run_id))
+        run = self._reference(run_id, project_id)
+        return self.client.send(calls.get_run(run.project_id, run.run_id))
 
     def wait_for_run(
         self,
@@ -200,7 +208,7 @@ class StablyHook(BaseHook):
         )
         if result.end != "finished":
             raise result.error() or RuntimeError(f"run {run_id} is not over")
-        return self.get_run(run_id, project_id=run.project_id)
+        return self.get_run(run.run_id, project_id=run.project_id)
 
     def cancel_run(self, run_id: str, *, project_id: str | None = None) -> CancelResult:
         """Cancel a run and find out what became of it.
@@ -218,26 +226,19 @@ class StablyHook(BaseHook):
         return run_blocking(cancel(self._reference(run_id, project_id), BlockingDriver(self.client)))
 
     def run_url(self, run_id: str, *, project_id: str | None = None) -> str:
-        """Return the address of a run's page in Stably's dashboard.
-
-        :param project_id: The run's project; None takes the connection's.
-        """
-        from airflow_provider_stably.api import calls
-
-        return calls.run_url(self.resolve_project_id(project_id), run_id)
+        """Return the address of a run's page in Stably's dashboard; ``project_id`` as of the others."""
+        return self._reference(run_id, project_id).run_url
 
     def resolve_project_id(self, project_id: str | None = None) -> str:
         """Return the given project id, or the connection's if None.
 
         :raises StablyConfigError: if there is neither.
         """
-        project_id = project_id or self._settings.project_id
-        if not project_id:
-            raise self._config_error(
-                "login",
-                "no project id: pass project_id, or set this field, the default project",
-            )
-        return project_id
+        resolved = str(project_id or self._settings.project_id)
+        if not resolved:
+            problem = "no project id: pass project_id, or set this field, the default project"
+            raise self._config_error("login", problem)
+        return resolved
 
     def test_connection(self) -> tuple[bool, str]:
         """Check the key without starting anything: read a run that cannot exist.
@@ -268,10 +269,10 @@ class StablyHook(BaseHook):
 
     def _reference(self, run_id: str, project_id: str | None) -> RunReference:
         from airflow_provider_stably.api.calls import check_id
-        from airflow_provider_stably.runs.reference import RunReference
+        from airflow_provider_stably.runs.named_runs import read_run
 
-        project_id = check_id("project", self.resolve_project_id(project_id))
-        return RunReference(check_id("run", run_id), project_id)
+        run = read_run(run_id, argument="run_id")
+        return run.in_project(check_id("project", run.project_id or self.resolve_project_id(project_id)))
 
     def _reconnect(self) -> StablyClient:
         """Look the connection up anew, as its key may have been rotated; one that cannot be read is kept."""
@@ -290,11 +291,8 @@ class StablyHook(BaseHook):
         try:
             connection = self.get_connection(self.stably_conn_id)
         except AirflowNotFoundException:
-            raise self._not_defined() from None  # it says no more
+            raise self._config_error("conn_id", "is not defined: add a connection of type 'stably'") from None
         return read_connection(connection, timeout=self.timeout)
-
-    def _not_defined(self) -> StablyConfigError:
-        return self._config_error("conn_id", "is not defined: add a connection of type 'stably'")
 
     def _config_error(self, field: str, problem: str) -> StablyConfigError:
         return StablyConfigError(problem, conn_id=self.stably_conn_id, field=field)

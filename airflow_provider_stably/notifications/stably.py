@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow.providers.common.compat.sdk import BaseNotifier
 
-from airflow_provider_stably.arguments import as_output, read_task_ids
+from airflow_provider_stably.arguments import check_conn_id, check_run_ids, check_text, read_task_ids
 from airflow_provider_stably.hooks.stably import StablyHook
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ class StablyCancelRunNotifier(BaseNotifier):
     ) -> None:
         super().__init__()
         self.task_ids = read_task_ids(task_ids, run_ids=run_ids)
-        self.run_ids = as_output(run_ids)
-        self.project_id = project_id
-        self.stably_conn_id = stably_conn_id
+        self.run_ids = check_run_ids(run_ids, "run_ids")
+        self.project_id = check_text(project_id, "project_id")
+        self.stably_conn_id = check_conn_id(stably_conn_id)
         self.context = context or {}  # not passed on: the constructor of Airflow 2.11 takes none
 
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:

@@ -14,9 +14,13 @@ from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_provider_stably.arguments import (
     as_output,
+    check_conn_id,
     check_env_overrides,
+    check_flag,
     check_junit_xml,
     check_min_tests,
+    check_run_ids,
+    check_text,
     check_true_or_false,
     read_task_ids,
     seconds,
@@ -56,8 +60,8 @@ class StablyCancelRunOperator(BaseOperator):
     :param run_ids: The runs (templated): ids, addresses of their pages, or outputs of the tasks that started
         them; one or a list, also as text. None, an empty text or list, and a rendered ``'None'`` name no run.
     :param task_ids: Instead of ``run_ids``: the tasks of this DAG run whose Stably runs to cancel, or task
-        groups, by id, as they are, or by their ``.output``; mapped tasks included, each run in its own
-        project. A task that started none is nothing to cancel.
+        groups, by id, as they are, or by their ``.output``; one, a list, or ``"a,b"``; mapped tasks included,
+        each run in its own project. A task that started none is nothing to cancel.
     :param project_id: Project of the runs in ``run_ids`` that come without one; default: the connection's
         (templated).
     :param stably_conn_id: Id of a connection of type ``stably``.
@@ -87,15 +91,16 @@ class StablyCancelRunOperator(BaseOperator):
         super().__init__(**kwargs)
         if on_empty not in get_args(OnEmpty):
             raise ValueError(f"on_empty is one of {', '.join(get_args(OnEmpty))}, not {on_empty!r}")
-        self.run_ids = as_output(run_ids)
+        is_mapped = is_mapped_instance(self)  # its arguments are rendered, and not checked before the runs
+        self.run_ids = as_output(run_ids) if is_mapped else check_run_ids(run_ids, "run_ids")
         self.task_ids = read_task_ids(task_ids, run_ids=run_ids)
-        if run_ids is None and task_ids is None and not is_mapped_instance(self):
+        if run_ids is None and task_ids is None and not is_mapped:
             raise ValueError("name the runs to cancel: pass run_ids, or task_ids of their tasks")
-        self.project_id = project_id
-        self.stably_conn_id = stably_conn_id
+        self.project_id = check_text(project_id, "project_id")
+        self.stably_conn_id = check_conn_id(stably_conn_id)
         self.on_empty = on_empty
-        self.ignore_missing = ignore_missing
-        self.wait_for_termination = wait_for_termination
+        self.ignore_missing = check_flag(ignore_missing, "ignore_missing")
+        self.wait_for_termination = check_flag(wait_for_termination, "wait_for_termination")
         self.timeout = seconds("timeout", timeout, at_least=0)
         self.poll_interval = seconds("poll_interval", poll_interval)
 
@@ -185,26 +190,26 @@ class StablyRunTestsOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.project_id = project_id
-        self.playwright_project_name = playwright_project_name
-        self.branch = branch
-        self.environment = environment
+        self.project_id = check_text(project_id, "project_id")
+        self.playwright_project_name = check_text(playwright_project_name, "playwright_project_name")
+        self.branch = check_text(branch, "branch")
+        self.environment = check_text(environment, "environment")
         check_env_overrides(env_overrides)
         self.env_overrides = env_overrides
         check_true_or_false(autofix, "autofix")
         self.autofix = autofix
         if not wait_for_completion and (junit_xml or min_tests or queue_timeout):
             raise ValueError("junit_xml, min_tests and queue_timeout need wait_for_completion=True")
-        self.wait_for_completion = wait_for_completion
-        self.cancelled_elsewhere = cancelled_elsewhere
-        self.deferrable = deferrable
+        self.wait_for_completion = check_flag(wait_for_completion, "wait_for_completion")
+        self.cancelled_elsewhere = check_flag(cancelled_elsewhere, "cancelled_elsewhere")
+        self.deferrable = check_flag(deferrable, "deferrable")
         self.poll_interval = seconds("poll_interval", poll_interval)
         self.timeout = seconds("timeout", timeout)
         self.queue_timeout = None if queue_timeout is None else seconds("queue_timeout", queue_timeout)
-        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_kill = check_flag(cancel_on_kill, "cancel_on_kill")
         self.junit_xml = check_junit_xml(junit_xml)
         self.min_tests = check_min_tests(min_tests)
-        self.stably_conn_id = stably_conn_id
+        self.stably_conn_id = check_conn_id(stably_conn_id)
         self._execution: RunTests | None = None
         self._is_killed = False
         if cancel_on_kill:

@@ -16,7 +16,15 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_stably.arguments import as_output, check_junit_xml, check_min_tests, check_run_id
+from airflow_provider_stably.arguments import (
+    as_output,
+    check_conn_id,
+    check_flag,
+    check_junit_xml,
+    check_min_tests,
+    check_run_id,
+    check_text,
+)
 from airflow_provider_stably.exceptions import StablyConfigError
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import StablyRunLink
@@ -73,11 +81,11 @@ class StablyRunSensor(BaseSensorOperator):
         super().__init__(**kwargs)
         # Of a mapped task it is rendered already, and what is wrong with it fails the task for good.
         self.run_id = as_output(run_id) if is_mapped_instance(self) else check_run_id(run_id)
-        self.project_id = project_id
-        self.deferrable = deferrable
+        self.project_id = check_text(project_id, "project_id")
+        self.deferrable = check_flag(deferrable, "deferrable")
         self.junit_xml = check_junit_xml(junit_xml)
         self.min_tests = check_min_tests(min_tests)
-        self.stably_conn_id = stably_conn_id
+        self.stably_conn_id = check_conn_id(stably_conn_id)
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:

@@ -99,8 +99,33 @@ def test_numbers_and_booleans_are_sent_as_text(emulator, hook):
     hook.start_run(env_overrides={"RETRIES": 3, "HEADLESS": True})
 
     assert emulator.requests("start")[0].json() == {"envOverrides": {"RETRIES": "3", "HEADLESS": "true"}}
-    with pytest.raises(ValueError, match="env_overrides: 'A'"):
+    with pytest.raises(ValueError, match="env_overrides: the value of 'A' is list, not text"):
         hook.start_run(env_overrides={"A": ["hush"]})
+
+
+def test_the_hook_reads_runs_as_operators_do(emulator, hook):
+    """An id, a page's address or a task's output; the last two name the project, whatever is given."""
+    run_id = emulator.add_run(project_id="another-project")
+    page = hook.run_url(run_id, project_id="another-project")
+
+    for spelling in (page, {"run_id": run_id, "project_id": "another-project"}, f"[{page!r}]"):
+        assert hook.get_run(spelling, project_id=PROJECT).run_id == run_id
+        assert hook.run_url(spelling) == page
+    assert hook.cancel_run(page).outcome == "cancelled"
+    assert hook.wait_for_run(page).status == "CANCELLED"
+    with pytest.raises(StablyInvalidIdError, match=r"^run_id names 2 runs, but takes one"):
+        hook.get_run("a,b")
+
+
+@pytest.mark.parametrize("name", ["playwright_project_name", "branch", "environment"])
+def test_the_hook_starts_nothing_with_a_list(emulator, hook, name):
+    """As the operator: a wrong type is an error before anything is sent, and a number becomes text."""
+    with pytest.raises(ValueError, match=f"^{name} is neither text nor a number but list"):
+        hook.start_run(**{name: ["a"]})
+    hook.start_run(project_id=7, **{name: 7})
+
+    assert [request.path for request in emulator.requests()] == ["/v1/projects/7/runs"]
+    assert list(emulator.requests()[0].json().values()) == ["7"]
 
 
 def test_waiting_returns_the_run_as_it_ended(emulator, hook):

@@ -310,8 +310,8 @@ def test_senseless_arguments_fail_the_dags_parse(arguments, problem):
     [
         ("A=1", "is a mapping of names to values, not str"),
         (["A"], "is a mapping of names to values, not list"),
-        ({"A": ["hush"]}, "'A' is neither text"),
-        ({"A": None}, "'A' is neither text"),
+        ({"A": ["hush"]}, "the value of 'A' is list, not text"),
+        ({"A": None}, "the value of 'A' is None, not text"),
     ],
 )
 def test_unusable_env_overrides_fail_the_dags_parse(overrides, problem):
@@ -341,7 +341,7 @@ def test_env_overrides_may_be_templates_or_outputs():
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        ({"env_overrides": "{{ params.env }}"}, "env_overrides is not a mapping"),
+        ({"env_overrides": "{'A': 1}"}, "env_overrides is a mapping of .*; one template for all of it needs"),
         ({"playwright_project_name": ["a"]}, "playwright_project_name is neither"),
         ({"branch": {"a": 1}}, "branch is neither"),
         ({"environment": True}, "environment is neither"),
@@ -349,9 +349,12 @@ def test_env_overrides_may_be_templates_or_outputs():
     ],
 )
 def test_bad_arguments_fail_for_good_and_start_nothing(emulator, context, arguments, problem):
-    """One clear error, no request, no retry."""
+    """One clear error, no request, no retry, where a template came to what cannot be sent."""
+    operator = run_operator()
+    vars(operator).update(arguments)
+
     with pytest.raises(AirflowFailException, match=problem):
-        run_operator(**arguments).execute(context)
+        operator.execute(context)
 
     assert emulator.requests() == []
 

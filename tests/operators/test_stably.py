@@ -644,7 +644,15 @@ def test_task_ids_accept_tasks_groups_and_outputs():
         with TaskGroup("suites") as suites:
             start = StablyRunTestsOperator(task_id="start")
         mapped = StablyRunTestsOperator.partial(task_id="mapped").expand(environment=["a"])
-        given = [start, start.output, suites, mapped, [start, mapped.output, "other"], {"other"}]
+        given = [
+            start,
+            start.output,
+            suites,
+            mapped,
+            [start, mapped.output, "other"],
+            {"other"},
+            "mapped, other",
+        ]
 
         tasks = [
             StablyCancelRunOperator(task_id=f"cancel_{number}", task_ids=task_ids)
@@ -658,6 +666,7 @@ def test_task_ids_accept_tasks_groups_and_outputs():
         ["mapped"],
         ["suites.start", "mapped", "other"],
         ["other"],
+        ["mapped", "other"],
     ]
 
 
