@@ -22,7 +22,7 @@ from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.runs.summary import RunSummary
 from airflow_provider_stably.runs.watch import settle, watch_or_cancel
-from airflow_provider_stably.runs.watch_result import WatchEnd, WatchResult
+from airflow_provider_stably.runs.watch_result import HANDED_BACK, WatchEnd, WatchResult
 from airflow_provider_stably.tasks.best_effort import best_effort
 from airflow_provider_stably.tasks.deadline import deferred_deadline
 from airflow_provider_stably.tasks.start_record import StartRecords
@@ -119,7 +119,7 @@ class RunTests:
         return self._end(result, self._run_of(result))
 
     def _go_on_watching(self, result: WatchResult) -> WatchResult:
-        self._log.warning("The triggerer could not watch run %s: %s", result.run.run_id, result.detail)
+        self._log.warning(HANDED_BACK, result.run.run_id, result.detail)
         run = self._run_of(result)
         deadline = _started_at(run) + self._options.timeout
         while True:
@@ -160,7 +160,7 @@ class RunTests:
                 self._clients.connect()
                 self._own(own.run)
                 self.cancel_owned_run()
-        self._forbid_retry_beside_live_run("its trigger was lost")
+        self._forbid_retry_beside_live_run("The trigger was lost")
 
     def kill(self) -> None:
         """Cancel the run, within the five seconds that Airflow 3 leaves.
@@ -281,10 +281,10 @@ class RunTests:
         run = self._ownership.run_to_cancel
         may_be_retried = isinstance(cause, str | Exception | AirflowTaskTimeout)
         if run is not None and may_be_retried and not self._records.survive_retries:
-            message = (
-                f"Run {run.run_id} may still be running, so it is not retried beside it; see {run.run_url}"
-            )
-            raise AirflowFailException(f"{message} ({cause})") from None
+            raise AirflowFailException(
+                f"{cause}; run {run.run_id} may still be running, so this task is not retried: cancel it in "
+                f"the dashboard, then clear the task: {run.run_url}"
+            ) from None
 
 
 def _started_at(run: RunReference) -> float:

@@ -22,7 +22,7 @@ from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
 from airflow_provider_stably.runs.named_runs import read_run
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.runs.watch import poll_once
-from airflow_provider_stably.runs.watch_result import WatchEnd, WatchResult
+from airflow_provider_stably.runs.watch_result import HANDED_BACK, WatchEnd, WatchResult
 from airflow_provider_stably.tasks.best_effort import best_effort
 from airflow_provider_stably.tasks.deadline import deferred_deadline
 from airflow_provider_stably.tasks.version_compat import has_been_rescheduled, push_past_backend
@@ -58,6 +58,7 @@ class WatchRun:
         self._task_ids = task_ids
         self._now = now
         self._belief = Belief(key_has_worked=False)
+        self._is_handed_back = False
         self.knows_run = False
 
     def push_run(self, options: WatchRunOptions, context: Context) -> RunReference:
@@ -111,10 +112,9 @@ class WatchRun:
             return PokeReturnValue(is_done=False)
         return PokeReturnValue(is_done=True, xcom_value=self._end(result, options, context))
 
-    @staticmethod
-    def has_poked_before(options: WatchRunOptions, context: Context) -> bool:
+    def has_poked_before(self, options: WatchRunOptions, context: Context) -> bool:
         """Whether an earlier process has poked in this try, so that the connection is not a mistyped one."""
-        return options.reschedule and has_been_rescheduled(context)
+        return self._is_handed_back or (options.reschedule and has_been_rescheduled(context))
 
     def complete(self, event: object, options: WatchRunOptions, context: Context) -> dict[str, Any] | None:
         """End the sensor with the trigger's event; see the sensor.
@@ -127,7 +127,8 @@ class WatchRun:
         except (ValueError, TypeError) as error:
             raise AirflowFailException(f"The trigger's event cannot be read: {error}") from None
         if result.end is WatchEnd.HANDED_BACK:
-            self._log.warning("The triggerer could not watch run %s: %s", result.run.run_id, result.detail)
+            self._log.warning(HANDED_BACK, result.run.run_id, result.detail)
+            self._is_handed_back = True
             return None
         return self._end(result, options, context)
 

@@ -129,9 +129,12 @@ class WatchResult:
         return f"{last}, cancel result: {self.cancellation}, so it may still be running"
 
 
+HANDED_BACK = "The triggerer could not watch run %s, so the worker does: %s"
+"""What the log says of it."""
+
 _WHY = {
     WatchEnd.TIMED_OUT: "was not over in time",
-    WatchEnd.DENIED: "cannot be watched: the API key is refused for good",
-    WatchEnd.NOT_FOUND: "cannot be watched: it is not found for good",
+    WatchEnd.DENIED: "cannot be watched: the API has refused the key for minutes",
+    WatchEnd.NOT_FOUND: "cannot be watched: the API has not found it for minutes",
     WatchEnd.HANDED_BACK: "cannot be watched in the triggerer",
 }

@@ -173,7 +173,7 @@ def test_a_single_404_or_401_does_not_end_the_wait(quick, dags, mode):
 
 
 @BOTH
-@pytest.mark.parametrize(("status", "word", "tries"), [(404, "not found", 1), (401, "API key is refused", 3)])
+@pytest.mark.parametrize(("status", "word", "tries"), [(404, "not found", 1), (401, "refused the key", 3)])
 def test_a_run_that_cannot_be_watched_is_cancelled(emulator, dags, mode, status, word, tries, capfd):
     """A 404 or 401 that lasts ends the wait; only what waiting cannot change is final."""
     emulator.inject(Fault(status=status), call="get", times=math.inf)

@@ -72,13 +72,13 @@ def test_only_passed_is_green_whatever_the_results(status, results):
         pytest.param(
             _result(WatchEnd.DENIED, None, "401"),
             StablyRunLostError,
-            "refused for good (401)",
+            "refused the key for minutes (401)",
             id="denied",
         ),
         pytest.param(
             _result(WatchEnd.NOT_FOUND, None, "404"),
             StablyRunLostError,
-            "found for good (404)",
+            "not found it for minutes (404)",
             id="not found",
         ),
     ],

@@ -1,5 +1,6 @@
 """One poke of the sensor, against the emulator."""
 
+import logging
 import math
 
 import pytest
@@ -11,6 +12,9 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_stably.exceptions import StablyConfigError, find_run_error
 from airflow_provider_stably.execution.watch_run import WatchRun
+from airflow_provider_stably.runs.reference import RunReference
+from airflow_provider_stably.runs.summary import RunSummary
+from airflow_provider_stably.runs.watch_result import WatchEnd, WatchResult
 from airflow_provider_stably.sensors.stably import StablyRunSensor
 from airflow_provider_stably.testing import Fault
 from tests.constants import PROJECT
@@ -198,6 +202,31 @@ def test_silent_fail_pokes_on_without_a_connection(emulator, context, monkeypatc
 
     assert sensor.execute(context)["status"] == "PASSED"
     assert run_id in context["xcom"]["run_url"]
+
+
+def test_a_run_that_is_handed_back_is_watched_on(emulator, context, monkeypatch, caplog):
+    """The worker had its connection before it deferred, so one that is not defined now is waited for."""
+    run_id = emulator.add_run(project_id=PROJECT, statuses=["PASSED"])
+    run = RunSummary.of(RunReference(run_id, PROJECT), None)
+    event = WatchResult(WatchEnd.HANDED_BACK, run, "the certificate is not trusted").to_event()
+    connection = emulator.connection(login=PROJECT)
+    monkeypatch.delenv("AIRFLOW_CONN_STABLY_DEFAULT")
+    sensor = StablyRunSensor(task_id="wait", run_id=run_id, project_id=PROJECT, poke_interval=0.01)
+    sensor._execution._log = logging.getLogger("a task's")  # whose own caplog does not see
+    poke, pokes = sensor.poke, []
+
+    def poke_and_mend(context):
+        pokes.append(poke(context))
+        monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", connection)
+        return pokes[-1]
+
+    monkeypatch.setattr(sensor, "poke", poke_and_mend)
+    summary = sensor.execute_complete(context, event)
+
+    assert [bool(poked) for poked in pokes] == [False, True]
+    assert summary["status"] == "PASSED"
+    assert f"The triggerer could not watch run {run_id}, so the worker does: the certificate" in caplog.text
+    assert "is not defined: add a connection of type 'stably'; looking again at the next poke" in caplog.text
 
 
 def test_silent_fail_hides_no_wrong_field(emulator, context, monkeypatch):
