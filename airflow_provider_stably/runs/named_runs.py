@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
@@ -178,15 +178,24 @@ def _read(value: object, reading: _Reading, depth: int) -> None:
     elif isinstance(value, Mapping):
         _read_mapping(value, reading)
     elif isinstance(value, Iterable) and not isinstance(value, bytes | bytearray):
-        # Whole: one by one, Airflow 3 asks for one XCom too many of a mapped task, and logs an error.
-        for entry in value[:] if type(value).__name__.startswith("Lazy") else value:  # type: ignore[index]
+        for entry in _entries(value):
             _read(entry, reading, depth - 1)
     else:
         reading.malformed(value, _NOT_AN_ID)
 
 
+def _entries(value: Iterable[object]) -> Iterable[object]:
+    """Return what is in a value, without asking Airflow 3 for one XCom too many: that would log an error."""
+    if not isinstance(value, Sequence):
+        return value
+    if type(value).__name__.startswith("Lazy"):
+        return value[:]  # in one request
+    return map(value.__getitem__, range(len(value)))  # the result of .map(), which cannot be sliced
+
+
 def _read_mapping(value: Mapping[object, object], reading: _Reading) -> None:
-    run_id, project_id = value.get("run_id"), value.get("project_id")
+    # The API's answer to a start, which another operator may have sent, spells it runId.
+    run_id, project_id = value.get("run_id", value.get("runId")), value.get("project_id")
     if run_id is None:
         reading.malformed(value, _NO_RUN_ID)
         return

@@ -24,13 +24,18 @@ def spellings_dag(dag_id: str, *, native: bool):
             "one_stably_run": start.output["stably_run"],
             "one_template": PULL % "start",
             "one_json": "{{ ti.xcom_pull(task_ids='start') | tojson }}",
+            "one_page": start.output["run_url"],
             "one_address": "{{ ti.xcom_pull(task_ids='start', key='run_url') }}",
             "many_output": many.output,
             "many_stably_run": many.output["stably_run"],
             "many_list": "{{ ti.xcom_pull(task_ids='start_many') | list }}",
             "many_operator": many,
+            "many_map": many.output.map(lambda run: run["run_url"]),
+            "many_filter": "{{ ti.xcom_pull(task_ids='start_many') | map(attribute='run_url') | join(' ') }}",
             "all_outputs": [start.output, many.output],
             "all_operators": [start, many],
+            "all_generator": (task.output for task in (start, many)),
+            "all_set": {start, many},
             "all_templates": [PULL % "start", "{{ ti.xcom_pull(task_ids='start_many') | list }}"],
             "all_lines": "{{ ti.xcom_pull(task_ids='start') }}\n"
             "{% for run in ti.xcom_pull(task_ids='start_many') %}{{ run.run_url }}\n{% endfor %}",
@@ -38,6 +43,9 @@ def spellings_dag(dag_id: str, *, native: bool):
         for task_id, named in run_ids.items():
             [start, many] >> StablyCancelRunOperator(task_id=task_id, run_ids=named)
         StablyCancelRunOperator.partial(task_id="each").expand(run_ids=many.output)
+        StablyCancelRunOperator.partial(task_id="each_kwargs").expand_kwargs(
+            many.output.map(lambda run: {"run_ids": run["run_id"], "project_id": run["project_id"]})
+        )
         StablyRunSensor(task_id="wait_operator", run_id=start, poke_interval=0.05)
         StablyRunSensor(task_id="wait_output", run_id=start.output, poke_interval=0.05)
         start >> StablyRunSensor(task_id="wait_template", run_id=PULL % "start", poke_interval=0.05)
