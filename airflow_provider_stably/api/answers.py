@@ -121,7 +121,7 @@ def unreachable(
 
 def unusable_bundle(bundle: str, error: OSError) -> StablyUnreachableError:
     """Describe a call that was not sent because the CA bundle cannot be used."""
-    message = f"CA bundle {bundle!r} cannot be used: {type(error).__name__}"
+    message = f"CA bundle {bundle!r} cannot be used, see extra.verify or environment: {type(error).__name__}"
     return StablyUnreachableError(message, request_sent=False, is_local=True)
 
 
@@ -242,7 +242,7 @@ def _meaning(answer: Answer, redactor: Redactor) -> tuple[str, str]:
                 "or the project id may be wrong"
             )
         case 404:
-            return "The project or run was not found", ""
+            return "The project or run was not found", "; check the project id"
         case status if 300 <= status <= 399:
             refused = f"A redirect to {_host(answer, redactor)} was refused"
             return refused, "; the key belongs to one host, check the connection's host"

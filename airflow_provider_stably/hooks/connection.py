@@ -86,8 +86,8 @@ class _Reader:
 
     def check_type(self, conn_type: str | None) -> None:
         if conn_type != "stably":
-            found = f"is of type {shown(conn_type)}" if conn_type else "has no type"
-            raise self.error("conn_type", f"the connection {found}; only type 'stably' is used")
+            found = shown(conn_type) if conn_type else "not set"
+            raise self.error("conn_type", f"it is {found}, and has to be 'stably'")
 
     def api_key(self, password: str | None) -> str:
         key = (password or "").strip()

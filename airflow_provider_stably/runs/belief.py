@@ -86,7 +86,8 @@ class Belief:
         limit = self._limit
         if self._doubt is None or limit is None:
             return "polling again"
-        return f"so since {_clock(self._since)}, believed if it lasts until {_clock(self._since + limit)}"
+        until = _clock(self._since + limit)
+        return f"this began at {_clock(self._since)}, and ends the wait if it lasts until {until}"
 
     @property
     def _limit(self) -> float | None:

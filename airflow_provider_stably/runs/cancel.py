@@ -124,7 +124,7 @@ async def cancel(
         return replace(result, detail=f"the API did not cancel it in {attempt} attempts")
     if result.outcome is CancelOutcome.NOT_FOUND and len(seen) > 1:
         # Not lasting, so not believed: a run that was just seen, or could not be read, may be live.
-        return replace(result, outcome=CancelOutcome.UNKNOWN, detail=f"not found at last; {result.detail}")
+        return replace(result, outcome=CancelOutcome.UNKNOWN, detail=f"not found now; {result.detail}")
     return result
 
 

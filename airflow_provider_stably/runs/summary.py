@@ -188,9 +188,9 @@ class RunSummary:
         :param min_tests: How many test cases a run has to have for that.
         """
         if self.has_too_few_tests(min_tests):
-            ran = "it has no results" if self.total is None else f"it ran {self.total} test cases"
+            ran = "without results" if self.total is None else f"with too few test cases ({self.total})"
             message = (
-                f"Run {self.run_id} {self.status}, but {ran}, and min_tests is {min_tests}: is the "
+                f"Run {self.run_id} {self.status}, but {ran}; min_tests is {min_tests}: is the "
                 f"Playwright project's name right? See {self.run_url}"
             )
             return StablyRunFailedError(message, run=self.with_message(message))

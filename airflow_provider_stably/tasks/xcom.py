@@ -85,7 +85,7 @@ def own_run_of_this_try(context: Any) -> PushedRun | None:
         return None if record is None or record.run is None else PushedRun(record.run, ti.try_number)
     if own.try_number == ti.try_number:
         return own
-    log.info("Run %s belongs to another try than %s: left alone", own.run.run_id, ti.try_number)
+    log.info("Run %s is left alone: another try than %s started it", own.run.run_id, ti.try_number)
     return None
 
 

@@ -87,7 +87,7 @@ def _opened(run: EmulatedRun, description: Run, now: datetime) -> str:
     if description.finished_at is not None:
         lines.append(f"{description.finished_at:%H:%M:%S}  ended {description.status}")
     if description.test_results is None:
-        lines.append("test cases are told once the run is over")
+        lines.append("test cases follow when the run is over")
     for result in description.test_results or ():
         took = "" if result.duration_ms is None else f"  {result.duration_ms / 1000:.1f} s"
         lines.append(f"{result.status}  {result.title}{took}")

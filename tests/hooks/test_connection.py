@@ -129,7 +129,7 @@ def test_a_connection_of_another_type_is_refused(conn_type):
     connection = _connection(host="db.example", password="hush")
     connection.conn_type = conn_type
 
-    with pytest.raises(StablyConfigError, match="only type 'stably' is used") as caught:
+    with pytest.raises(StablyConfigError, match="and has to be 'stably'") as caught:
         read_connection(connection)
 
     assert caught.value.field == "conn_type"

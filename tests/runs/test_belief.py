@@ -115,4 +115,4 @@ def test_a_doubt_says_since_when_and_until_when():
 
     believing.failed(REFUSED, 0.0)
 
-    assert str(believing) == "so since 00:00:00 UTC, believed if it lasts until 00:15:00 UTC"
+    assert str(believing) == "this began at 00:00:00 UTC, and ends the wait if it lasts until 00:15:00 UTC"

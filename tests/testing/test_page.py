@@ -136,9 +136,9 @@ def test_the_page_changes_nothing(emulator):
 @pytest.mark.parametrize(
     ("script", "seconds", "shown"),
     [
-        pytest.param("passes", 0, ["in the queue", "test cases are told once the run is over"], id="queued"),
+        pytest.param("passes", 0, ["in the queue", "test cases follow when the run is over"], id="queued"),
         pytest.param(
-            "hangs", 5, ["12:00:01  left the queue", "test cases are told once the run is over"], id="running"
+            "hangs", 5, ["12:00:01  left the queue", "test cases follow when the run is over"], id="running"
         ),
         pytest.param(
             "fails",
