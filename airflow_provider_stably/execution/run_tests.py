@@ -160,7 +160,7 @@ class RunTests:
                 self._clients.connect()
                 self._own(own.run)
                 self.cancel_owned_run()
-        self._forbid_retry_beside_live_run("The trigger was lost")
+        self._forbid_retry_beside_live_run("The trigger of this task was lost")
 
     def kill(self) -> None:
         """Cancel the run, within the five seconds that Airflow 3 leaves.
@@ -282,8 +282,8 @@ class RunTests:
         may_be_retried = isinstance(cause, str | Exception | AirflowTaskTimeout)
         if run is not None and may_be_retried and not self._records.survive_retries:
             raise AirflowFailException(
-                f"{cause}; run {run.run_id} may still be running, so this task is not retried: cancel it in "
-                f"the dashboard, then clear the task: {run.run_url}"
+                f"{cause}; run {run.run_id} may still be running, so this task is not retried: cancel it, "
+                f"then clear the task; see {run.run_url}"
             ) from None
 
 
