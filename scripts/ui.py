@@ -116,7 +116,8 @@ def welcome(url: str, password: str, emulator_url: str, log: Path) -> str:
         see the run turn CANCELLED in the emulator.
 
         Or use the kill switch: start another "hangs" run, copy its id from the emulator's page, and trigger
-        the DAG example_stably_cancel_run with it.
+        the DAG example_stably_cancel_run with it. (The run that is there already is the nightly example's,
+        which has a schedule.)
 
         Other Playwright projects to try:
         {", ".join(SCRIPTS)};
