@@ -290,11 +290,11 @@ class StablyHook(BaseHook):
         try:
             connection = self.get_connection(self.stably_conn_id)
         except AirflowNotFoundException:
-            raise self._not_defined() from None  # it says no more
+            problem = "is not defined: add a connection of type 'stably'"
+            raise self._config_error("conn_id", problem) from None  # it says no more
+        except Exception as error:  # secrets backends raise whatever they like
+            raise self._config_error("conn_id", f"cannot be read now: {type(error).__name__}") from error
         return read_connection(connection, timeout=self.timeout)
-
-    def _not_defined(self) -> StablyConfigError:
-        return self._config_error("conn_id", "is not defined: add a connection of type 'stably'")
 
     def _config_error(self, field: str, problem: str) -> StablyConfigError:
         return StablyConfigError(problem, conn_id=self.stably_conn_id, field=field)
