@@ -60,6 +60,26 @@ def emulator(monkeypatch):
 
 
 @pytest.fixture
+def hide_connection(monkeypatch):
+    """Hide the connection for the next look-ups, as a secrets backend that fails for a moment does."""
+    from airflow.providers.common.compat.sdk import AirflowNotFoundException
+
+    from airflow_provider_stably.hooks.stably import StablyHook
+
+    def hide(*, times, error=None):
+        genuine, left = StablyHook.get_connection, [error or AirflowNotFoundException("not defined")] * times
+
+        def get_connection(conn_id):
+            if left:
+                raise left.pop()
+            return genuine(conn_id)
+
+        monkeypatch.setattr(StablyHook, "get_connection", staticmethod(get_connection))
+
+    return hide
+
+
+@pytest.fixture
 def hook(emulator):
     """A hook on the connection to the emulator."""
     from airflow_provider_stably.hooks.stably import StablyHook
@@ -71,7 +91,7 @@ def hook(emulator):
 def _impatient(monkeypatch):
     """Let replays and second attempts follow at once; the waits themselves are tested as values."""
     from airflow_provider_stably.api import retries
-    from airflow_provider_stably.execution import callback_budget
+    from airflow_provider_stably.execution import callback_budget, clients
     from airflow_provider_stably.runs import belief, cancel, watch
     from airflow_provider_stably.triggers import stably as trigger
 
@@ -85,6 +105,8 @@ def _impatient(monkeypatch):
     monkeypatch.setattr(belief, "REMINDER_SECONDS", 0.05)
     monkeypatch.setattr(trigger, "FIRST_EVENT_SECONDS", 0.0)
     monkeypatch.setattr(trigger, "HAND_BACK_SECONDS", 0.3)
+    monkeypatch.setattr(callback_budget, "LOOK_UP_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(clients, "LOOK_UP_SECONDS", 0.05)
     callback_budget._budgets.clear()
 
 

@@ -12,6 +12,7 @@ from threading import Thread
 from typing import Any
 
 from airflow_provider_stably.api.async_client import AsyncStablyClient
+from airflow_provider_stably.exceptions import StablyConfigError
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.runs.cancel import (
     CONCURRENCY,
@@ -23,6 +24,7 @@ from airflow_provider_stably.runs.cancel import (
 from airflow_provider_stably.runs.driver import AsyncDriver
 from airflow_provider_stably.runs.reference import RunReference, by_connection
 from airflow_provider_stably.tasks.best_effort import best_effort
+from airflow_provider_stably.tasks.triggerer import ask
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,9 @@ LEAST_SECONDS = 2.0
 
 REQUEST_SECONDS = 6.0
 """To connect, and again to read: an answer that never comes leaves time for another attempt."""
+
+LOOK_UP_PAUSES = (0.5, 1.5)
+"""Before a connection that cannot be read is looked up again, in seconds; not longer, as it may not exist."""
 
 SHARE_FOR_PATIENCE = 0.7
 """Of the budget: what is not settled then is reported as it was last seen."""
@@ -76,7 +81,7 @@ def cancel_within_budget(
     work: _Work = []
     for conn_id, its_runs in by_connection(fresh, stably_conn_id).items():
         with best_effort(f"Not cancelled: {_names(its_runs)}"):
-            work.append((StablyHook(conn_id, timeout=REQUEST_SECONDS).make_async_client(), its_runs))
+            work.append((_client(conn_id), its_runs))
             budget.asked.update(its_runs)
     left = max(LEAST_SECONDS, budget.end - time.monotonic())  # reading connections took some of it
     if work:
@@ -88,8 +93,21 @@ async def acancel_within_budget(runs: Iterable[RunReference], *, stably_conn_id:
     work: _Work = []
     for conn_id, its_runs in by_connection(runs, stably_conn_id).items():
         with best_effort(f"Not cancelled: {_names(its_runs)}"):
-            work.append((await StablyHook(conn_id, timeout=REQUEST_SECONDS).get_async_client(), its_runs))
+            work.append((await ask(_client, conn_id), its_runs))
     await _cancel_all(work, BUDGET_SECONDS)
+
+
+def _client(conn_id: str) -> AsyncStablyClient:
+    """Look a connection up, again if it is not there: a secrets backend may fail for a moment."""
+    for pause in LOOK_UP_PAUSES:
+        try:
+            return StablyHook(conn_id, timeout=REQUEST_SECONDS).make_async_client()
+        except StablyConfigError as error:
+            if not error.may_pass:
+                raise
+            log.info("%s; looking it up again in %g s", error, pause)
+        time.sleep(pause)
+    return StablyHook(conn_id, timeout=REQUEST_SECONDS).make_async_client()
 
 
 def _budget_of(owner: object) -> _Budget:

@@ -33,7 +33,6 @@ from airflow_provider_stably.runs.cancel import (
 from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
 from airflow_provider_stably.runs.named_runs import read_runs
 from airflow_provider_stably.runs.reference import RunReference, by_connection
-from airflow_provider_stably.tasks.best_effort import best_effort
 from airflow_provider_stably.tasks.xcom import runs_of_tasks
 
 if TYPE_CHECKING:
@@ -280,13 +279,9 @@ def _side_by_side(work: Callable[[RunReference], CancelResult], runs: Iterable[R
 
 def _ask(hook: StablyHook, question: Callable[[StablyHook], T]) -> T | CancelResult:
     """Ask a connection for something; if it cannot be used, return the result for its runs."""
-    with best_effort(f"Connection {hook.stably_conn_id!r} cannot be read"):
-        try:
-            return question(hook)
-        except StablyError as error:
-            may_pass = isinstance(error, StablyConfigError) and error.may_pass
-            outcome = CancelOutcome.UNKNOWN if may_pass else CancelOutcome.NOT_ATTEMPTED
-            return CancelResult(outcome, detail=str(error))
-    return CancelResult(
-        CancelOutcome.UNKNOWN, detail=f"connection {hook.stably_conn_id!r} cannot be read now"
-    )
+    try:
+        return question(hook)
+    except StablyError as error:
+        may_pass = isinstance(error, StablyConfigError) and error.may_pass
+        outcome = CancelOutcome.UNKNOWN if may_pass else CancelOutcome.NOT_ATTEMPTED
+        return CancelResult(outcome, detail=str(error))

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
 
 from airflow_provider_stably.api.client import StablyClient
+from airflow_provider_stably.exceptions import StablyConfigError
 from airflow_provider_stably.hooks.stably import StablyHook
+from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.tasks.best_effort import best_effort
+
+log = logging.getLogger(__name__)
+
+LOOK_UP_SECONDS = 30.0
+"""Between two reads of a connection that a worker needs for a live run."""
 
 
 class Clients:
@@ -32,10 +41,28 @@ class Clients:
         hook = StablyHook(self._stably_conn_id)
         # Of its own: inside on_kill the interrupted thread may hold a lock of the other one.
         self.on_kill = hook.make_client(connect_timeout=1, read_timeout=2, by_address=True)
-        # Nor may it be this one: a kill may come while the run is cancelled for another reason.
-        self.at_last = hook.make_client(connect_timeout=1, read_timeout=2)
+        # Nor may it be this one: a kill may come while the run is cancelled for another reason. If not, there
+        # is time: an API that takes seconds may drop the request of a client that does not wait.
+        self.at_last = hook.make_client()
         self.usual = hook.make_client(sleep=self._sleep)
         return hook
+
+    def connect_for(self, run: RunReference, *, until: float) -> None:
+        """Do the same for a run that is live, again until it works: nobody else may watch or cancel it.
+
+        :param until: When to give up, in seconds since the epoch.
+        :raises StablyConfigError: if the connection could not be used until then.
+        """
+        while True:
+            try:
+                self.connect()
+                return
+            except StablyConfigError as error:
+                left = until - time.time()
+                if left <= 0:
+                    raise
+                log.warning("%s; looking it up again for run %s", error, run.run_id)
+            self._sleep(min(LOOK_UP_SECONDS, left))
 
     def reconnect(self) -> StablyClient:
         """Look the connection up anew, if that works, and return the client to go on with."""

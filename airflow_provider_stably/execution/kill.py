@@ -7,8 +7,7 @@ from typing import Any
 
 from airflow_provider_stably.api import calls
 from airflow_provider_stably.api.client import StablyClient
-from airflow_provider_stably.api.retries import may_replay
-from airflow_provider_stably.exceptions import StablyError
+from airflow_provider_stably.exceptions import StablyError, StablyHTTPError
 from airflow_provider_stably.execution.start import KILL_PAUSE_SECONDS
 from airflow_provider_stably.runs.reference import RunReference
 
@@ -29,11 +28,12 @@ def cancel_at_once(run: RunReference, client: StablyClient, log: Any) -> bool:
             if run.run_id in client.send_once(call):
                 log.info("Run %s: cancelled", run.run_id)
                 return True
-            failure, may_help = "the API does not list it as cancelled", True
+            failure, is_usual = "the API does not list it as cancelled", False
         except StablyError as error:
-            failure, may_help = str(error), may_replay(call, error)
-        if not may_help or time.monotonic() - began > KILL_REPEAT_SECONDS:
-            # Not a warning: a 400 may mean that the run is over. The task, when it goes on, settles it.
+            # A 400 is the API's usual answer for a run that is over. Whatever else it is may pass.
+            failure, is_usual = str(error), isinstance(error, StablyHTTPError) and error.status == 400
+        if is_usual or time.monotonic() - began > KILL_REPEAT_SECONDS:
+            # Not a warning: the task, when it goes on, settles it.
             log.info("Run %s: not cancelled yet: %s", run.run_id, failure)
             return False
         # No Event: on_kill runs in a signal handler, and the thread that it interrupts may hold its lock.

@@ -10,7 +10,7 @@ from typing import Any
 from airflow_provider_stably.api import calls
 from airflow_provider_stably.api.models import Run
 from airflow_provider_stably.arguments import is_missing, text_or_none
-from airflow_provider_stably.exceptions import StablyRunError
+from airflow_provider_stably.exceptions import StablyError, StablyRunError
 from airflow_provider_stably.execution.options import RunTestsOptions, WatchRunOptions
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.runs.cancel import CancelResult
@@ -106,7 +106,10 @@ def write_junit(
         client = StablyHook(options.stably_conn_id).client
 
         def read() -> Run:
-            return client.send(calls.get_run(result.run.project_id, result.run.run_id))
+            run = client.send(calls.get_run(result.run.project_id, result.run.run_id))
+            if not run.is_finished:  # a replica behind the others: it has no test cases yet
+                raise StablyError(f"Run {run.run_id} is read as {run.status} again")
+            return run
 
         def make() -> bytes:
             run = None

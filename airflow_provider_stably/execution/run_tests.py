@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, TaskDeferred
@@ -17,7 +18,7 @@ from airflow_provider_stably.execution.results import publish, push_unfinished, 
 from airflow_provider_stably.execution.start import Ownership, Starter
 from airflow_provider_stably.runs import watch
 from airflow_provider_stably.runs.belief import Belief
-from airflow_provider_stably.runs.cancel import cancel
+from airflow_provider_stably.runs.cancel import CancelOutcome, cancel
 from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.runs.summary import RunSummary
@@ -31,9 +32,6 @@ from airflow_provider_stably.triggers.stably import wait_in_triggerer
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
-
-LOOK_UP_SECONDS = 30.0
-"""Between two reads of a connection that a worker needs to go on watching a run."""
 
 
 class RunTests:
@@ -121,21 +119,18 @@ class RunTests:
     def _go_on_watching(self, result: WatchResult) -> WatchResult:
         self._log.warning(HANDED_BACK, result.run.run_id, result.detail)
         run = self._run_of(result)
-        deadline = _started_at(run) + self._options.timeout
-        while True:
-            try:
-                self._clients.connect()
-                return self._watch(self._own(run))
-            except StablyConfigError as error:  # of reading the connection; watching raises none
-                if not error.may_pass or time.time() >= deadline:
-                    raise not_retried(error) from None
-                self._log.warning("Run %s cannot be watched yet: %s", run.run_id, error)
-            self._ownership.sleep_unless_killed(min(LOOK_UP_SECONDS, max(0.0, deadline - time.time())))
+        try:
+            self._clients.connect_for(run, until=_started_at(run) + self._options.timeout)
+        except StablyConfigError as error:
+            unknown = CancelOutcome.UNKNOWN if self._options.cancel_on_kill else None
+            return replace(result, end=WatchEnd.TIMED_OUT, detail=str(error), cancellation=unknown)
+        return self._watch(self._own(run))
 
     def _settle(self, result: WatchResult) -> WatchResult:
         with best_effort(f"Run {result.run.run_id} could not be cancelled"):
-            self._clients.connect()
-            return run_blocking(settle(self._own(self._run_of(result)), self._driver(), result))
+            run = self._run_of(result)
+            self._clients.connect_for(run, until=time.time() + watch.CANCEL_PATIENCE_SECONDS)
+            return run_blocking(settle(self._own(run), self._driver(), result))
         self._ownership.stop_if_killed()
         return result
 
@@ -157,7 +152,7 @@ class RunTests:
         with best_effort("The run of this task could not be cancelled"):
             own = own_run_of_this_try(self._context)
             if own is not None and own.cancel_on_kill:
-                self._clients.connect()
+                self._clients.connect_for(own.run, until=time.time() + watch.CANCEL_PATIENCE_SECONDS)
                 self._own(own.run)
                 self.cancel_owned_run()
         self._forbid_retry_beside_live_run("The trigger of this task was lost")

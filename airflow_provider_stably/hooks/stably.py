@@ -188,7 +188,7 @@ class StablyHook(BaseHook):
         :returns: The run as it ended, however it ended: see its ``is_passed``.
         :raises StablyRunTimeoutError: if it was not over in time.
         :raises StablyRunLostError: if the API lastingly refuses the key, or does not find the run.
-        :raises StablyError: if the connection cannot be used, or the results cannot be read.
+        :raises StablyError: if the connection cannot be used.
         """
         from airflow_provider_stably.runs.belief import Belief
         from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
@@ -206,9 +206,9 @@ class StablyHook(BaseHook):
                 poll_interval=seconds("poll_interval", poll_interval),
             )
         )
-        if result.end != "finished":
+        if result.polled is None:
             raise result.error() or RuntimeError(f"run {run_id} is not over")
-        return self.get_run(run.run_id, project_id=run.project_id)
+        return result.polled
 
     def cancel_run(self, run_id: str, *, project_id: str | None = None) -> CancelResult:
         """Cancel a run and find out what became of it.
@@ -291,7 +291,10 @@ class StablyHook(BaseHook):
         try:
             connection = self.get_connection(self.stably_conn_id)
         except AirflowNotFoundException:
-            raise self._config_error("conn_id", "is not defined: add a connection of type 'stably'") from None
+            problem = "is not defined: add a connection of type 'stably'"
+            raise self._config_error("conn_id", problem) from None  # it says no more
+        except Exception as error:  # secrets backends raise whatever they like
+            raise self._config_error("conn_id", f"cannot be read now: {type(error).__name__}") from error
         return read_connection(connection, timeout=self.timeout)
 
     def _config_error(self, field: str, problem: str) -> StablyConfigError:

@@ -72,7 +72,7 @@ class Belief:
 
     def remind(self, now: float) -> bool:
         """Return whether a warning of the failure is due, and start the minute until the next one."""
-        if self._reminded_at is not None and now - self._reminded_at < REMINDER_SECONDS:
+        if self._reminded_at is not None and abs(now - self._reminded_at) < REMINDER_SECONDS:
             return False
         self._reminded_at = now
         return True

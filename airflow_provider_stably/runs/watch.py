@@ -149,7 +149,7 @@ async def watch(
             _log_poll(polled, last)
             last = polled
             if polled.is_finished:
-                return WatchResult(WatchEnd.FINISHED, RunSummary.of(run, polled))
+                return WatchResult(WatchEnd.FINISHED, RunSummary.of(run, polled), polled=polled)
             if is_queued_too_long(polled, stably.now(), queue_deadline):
                 detail = "its queue_timeout is over"
                 return WatchResult(WatchEnd.TIMED_OUT, RunSummary.of(run, polled), detail)

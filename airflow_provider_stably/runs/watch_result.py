@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from airflow_provider_stably.api.models import RunStatus
+from airflow_provider_stably.api.models import Run, RunStatus
 from airflow_provider_stably.api.text import MAX_SHOWN, one_line, shown
 from airflow_provider_stably.exceptions import (
     StablyRunError,
@@ -38,12 +38,14 @@ class WatchResult:
     :param detail: What went wrong, for people.
     :param cancellation: The outcome of cancelling the run because watching ended before it did; None if that
         was not tried.
+    :param polled: The run as the poll that saw its end had it; None in an event.
     """
 
     end: WatchEnd
     run: RunSummary
     detail: str = ""
     cancellation: str | None = None
+    polled: Run | None = field(default=None, repr=False, compare=False)
 
     def to_event(self) -> dict[str, Any]:
         """Write a trigger's event: plain JSON, keys are only ever added."""

@@ -6,6 +6,7 @@ Declared here, carried out in ``execution``, which is imported when a task runs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -125,7 +126,12 @@ class StablyRunSensor(BaseSensorOperator):
         :raises: as :meth:`execute`.
         """
         summary = self._execution.complete(event, self._options, context)
-        return super().execute(context) if summary is None else summary
+        if summary is not None:
+            return summary
+        # The wait goes on here, for what is left of it; rescheduled, it would only defer again.
+        waited = (datetime.now(UTC) - context["ti"].start_date).total_seconds()
+        self.mode, self.timeout = "poke", max(0.0, self.timeout - waited)
+        return super().execute(context)
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Poll the run once; a poll that fails in passing counts as not over yet."""

@@ -12,8 +12,8 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_stably.api.calls import Call
+from airflow_provider_stably.api.retries import MAX_RETRY_AFTER_SECONDS
 from airflow_provider_stably.api.text import shown
-from airflow_provider_stably.exceptions import StablyConfigError, StablyError
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.runs.belief import Belief
 from airflow_provider_stably.runs.cancel import HEEDED_IN_HASTE_SECONDS, cancel
@@ -33,6 +33,9 @@ T = TypeVar("T")
 
 KILL_SECONDS = 25.0
 """For on_kill: Airflow gives a trigger 30 s."""
+
+KILL_REQUEST_SECONDS = 10.0
+"""To connect, and again to read, then: an answer that never comes leaves time for another attempt."""
 
 HAND_BACK_SECONDS = 300.0
 """How long this machine's own trouble may last before the worker goes on watching.
@@ -196,9 +199,8 @@ class StablyRunTrigger(BaseTrigger):
         with best_effort(f"Run {self.run_id} could not be cancelled"):
             async with (
                 asyncio.timeout(KILL_SECONDS),
-                await StablyHook(self.stably_conn_id).get_async_client() as client,
+                _TriggerDriver(self.stably_conn_id, in_haste=True) as driver,
             ):
-                driver = AsyncDriver(client, heeded=HEEDED_IN_HASTE_SECONDS)
                 result = await cancel(self._run, driver, patience=KILL_SECONDS)
             self.log.info("Run %s: nobody waits for it any more: %s", self.run_id, result)
 
@@ -207,10 +209,13 @@ class _TriggerDriver(AsyncDriver):
     """Looks the connection up in the triggerer: at the first call, and at each one until that works.
 
     :param stably_conn_id: The connection.
+    :param in_haste: Whether there are only :data:`KILL_SECONDS`.
     """
 
-    def __init__(self, stably_conn_id: str) -> None:
+    def __init__(self, stably_conn_id: str, *, in_haste: bool = False) -> None:
         self._stably_conn_id = stably_conn_id
+        self._heeded = HEEDED_IN_HASTE_SECONDS if in_haste else MAX_RETRY_AFTER_SECONDS
+        self._timeout = KILL_REQUEST_SECONDS if in_haste else None
         self._entered: AsyncStablyClient | None = None
         self.now = time.time
 
@@ -223,7 +228,7 @@ class _TriggerDriver(AsyncDriver):
 
     async def send(self, call: Call[T]) -> T:
         """Send a call, again where the retry policy allows it."""
-        return await (await self._connected()).send(call)
+        return await (await self._connected()).send(call, heeded=self._heeded)
 
     async def send_once(self, call: Call[T]) -> T:
         """Send a call a single time."""
@@ -243,14 +248,8 @@ class _TriggerDriver(AsyncDriver):
         return self._entered
 
     async def _look_up(self) -> AsyncStablyClient:
-        try:
-            client = await _shield(StablyHook(self._stably_conn_id).get_async_client())
-        except StablyError:
-            raise
-        except Exception as error:  # whatever a secrets backend raises, it is no word about the run
-            problem = f"cannot be read now: {type(error).__name__}"
-            raise StablyConfigError(problem, conn_id=self._stably_conn_id, field="conn_id") from error
-        return await client.__aenter__()
+        hook = StablyHook(self._stably_conn_id, timeout=self._timeout)
+        return await (await _shield(hook.get_async_client())).__aenter__()
 
 
 async def _shield(work: Coroutine[Any, Any, T]) -> T:

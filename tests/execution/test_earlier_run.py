@@ -291,6 +291,23 @@ def test_a_start_of_unknown_outcome_fails_once(emulator, context, store):
     assert run_operator(playwright_project_name="passes").execute(context)["status"] == "PASSED"
 
 
+@pytest.mark.parametrize(
+    "spoilt",
+    ["text", [], {"run_id": 42}, {"run_id": "a/b", "project_id": PROJECT}, {"run_id": "a"}],
+    ids=repr,
+)
+def test_a_spoilt_record_fails_once(emulator, context, store, spoilt):
+    """Which run it meant is not known, so one may be live; but it does not block the task for ever."""
+    store[START_RECORD_KEY] = spoilt
+    emulator.run_seconds = 0.05
+
+    with pytest.raises(AirflowFailException, match="an untracked run may exist"):
+        run_operator().execute(context)
+    assert emulator.requests() == []
+
+    assert run_operator(playwright_project_name="passes").execute(context)["status"] == "PASSED"
+
+
 def test_a_start_that_failed_leaves_no_record(emulator, context, store):
     """A refused start, or one reported as ambiguous, does not block the next try."""
     for fault in (Fault(status=400), Fault(drop=True)):

@@ -4,10 +4,12 @@ import math
 import time
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException
 
 from airflow_provider_stably.exceptions import StablyRunLostError, StablyRunTimeoutError
+from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.operators.stably import TRIGGER_FAILED
+from airflow_provider_stably.runs import watch
 from airflow_provider_stably.testing import Fault
 from tests.constants import PROJECT
 from tests.operators.run_operator import run_operator
@@ -49,11 +51,57 @@ def test_a_run_that_is_handed_back_has_its_deadline(emulator, complete, starts_i
 
 
 def test_a_worker_without_the_connection_reports_it(complete, monkeypatch):
-    """The error names the connection, and no retry follows."""
+    """The error names the connection and the run, and no retry follows."""
     monkeypatch.delenv("AIRFLOW_CONN_STABLY_DEFAULT")
 
-    with pytest.raises(AirflowFailException, match="stably_default"):
+    with pytest.raises(AirflowFailException, match=r"'stably_default' is not defined.* may still be running"):
         complete("handed_back", timeout=0.1)
+
+
+def test_a_handed_back_run_outlasts_a_bad_connection(emulator, complete, monkeypatch):
+    """What somebody has mistyped while a run goes on, somebody mends."""
+    genuine, mistyped = StablyHook.get_connection, [""] * 2
+
+    def get_connection(conn_id):
+        connection = genuine(conn_id)
+        connection.password = mistyped.pop() if mistyped else connection.password
+        return connection
+
+    monkeypatch.setattr(StablyHook, "get_connection", staticmethod(get_connection))
+
+    assert complete("handed_back", statuses=["RUNNING", "PASSED"])["status"] == "PASSED"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("backend is away"), AirflowNotFoundException()], ids=repr)
+@pytest.mark.parametrize("end", ["handed_back", "timed_out", "denied", "not_found"])
+def test_a_connection_missing_for_a_moment_leaves_no_run(
+    emulator, complete, hide_connection, monkeypatch, end, error
+):
+    """A secrets backend may fail just when the worker has to go on, or to settle what the trigger left."""
+    monkeypatch.setattr(watch, "CANCEL_PATIENCE_SECONDS", 10.0)
+    hide_connection(times=2, error=error)
+
+    with pytest.raises(
+        (StablyRunTimeoutError, StablyRunLostError, AirflowFailException), match="now cancelled"
+    ):
+        complete(end, cancellation=None if end == "handed_back" else "unknown", timeout=2.0)
+
+    assert emulator.live_runs() == []
+
+
+def test_a_lost_trigger_outlasts_a_missing_connection(
+    emulator, context, complete, hide_connection, monkeypatch
+):
+    """Nobody else watches that run."""
+    monkeypatch.setattr(watch, "CANCEL_PATIENCE_SECONDS", 10.0)
+    with pytest.raises(StablyRunTimeoutError):
+        complete("timed_out", cancellation="cancelled")  # the XCom is there now
+    hide_connection(times=2)
+
+    with pytest.raises(Exception, match="lost"):
+        run_operator(deferrable=True).resume_execution(TRIGGER_FAILED, {"error": "lost"}, context)
+
+    assert emulator.live_runs() == []
 
 
 @pytest.mark.parametrize("cancellation", ["unknown", "denied", "still_live", None])

@@ -187,6 +187,16 @@ def test_an_interrupted_failing_start_is_interrupted(emulator, context, store):
     assert len(emulator.requests("start")) == 1
 
 
+def test_an_interruption_has_time_for_a_slow_api(emulator, context):
+    """An API that takes seconds to answer may drop the request of a client that does not wait for it."""
+    emulator.inject(Fault(delay=2.5), call="cancel")
+
+    with interrupt_when(lambda: emulator.requests("get")), pytest.raises(Interrupted):
+        run_operator().execute(context)
+
+    assert len(emulator.requests("cancel")) == 1
+
+
 def test_an_interruption_while_waiting_cancels(emulator, context):
     """At the execution_timeout the run is cancelled before the error goes on."""
     with interrupt_when(lambda: emulator.requests("get")), pytest.raises(Interrupted):

@@ -55,6 +55,16 @@ def test_the_failure_callback_cancels_once(emulator, context):
     assert len(emulator.requests("cancel")) == 1
 
 
+def test_the_callback_outlasts_a_missing_connection(emulator, context, hide_connection):
+    """A secrets backend may fail for a moment when a worker is lost: perhaps the same failure took both."""
+    _started(emulator, context)
+    hide_connection(times=2)
+
+    cancel_run_on_failure(context)
+
+    assert emulator.live_runs() == []
+
+
 def test_a_supervisor_without_xcoms_is_not_asked(emulator, context, monkeypatch):
     """The dag processor of Airflow 3.0 would never answer, and drop the file's DAGs after that."""
     task_runner = pytest.importorskip(

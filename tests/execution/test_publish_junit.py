@@ -95,6 +95,18 @@ def test_a_rendered_relative_path_is_a_warning(tmp_path, monkeypatch, caplog):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_that_reads_as_live_again_has_no_file(emulator, context, tmp_path, caplog):
+    """A service with replicas may show an earlier status once more, without results."""
+    run_id = emulator.add_run(project_id=PROJECT, statuses=["RUNNING"])
+    run = {"run_id": run_id, "project_id": PROJECT, "status": "PASSED"}
+    operator = run_operator(deferrable=True, junit_xml=str(tmp_path / "x.xml"))
+
+    operator.execute_complete(context, {"end": "finished", "run": run})
+
+    assert list(tmp_path.iterdir()) == []
+    assert "is read as RUNNING again" in caplog.text
+
+
 @pytest.mark.parametrize(("status", "is_written"), [("PASSED", False), ("FAILED", True)])
 def test_results_that_cannot_be_read_are_not_empty(emulator, context, tmp_path, caplog, status, is_written):
     """A run that passed has no file then; one that failed has the verdict in it."""

@@ -138,6 +138,13 @@ def test_waiting_returns_the_run_as_it_ended(emulator, hook):
     assert emulator.requests("cancel") == []
 
 
+def test_waiting_returns_the_run_that_it_saw_end(emulator, hook):
+    """A service with replicas may show an earlier status once more; that is no news."""
+    run_id = emulator.add_run(project_id=PROJECT, statuses=["RUNNING", "PASSED", "RUNNING"])
+
+    assert hook.wait_for_run(run_id, timeout=30, poll_interval=0.01).is_passed
+
+
 def test_waiting_gives_up_and_leaves_the_run_alone(emulator, hook):
     """At the timeout the error says what was last seen; the run goes on."""
     run_id = emulator.add_run(project_id=PROJECT)

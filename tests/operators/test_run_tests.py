@@ -88,6 +88,40 @@ def test_a_kill_outlasts_a_passing_failure(emulator, context, fault):
     assert live == []
 
 
+@pytest.mark.parametrize("status", [302, 401, 403, 404])
+def test_a_kill_in_a_poll_outlasts_a_wrong_answer(emulator, context, status):
+    """While a poll hangs nobody else cancels, and on a bad day a refusal or a 404 passes."""
+    operator = run_operator()
+
+    with _executing(operator, context) as result:
+        wait_until(lambda: emulator.requests("get"))
+        emulator.inject(Fault(delay=1), call="get", times=math.inf)
+        polls = len(emulator.requests("get"))
+        wait_until(lambda: len(emulator.requests("get")) > polls + 1)
+        emulator.inject(Fault(status=status), call="cancel", times=2)
+        operator.on_kill()
+        live = emulator.live_runs()
+        with pytest.raises(ENDS_KILLED):
+            result.result()
+
+    assert live == []
+
+
+def test_a_kill_asks_once_for_a_run_that_is_over(emulator, context):
+    """A 400 is what the API says of one; the task settles it when it goes on."""
+    operator = run_operator()
+
+    with _executing(operator, context) as result:
+        wait_until(lambda: emulator.requests("get"))
+        emulator.inject(Fault(status=400), call="cancel")
+        operator.on_kill()
+        requests = len(emulator.requests("cancel"))
+        with pytest.raises(ENDS_KILLED):
+            result.result()
+
+    assert requests <= 2  # the second is the task's own
+
+
 def test_a_kill_needs_no_name_look_up(emulator, context, monkeypatch):
     """A name lookup that stalls, as on busy clusters, would outlast the process."""
     by_name = emulator.url.replace("127.0.0.1", "localhost")

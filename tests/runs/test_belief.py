@@ -116,3 +116,11 @@ def test_a_doubt_says_since_when_and_until_when():
     believing.failed(REFUSED, 0.0)
 
     assert str(believing) == "this began at 00:00:00 UTC, and ends the wait if it lasts until 00:15:00 UTC"
+
+
+def test_a_clock_that_is_set_back_delays_no_reminder():
+    """Each goes with a look at the connection, whose key may have been rotated."""
+    belief = Belief(key_has_worked=True)
+    assert belief.remind(10_000.0)
+
+    assert belief.remind(10_000.0 - 3_600.0)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.providers.common.compat.sdk import (
@@ -87,8 +88,23 @@ def test_a_run_that_is_handed_back_is_watched_here(emulator, context):
     run_id = emulator.add_run(project_id=PROJECT, statuses=["RUNNING", "PASSED"])
     sensor = StablyRunSensor(task_id="wait", run_id=run_id, deferrable=True, poke_interval=0.01)
     event = {"end": "handed_back", "run": {"run_id": run_id, "project_id": PROJECT}, "detail": "no trust"}
+    context["ti"].start_date = datetime.now(UTC)
 
     assert sensor.execute_complete(context, event)["status"] == "PASSED"
+
+
+@pytest.mark.parametrize("mode", ["poke", "reschedule"])
+def test_a_run_that_is_handed_back_keeps_its_timeout(emulator, context, mode):
+    """What the triggerer has waited counts, and a sensor to be rescheduled does not defer again and again."""
+    run_id = emulator.add_run(project_id=PROJECT)
+    sensor = StablyRunSensor(
+        task_id="wait", run_id=run_id, deferrable=True, mode=mode, timeout=60, poke_interval=0.01
+    )
+    event = {"end": "handed_back", "run": {"run_id": run_id, "project_id": PROJECT}, "detail": "no trust"}
+    context["ti"].start_date = datetime.now(UTC) - timedelta(seconds=59.8)
+
+    with pytest.raises(AirflowSensorTimeout):
+        sensor.execute_complete(context, event)
 
 
 def test_a_rotated_key_is_used_at_the_next_poke(emulator, sensor, context, monkeypatch):

@@ -82,11 +82,6 @@ def _believes_at_once(original: Any) -> Callable[..., Any]:
     return lambda *_: original.__globals__["Doubt"].REFUSED
 
 
-def _only(*statuses: int) -> Callable[[Any], Any]:
-    """Replace a predicate on HTTP statuses by one that knows only these."""
-    return lambda _: lambda status: status in statuses
-
-
 _ACTED_ON = (
     "marked failed",
     "marked success",
@@ -136,14 +131,10 @@ MECHANISMS = {
         ("execution.kill", "KILL_REPEAT_SECONDS"),
         _is(-1.0),
         becomes="LEAK",
-        sync=("marked failed during a status call, the cancel call fails once",),
-    ),
-    "retry_5xx": Mechanism(
-        "that any 5xx is tried again, not only 500, 502, 503 and 504",
-        ("api.retries", "is_passing_status"),
-        _only(408, 425, 429, 500, 502, 503, 504),
-        becomes="LEAK",
-        sync=("marked failed during a status call, the cancel call answers 522 once",),
+        sync=(
+            "marked failed during a status call, the cancel call fails once",
+            "marked failed during a status call, the cancel call answers 522 once",
+        ),
     ),
     "trigger_on_kill": Mechanism(
         "the trigger's `on_kill`",

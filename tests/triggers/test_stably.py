@@ -8,8 +8,8 @@ from types import SimpleNamespace
 from unittest.mock import create_autospec
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
-from airflow_provider_stably.exceptions import StablyConfigError
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.tasks.triggerer import is_still_deferred
 from airflow_provider_stably.testing import Fault
@@ -141,6 +141,32 @@ async def test_on_kill_outlasts_a_passing_failure(emulator, trigger, says, fault
     assert emulator.live_runs() == []
 
 
+async def test_on_kill_outlasts_a_missing_connection(emulator, trigger, says, hide_connection):
+    """A secrets backend that fails for a moment, just then, does not cost the cancel."""
+    says(False)
+    hide_connection(times=3)
+
+    await trigger.on_kill()
+
+    assert emulator.live_runs() == []
+
+
+async def test_on_kill_outlasts_an_answer_that_never_comes(emulator, trigger, says, monkeypatch):
+    """One request that is lost without a word leaves time for the next."""
+    says(False)
+    monkeypatch.setattr(stably, "KILL_REQUEST_SECONDS", 0.3)
+    emulator.inject(Fault(delay=math.inf, drop=True), call="cancel")
+
+    await trigger.on_kill()
+
+    assert emulator.live_runs() == []
+
+
+def test_a_kill_leaves_time_for_two_requests():
+    """What a lost request may take, twice, is less than Airflow gives."""
+    assert 2 * stably.KILL_REQUEST_SECONDS < stably.KILL_SECONDS < 30
+
+
 async def test_on_kill_never_raises(emulator, trigger, says, monkeypatch):
     """A cancellation that fails, or takes too long, is logged."""
     says(False)
@@ -210,31 +236,20 @@ async def test_a_trigger_may_leave_the_run_alone(emulator, trigger, says):
     assert emulator.requests() == []
 
 
-async def test_an_unreadable_connection_is_waited_for(emulator, trigger, monkeypatch):
+@pytest.mark.parametrize("error", [RuntimeError("database is away"), AirflowNotFoundException()], ids=repr)
+async def test_an_unreadable_connection_is_waited_for(emulator, trigger, hide_connection, error):
     """A hiccup of Airflow's own database does not end the wait."""
     emulator.runs[trigger.run_id].statuses = ["PASSED"]
-    not_found = StablyConfigError("is not defined", conn_id="stably_default", field="conn_id")
-    genuine, failures = StablyHook.get_async_client, [RuntimeError("database is away"), not_found] * 2
-
-    async def sometimes(hook):
-        if failures:
-            raise failures.pop()
-        return await genuine(hook)
-
-    monkeypatch.setattr(StablyHook, "get_async_client", sometimes)
+    hide_connection(times=3, error=error)
 
     [event] = [event async for event in trigger.run()]
 
     assert event.payload["run"]["status"] == "PASSED"
 
 
-async def test_a_missing_connection_hands_the_run_back(emulator, trigger, monkeypatch):
+async def test_a_missing_connection_hands_the_run_back(emulator, trigger, hide_connection):
     """What only the triggerer lacks, the worker may have; the run goes on."""
-
-    async def never(hook):
-        raise RuntimeError("secrets backend is away")
-
-    monkeypatch.setattr(StablyHook, "get_async_client", never)
+    hide_connection(times=1000, error=RuntimeError("secrets backend is away"))
 
     [event] = [event async for event in trigger.run()]
 
