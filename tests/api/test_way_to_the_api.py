@@ -221,7 +221,6 @@ def test_no_proxy_is_read_as_requests_reads_it(monkeypatch, no_proxy, direct):
 @pytest.mark.parametrize(
     "base_url",
     [
-        "http://[::1]:8484",
         "http://[fd00::1]:8484",
         "https://api.stably.example",
         "https://stably.example:8443",
