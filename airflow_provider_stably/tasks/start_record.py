@@ -7,6 +7,7 @@ the run that still goes on, and would start another one beside it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ START_RECORD_KEY = "stably_start"
 class StartRecord:
     """A start that an earlier try recorded.
 
-    :param run: The run; None if the answer to the start was never recorded.
+    :param run: The run; None if the answer to the start was never recorded, or what is recorded names none.
     :param is_retried: Whether this try is Airflow's own retry of that one, not a user's clear.
     :param try_number: The try that made it; None if not recorded.
     """
@@ -53,8 +54,11 @@ class StartRecords:
         recorded = self._store.get(START_RECORD_KEY) if self._store is not None else None
         if not isinstance(recorded, Mapping):
             return None
+        run = None
+        with suppress(ValueError):  # written by somebody else: it must not block the task for good
+            run = RunReference.from_json(recorded)
         return StartRecord(
-            run=None if recorded.get("run_id") is None else RunReference.from_json(recorded),
+            run=run,
             is_retried=all(recorded.get(name) == value for name, value in self._counters.items()),
             try_number=recorded.get("try_number"),
         )

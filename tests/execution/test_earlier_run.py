@@ -279,9 +279,10 @@ def test_a_failed_store_does_not_turn_a_passed_run_red(emulator, context, store,
     assert run_operator(playwright_project_name="passes").execute(context)["status"] == "PASSED"
 
 
-def test_a_start_of_unknown_outcome_fails_once(emulator, context, store):
+@pytest.mark.parametrize("names", [{}, {"run_id": "a/b"}, {"run_id": 7}, {"run_id": "r", "project_id": None}])
+def test_a_start_of_unknown_outcome_fails_once(emulator, context, store, names):
     """The error says that an untracked run may exist; clearing the task then starts a new run."""
-    store[START_RECORD_KEY] = {"started_at": 1.0, "max_tries": 0, "clear_number": 0}
+    store[START_RECORD_KEY] = {"started_at": 1.0, "max_tries": 0, "clear_number": 0, **names}
     emulator.run_seconds = 0.05
 
     with pytest.raises(AirflowFailException, match="an untracked run may exist"):
