@@ -93,13 +93,14 @@ def test_without_runs_it_says_what_to_expect():
 
 
 def test_nothing_becomes_markup():
-    """Whatever a run was started with is shown as the text that it is."""
-    run = make_run(MARKUP, playwrightProjectName=MARKUP, environment=MARKUP)
+    """Whatever a run was started with is shown as the text that it is, also where its row is open."""
+    run = make_run(MARKUP, playwrightProjectName=MARKUP, environment=MARKUP, branch=MARKUP)
     run.project_id, run.statuses = MARKUP, [MARKUP]
 
-    html = render([run], NOON)
+    html = render([run], NOON, opened=MARKUP)
 
     assert rows(html)[0][:5] == [MARKUP] * 5
+    assert f"branch {MARKUP}" in story(html)[0]
     assert "<script" not in html
     assert re.search(r'class="[^"]*[<>]', html) is None
 
