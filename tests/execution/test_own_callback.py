@@ -27,8 +27,8 @@ from airflow_provider_stably.runs import cancel
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.tasks.start_record import StartRecords
 from airflow_provider_stably.tasks.version_compat import HAS_TASK_STATE_STORE, HAS_TRIGGER_ON_KILL
-from airflow_provider_stably.testing import Fault
-from tests.constants import PROJECT
+from airflow_provider_stably.testing import Fault, StablyEmulator
+from tests.constants import KEY, PROJECT
 from tests.operators.run_operator import run_operator
 
 
@@ -53,6 +53,22 @@ def test_the_failure_callback_cancels_once(emulator, context):
 
     assert emulator.live_runs() == []
     assert len(emulator.requests("cancel")) == 1
+
+
+@pytest.mark.parametrize(
+    "callback", [cancel_run_on_failure, StablyCancelRunNotifier()], ids=["operator's", "notifier"]
+)
+def test_no_callback_borrows_a_connection(emulator, context, monkeypatch, callback):
+    """Its task's own is used, whichever its XCom names: somebody else may have written that."""
+    run_id = _started(emulator, context)
+    context["xcom"]["stably_run"]["stably_conn_id"] = "another_teams"
+    with StablyEmulator(api_key=KEY) as other:
+        monkeypatch.setenv("AIRFLOW_CONN_ANOTHER_TEAMS", other.connection())
+
+        callback(context)
+
+        assert other.requests() == []
+    assert emulator.status(run_id) == "CANCELLED"
 
 
 def test_a_supervisor_without_xcoms_is_not_asked(emulator, context, monkeypatch):
