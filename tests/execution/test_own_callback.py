@@ -4,6 +4,7 @@ import math
 import time
 from types import SimpleNamespace
 from typing import Literal
+from unittest.mock import create_autospec
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG
@@ -14,7 +15,7 @@ from airflow_provider_stably.exceptions import (
     StablyRunFailedError,
     StablyRunTimeoutError,
 )
-from airflow_provider_stably.execution import callback_budget
+from airflow_provider_stably.execution import callback_budget, notify
 from airflow_provider_stably.execution.fail_for_good import not_retried
 from airflow_provider_stably.execution.own_callback import budget_owner
 from airflow_provider_stably.notifications.stably import StablyCancelRunNotifier
@@ -69,6 +70,24 @@ def test_no_callback_borrows_a_connection(emulator, context, monkeypatch, callba
 
         assert other.requests() == []
     assert emulator.status(run_id) == "CANCELLED"
+
+
+@pytest.mark.parametrize("knows_dag", [True, False], ids=["a DAG's", "a deadline's"])
+def test_no_callback_without_a_task_borrows_one(emulator, context, monkeypatch, knows_dag):
+    """Where Airflow gives no task instance, it is the task's own, or without a DAG the notifier's."""
+    run = RunReference(emulator.add_run(project_id=PROJECT), PROJECT, "another_teams")
+    started = create_autospec(notify.started_by, return_value=[("start", run)])
+    monkeypatch.setattr(notify, "started_by", started)
+    ids = {"dag_id": "dag", "dag_run_id": "dag run"}
+    with StablyEmulator(api_key=KEY) as other:
+        monkeypatch.setenv("AIRFLOW_CONN_ANOTHER_TEAMS", other.connection())
+
+        StablyCancelRunNotifier(task_ids="start").notify(
+            {"dag": context["dag"], "run_id": "dag run"} if knows_dag else {"dag_run": ids}
+        )
+
+        assert other.requests() == []
+    assert emulator.status(run.run_id) == "CANCELLED"
 
 
 def test_a_supervisor_without_xcoms_is_not_asked(emulator, context, monkeypatch):
