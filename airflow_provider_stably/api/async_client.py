@@ -118,8 +118,15 @@ class AsyncStablyClient:
 
     async def _answer_over(self, session: aiohttp.ClientSession, call: Call[T]) -> answers.Answer:
         url = self._endpoint.base_url + call.path
+        # Not of the session: aiohttp shows a session's headers to a proxy, in clear text.
+        headers = {"Authorization": f"Bearer {self._endpoint.api_key}"}
         async with session.request(
-            call.route.method, url, json=call.body, proxy=self._proxy, allow_redirects=False
+            call.route.method,
+            url,
+            headers=headers,
+            json=call.body,
+            proxy=self._proxy,
+            allow_redirects=False,
         ) as response:
             if response.content.is_eof():  # as a rule all has come with the head, and no timer is needed
                 return await _received(response)
@@ -178,11 +185,7 @@ async def _new_session(endpoint: Endpoint) -> aiohttp.ClientSession:
         connector=EndpointConnector(ssl=await _tls(endpoint), keepalive_timeout=KEEPALIVE_SECONDS),
         cookie_jar=_NoCookieJar(),
         response_class=_CookielessResponse,
-        headers={
-            "Authorization": f"Bearer {endpoint.api_key}",
-            "User-Agent": endpoint.user_agent,
-            "Accept-Encoding": answers.ACCEPT_ENCODING,
-        },
+        headers={"User-Agent": endpoint.user_agent, "Accept-Encoding": answers.ACCEPT_ENCODING},
         timeout=aiohttp.ClientTimeout(
             total=endpoint.connect_timeout + READ_TIMEOUTS * endpoint.read_timeout,
             sock_connect=endpoint.connect_timeout,

@@ -7,14 +7,12 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
-from urllib.parse import urlsplit
 
 import requests
 import tenacity
 from urllib3.exceptions import HTTPError, LocationValueError, NewConnectionError, SSLError
 
 from airflow_provider_stably.api import answers
-from airflow_provider_stably.api.address import is_loopback
 from airflow_provider_stably.api.calls import Call
 from airflow_provider_stably.api.endpoint import Endpoint, tls_context_for
 from airflow_provider_stably.api.retries import as_ambiguous_start, replay_policy
@@ -60,7 +58,7 @@ class StablySession(requests.Session):
     def merge_environment_settings(
         self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
     ) -> dict[str, Any]:
-        """Put the endpoint's proxy and CA bundle before the environment's; no proxy for loopback."""
+        """Put the endpoint's proxy and CA bundle before the environment's."""
         if self.endpoint.proxy:
             proxies = {
                 "http": self.endpoint.proxy,
@@ -68,8 +66,6 @@ class StablySession(requests.Session):
                 **(proxies or {}),
             }
         settings: dict[str, Any] = super().merge_environment_settings(url, proxies, stream, verify, cert)
-        if is_loopback(urlsplit(url).hostname):
-            settings["proxies"] = {}
         if verify is None:  # after the environment's: requests puts that before True
             settings["verify"] = self.endpoint.effective_verify()
         return settings

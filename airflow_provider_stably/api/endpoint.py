@@ -88,7 +88,7 @@ class Endpoint:
         if not password:
             return []
         pair = f"{unquote(user)}:{unquote(password)}".encode()
-        return [password, unquote(password), b64encode(pair).decode()]
+        return [unquote(password), b64encode(pair).decode()]
 
     def effective_verify(self) -> bool | str:
         """Return the CA bundle to trust: its own, else the environment's, if that is trusted.

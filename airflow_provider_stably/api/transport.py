@@ -12,6 +12,7 @@ import time
 from functools import cache
 from http.client import SWITCHING_PROTOCOLS, HTTPResponse
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -19,6 +20,7 @@ from urllib3 import HTTPConnectionPool, PoolManager
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from urllib3.util.connection import allowed_gai_family
 
+from airflow_provider_stably.api.address import is_loopback
 from airflow_provider_stably.api.endpoint import CONNECT_TIMEOUTS, READ_TIMEOUTS, Endpoint
 
 MAX_CONNECTIONS = 8
@@ -53,11 +55,13 @@ class EndpointAdapter(HTTPAdapter):
         return manager
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        """Send a copy of the request that has the key."""
+        """Send a copy of the request that has the key; to loopback without a proxy, whoever names one."""
         sent = request.copy()
         sent.headers.pop("Authorization", None)
         if sent.url and self._endpoint.owns(sent.url):
             sent.headers["Authorization"] = f"Bearer {self._endpoint.api_key}"
+        if is_loopback(urlsplit(sent.url or "").hostname):
+            kwargs["proxies"] = None  # a proxy would get the key in clear text
         try:
             response = super().send(sent, *args, **kwargs)
         except requests.RequestException as error:

@@ -57,13 +57,15 @@ def read_connection(connection: Connection, *, timeout: float | None = None) -> 
     """
     reader = _Reader(connection.conn_id)
     reader.check_type(connection.conn_type)
+    api_key = reader.api_key(connection.password)
+    reader.check_shown(api_key, login=connection.login, host=connection.host)
     extra = reader.extra(connection.extra)
     seconds = reader.seconds(extra, "timeout", DEFAULT_TIMEOUT) if timeout is None else timeout
     endpoint = Endpoint(
         base_url=reader.base_url(
             connection.host, connection.port, reader.boolean(extra, "allow_http", False)
         ),
-        api_key=reader.api_key(connection.password),
+        api_key=api_key,
         label=f"connection {connection.conn_id!r}",
         connect_timeout=seconds,
         read_timeout=seconds,
@@ -99,6 +101,11 @@ class _Reader:
                 "the Stably API key has blanks, control or non-ASCII characters in it",
             )
         return key
+
+    def check_shown(self, api_key: str, **fields: str | None) -> None:
+        for field, text in fields.items():
+            if api_key == str(text or "").strip():  # else it would be in addresses, log lines and errors
+                raise self.error(field, "the API key is here, too; it belongs into the password alone")
 
     def base_url(self, host: str | None, port: int | None, allow_http: bool) -> str:
         text = (host or "").strip() or DEFAULT_BASE_URL

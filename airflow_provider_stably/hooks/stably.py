@@ -291,8 +291,7 @@ class StablyHook(BaseHook):
         try:
             connection = self.get_connection(self.stably_conn_id)
         except AirflowNotFoundException:
-            problem = "is not defined: add a connection of type 'stably'"
-            raise self._config_error("conn_id", problem) from None  # it says no more
+            raise self._config_error("conn_id", "is not defined: add a connection of type 'stably'") from None
         except Exception as error:  # secrets backends raise whatever they like
             raise self._config_error("conn_id", f"cannot be read now: {type(error).__name__}") from error
         return read_connection(connection, timeout=self.timeout)

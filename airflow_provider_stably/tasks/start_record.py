@@ -21,7 +21,7 @@ START_RECORD_KEY = "stably_start"
 class StartRecord:
     """A start that an earlier try recorded.
 
-    :param run: The run; None if the answer to the start was never recorded, or what was cannot be read.
+    :param run: The run; None if the answer to the start was never recorded, or the record cannot be read.
     :param is_retried: Whether this try is Airflow's own retry of that one, not a user's clear.
     :param try_number: The try that made it; None if not recorded.
     """
@@ -55,7 +55,7 @@ class StartRecords:
         if recorded is None:
             return None
         run = None
-        with suppress(ValueError):
+        with suppress(ValueError):  # written by somebody else: it must not block the task for good
             run = RunReference.from_json(recorded)
         if not isinstance(recorded, Mapping):
             recorded = {}

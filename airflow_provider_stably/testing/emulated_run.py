@@ -34,6 +34,7 @@ _BAD_CASE = {
 class EmulatedRun:
     """A run in the emulator.
 
+    :param started_with: The start's body. Not in the repr: it may hold secrets.
     :param statuses: If given, each status read moves on to the next, the last one stays; else time decides.
     :param cancelled_at: Aware UTC; None unless cancelled by a call.
     """
@@ -43,7 +44,7 @@ class EmulatedRun:
     script: str
     run_seconds: float
     created_at: datetime
-    started_with: Mapping[str, Any] = field(default_factory=dict)
+    started_with: Mapping[str, Any] = field(default_factory=dict, repr=False)
     statuses: Sequence[str] = ()
     reads: int = 0
     cancelled_at: datetime | None = None

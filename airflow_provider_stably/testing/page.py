@@ -69,7 +69,7 @@ def _row(run: EmulatedRun, now: datetime, *, is_open: bool) -> str:
         f"{seconds:.0f} s{' so far' if is_live else ''}",
     )
     address = "/" if is_open else f"/?run={quote(run.run_id, errors='replace')}"
-    link = f'<td><a href="{_text(address)}">{_text(run.run_id)}</a></td>'
+    link = f'<td><a href="{address}">{_text(run.run_id)}</a></td>'
     shown = link + "".join(f"<td>{_text(cell)}</td>" for cell in cells)
     row = f'<tr class="{"live" if is_live else _text(description.status)}">{shown}</tr>'
     return f"{row}\n{_opened(run, description, now)}" if is_open else row

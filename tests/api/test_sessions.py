@@ -147,6 +147,18 @@ def test_long_cookies_cost_no_time(endpoint):
     assert not response.cookies
 
 
+@pytest.mark.parametrize("by", ["session", "adapter"])
+def test_no_prepared_request_goes_to_loopback_by_proxy(emulator, endpoint, by):
+    """Nor does one for which the caller names a proxy: that would get the key in clear text."""
+    with HostileServer(answer(b"{}")) as proxy, StablyClient(endpoint) as client:
+        prepared = client.session.prepare_request(requests.Request("GET", f"{emulator.url}/v1/x"))
+        sender = client.session if by == "session" else client.session.get_adapter(emulator.url)
+
+        sender.send(prepared, proxies={"http": proxy.url}, verify=True)
+
+        assert (len(emulator.requests()), proxy.requests) == (1, [])
+
+
 @pytest.mark.parametrize("given", [{}, {"verify": True}, {"stream": True}], ids=str)
 def test_a_prepared_request_goes_the_sessions_way(emulator, endpoint, monkeypatch, given):
     """Without a proxy to loopback, through the connection's to the API, with the connection's CA bundle."""

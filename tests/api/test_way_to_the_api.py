@@ -110,6 +110,18 @@ async def test_netrc_does_not_replace_the_key(emulator, send, tmp_path, monkeypa
     assert emulator.requests()[0].headers["authorization"] == f"Bearer {KEY}"
 
 
+async def test_a_proxy_on_the_way_to_tls_does_not_get_the_key(endpoint, send):
+    """It is asked to connect, in clear text, and what it is sent for that is without the key."""
+    with HostileServer(answer(b"", status=b"502 Bad Gateway")) as proxy:
+        through = replace(endpoint, base_url="https://stably.invalid", proxy=proxy.url)
+
+        with pytest.raises(StablyUnreachableError):
+            await send(calls.get_run(PROJECT, "r"), through, once=True)
+
+    assert [request[:7] for request in proxy.requests] == [b"CONNECT"]
+    assert KEY.encode() not in proxy.requests[0]
+
+
 async def test_a_proxys_password_is_hidden_where_it_echoes_it(endpoint, send):
     """A proxy that is sent the requests themselves, over plain http, may put them into its error page."""
 
@@ -221,7 +233,6 @@ def test_no_proxy_is_read_as_requests_reads_it(monkeypatch, no_proxy, direct):
 @pytest.mark.parametrize(
     "base_url",
     [
-        "http://[::1]:8484",
         "http://[fd00::1]:8484",
         "https://api.stably.example",
         "https://stably.example:8443",

@@ -4,6 +4,7 @@ import math
 import time
 from types import SimpleNamespace
 from typing import Literal
+from unittest.mock import create_autospec
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG
@@ -14,7 +15,7 @@ from airflow_provider_stably.exceptions import (
     StablyRunFailedError,
     StablyRunTimeoutError,
 )
-from airflow_provider_stably.execution import callback_budget
+from airflow_provider_stably.execution import callback_budget, notify
 from airflow_provider_stably.execution.fail_for_good import not_retried
 from airflow_provider_stably.execution.own_callback import budget_owner
 from airflow_provider_stably.notifications.stably import StablyCancelRunNotifier
@@ -27,8 +28,8 @@ from airflow_provider_stably.runs import cancel
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.tasks.start_record import StartRecords
 from airflow_provider_stably.tasks.version_compat import HAS_TASK_STATE_STORE, HAS_TRIGGER_ON_KILL
-from airflow_provider_stably.testing import Fault
-from tests.constants import PROJECT
+from airflow_provider_stably.testing import Fault, StablyEmulator
+from tests.constants import KEY, PROJECT
 from tests.operators.run_operator import run_operator
 
 
@@ -63,6 +64,40 @@ def test_the_callback_outlasts_a_missing_connection(emulator, context, hide_conn
     cancel_run_on_failure(context)
 
     assert emulator.live_runs() == []
+
+
+@pytest.mark.parametrize(
+    "callback", [cancel_run_on_failure, StablyCancelRunNotifier()], ids=["operator's", "notifier"]
+)
+def test_no_callback_borrows_a_connection(emulator, context, monkeypatch, callback):
+    """Its task's own is used, whichever its XCom names: somebody else may have written that."""
+    run_id = _started(emulator, context)
+    context["xcom"]["stably_run"]["stably_conn_id"] = "another_teams"
+    with StablyEmulator(api_key=KEY) as other:
+        monkeypatch.setenv("AIRFLOW_CONN_ANOTHER_TEAMS", other.connection())
+
+        callback(context)
+
+        assert other.requests() == []
+    assert emulator.status(run_id) == "CANCELLED"
+
+
+@pytest.mark.parametrize("knows_dag", [True, False], ids=["a DAG's", "a deadline's"])
+def test_no_callback_without_a_task_borrows_one(emulator, context, monkeypatch, knows_dag):
+    """Where Airflow gives no task instance, it is the task's own, or without a DAG the notifier's."""
+    run = RunReference(emulator.add_run(project_id=PROJECT), PROJECT, "another_teams")
+    started = create_autospec(notify.started_by, return_value=[("start", run)])
+    monkeypatch.setattr(notify, "started_by", started)
+    ids = {"dag_id": "dag", "dag_run_id": "dag run"}
+    with StablyEmulator(api_key=KEY) as other:
+        monkeypatch.setenv("AIRFLOW_CONN_ANOTHER_TEAMS", other.connection())
+
+        StablyCancelRunNotifier(task_ids="start").notify(
+            {"dag": context["dag"], "run_id": "dag run"} if knows_dag else {"dag_run": ids}
+        )
+
+        assert other.requests() == []
+    assert emulator.status(run.run_id) == "CANCELLED"
 
 
 def test_a_supervisor_without_xcoms_is_not_asked(emulator, context, monkeypatch):

@@ -144,6 +144,16 @@ def test_a_connection_from_the_environment_is_typed(monkeypatch, text):
     assert StablyHook("mine").client.session.endpoint.api_key == "k"
 
 
+@pytest.mark.parametrize("field", ["login", "host"])
+def test_a_key_that_stands_elsewhere_too_is_refused(field):
+    """As project id or host it would be in addresses, log lines and errors; this one does not show it."""
+    with pytest.raises(StablyConfigError, match="belongs into the password") as caught:
+        read_connection(_connection(password=KEY, **{field: f"{KEY}\n"}))
+
+    assert caught.value.field == field
+    assert KEY not in str(caught.value)
+
+
 def test_blanks_around_a_key_do_not_matter():
     """A key read from a file with a newline at its end works."""
     assert _endpoint_from(_connection(password=f" {KEY}\n")).api_key == KEY

@@ -24,3 +24,11 @@ def test_a_start_is_read():
     run = RunReference.from_json({"run_id": "r", "project_id": "p", "started_at": 1_790_000_000})
 
     assert run.started_at == 1_790_000_000.0
+
+
+@pytest.mark.parametrize("stably_conn_id", [["x"], {}, 7, None], ids=str)
+def test_a_connection_that_is_no_text_is_not_known(stably_conn_id):
+    """A reference is a key where runs are grouped, and a list could not be one."""
+    run = RunReference.from_json({"run_id": "r", "project_id": "p", "stably_conn_id": stably_conn_id})
+
+    assert run.stably_conn_id is None

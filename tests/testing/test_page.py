@@ -65,7 +65,8 @@ def test_a_cancelled_run_is_shown_as_such():
 
 def test_no_start_makes_the_page_unreadable():
     """Half a surrogate pair, control characters and long names are shown escaped and cut."""
-    run = make_run(playwrightProjectName="half \ud83d a pair\n\x1b[31m", environment="e" * 10_000)
+    odd = "half \ud83d a pair\n\x1b[31m"
+    run = make_run(odd, playwrightProjectName=odd, environment="e" * 10_000)
 
     [[_, _, name, environment, *_]] = rows(render([run], NOON))
 
@@ -93,13 +94,14 @@ def test_without_runs_it_says_what_to_expect():
 
 
 def test_nothing_becomes_markup():
-    """Whatever a run was started with is shown as the text that it is."""
-    run = make_run(MARKUP, playwrightProjectName=MARKUP, environment=MARKUP)
+    """Whatever a run was started with is shown as the text that it is, also where its row is open."""
+    run = make_run(MARKUP, playwrightProjectName=MARKUP, environment=MARKUP, branch=MARKUP)
     run.project_id, run.statuses = MARKUP, [MARKUP]
 
-    html = render([run], NOON)
+    html = render([run], NOON, opened=MARKUP)
 
     assert rows(html)[0][:5] == [MARKUP] * 5
+    assert f"branch {MARKUP}" in story(html)[0]
     assert "<script" not in html
     assert re.search(r'class="[^"]*[<>]', html) is None
 
@@ -110,7 +112,7 @@ def test_a_browser_gets_it_without_a_key(emulator):
     body = {"playwrightProjectName": "hangs", "envOverrides": {"TOKEN": "hush-hush"}}
     started = requests.post(url, json=body, headers=headers, timeout=5)
 
-    response = requests.get(f"{emulator.url}/?tab=runs", timeout=5)
+    response = requests.get(f"{emulator.url}/?run={started.json()['runId']}", timeout=5)
 
     assert response.headers["Content-Type"] == "text/html; charset=utf-8"
     assert response.headers["Cache-Control"] == "no-store"
@@ -187,9 +189,11 @@ def test_a_row_is_opened_and_closed_by_its_link(emulator):
 
     closed = requests.get(emulator.url, timeout=5).text
     opened = requests.get(f"{emulator.url}/?run={run_id}", timeout=5).text
+    odd = requests.get(emulator.url + unescape(re.findall('href="(.*?)"', closed)[0]), timeout=5).text
 
     assert f'<a href="/?run={run_id}">' in closed
     assert story(closed) == []
     assert f'<a href="/">{run_id}' in opened
     assert len(story(opened)) == 3
-    assert "<script" not in opened + requests.get(f"{emulator.url}/?run={MARKUP}", timeout=5).text
+    assert len(story(odd)) == 3
+    assert "<script" not in opened + odd

@@ -483,8 +483,8 @@ def test_any_name_of_loopback_will_do(emulator, host):
     assert requests.get(emulator.url, headers={"Host": host}, timeout=5).status_code == 200
 
 
-def test_the_journals_repr_shows_no_secret(emulator):
-    """A failed assertion on the journal prints it."""
+def test_no_repr_of_the_emulator_shows_a_secret(emulator):
+    """A failed assertion on the journal, or on the runs, prints it."""
     requests.post(
         f"{emulator.url}/v1/projects/{PROJECT}/runs",
         json={"envOverrides": {"TOKEN": "hush"}},
@@ -494,4 +494,4 @@ def test_the_journals_repr_shows_no_secret(emulator):
 
     assert "start" in repr(emulator.requests())
     assert KEY not in repr(emulator.requests())
-    assert "hush" not in repr(emulator.requests())
+    assert "hush" not in repr(emulator.requests()) + repr(emulator.runs)

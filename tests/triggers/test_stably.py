@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import math
 import time
+from itertools import product
 from types import SimpleNamespace
 from unittest.mock import create_autospec
 
@@ -51,8 +52,17 @@ def says(monkeypatch):
     return say
 
 
-@pytest.mark.parametrize("argument", ["started_at", "deadline", "poll_interval"])
-@pytest.mark.parametrize("value", [-1, 0, math.nan, math.inf, -math.inf, None, "5", [1]], ids=repr)
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        *product(
+            ["started_at", "deadline", "poll_interval", "queue_deadline"],
+            [-1, 0, math.nan, math.inf, -math.inf, "5", [1]],
+        ),
+        *product(["started_at", "deadline", "poll_interval"], [None]),
+    ],
+    ids=repr,
+)
 async def test_arguments_that_flood_or_never_end_are_refused(emulator, trigger, argument, value):
     """They crossed a database; a poll interval of -1 s would be a thousand requests a second."""
     setattr(trigger, argument, value)
