@@ -225,6 +225,7 @@ def test_a_run_that_is_handed_back_is_watched_on(emulator, context, monkeypatch,
     run_id = emulator.add_run(project_id=PROJECT, statuses=["PASSED"])
     run = RunSummary.of(RunReference(run_id, PROJECT), None)
     event = WatchResult(WatchEnd.HANDED_BACK, run, "the certificate is not trusted").to_event()
+    context["ti"].start_date = datetime.now(UTC)
     connection = emulator.connection(login=PROJECT)
     monkeypatch.delenv("AIRFLOW_CONN_STABLY_DEFAULT")
     sensor = StablyRunSensor(task_id="wait", run_id=run_id, project_id=PROJECT, poke_interval=0.01)
