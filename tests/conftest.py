@@ -80,6 +80,23 @@ def hide_connection(monkeypatch):
 
 
 @pytest.fixture
+def clock():
+    """The clock of the emulator in memory; it shows noon."""
+    from tests.in_memory import Clock
+
+    return Clock()
+
+
+@pytest.fixture
+def in_memory(clock):
+    """An emulator without sockets."""
+    from airflow_provider_stably.testing import Emulator
+    from tests.in_memory import RUN_SECONDS
+
+    return Emulator(api_key=KEY, run_seconds=RUN_SECONDS, clock=clock)
+
+
+@pytest.fixture
 def hook(emulator):
     """A hook on the connection to the emulator."""
     from airflow_provider_stably.hooks.stably import StablyHook

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import UTC, datetime, timedelta
 
 import pytest
 import schemathesis
@@ -14,7 +13,7 @@ from airflow_provider_stably.api import calls
 from airflow_provider_stably.api.async_client import AsyncStablyClient
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.api.endpoint import Endpoint
-from airflow_provider_stably.testing import SCRIPTS, Emulator
+from airflow_provider_stably.testing import SCRIPTS
 from tests.constants import KEY, PROJECT
 from tests.contract.description import (
     DESCRIPTION,
@@ -25,12 +24,10 @@ from tests.contract.description import (
     faults_of_answer,
     faults_of_request,
 )
+from tests.in_memory import CANCEL_PATH, RUN_SECONDS, RUNS_PATH, ask
 
-RUN_SECONDS = 20
 RUN = "run-1"
-RUNS_PATH = f"/v1/projects/{PROJECT}/runs"
 RUN_PATH = f"{RUNS_PATH}/{RUN}"
-CANCEL_PATH = f"{RUNS_PATH}/cancel"
 SCRIPTS_WITH_NEW_WORDS = {"pauses", "ends-unknown"}
 
 CALLS = {
@@ -50,37 +47,6 @@ CALLS = {
     "cancel": calls.cancel_run(PROJECT, RUN),
     "ids-of-every-allowed-character": calls.get_run("aZ09._~-", "~-._90Za"),
 }
-
-
-class Clock:
-    """A clock that is set by hand."""
-
-    def __init__(self):
-        self.now = datetime(2026, 11, 1, 12, tzinfo=UTC)
-
-    def __call__(self):
-        return self.now
-
-    def advance(self, seconds):
-        self.now += timedelta(seconds=seconds)
-
-
-@pytest.fixture
-def clock():
-    """A clock for the emulator in memory."""
-    return Clock()
-
-
-@pytest.fixture
-def in_memory(clock):
-    """An emulator without sockets."""
-    return Emulator(api_key=KEY, run_seconds=RUN_SECONDS, clock=clock)
-
-
-def ask(emulator, method, path, body=None, *, key=KEY):
-    """Return what an emulator answers to a request; text is sent as it is."""
-    sent = body if isinstance(body, str) else json.dumps(body) if body is not None else ""
-    return emulator.respond(emulator.receive(method, path, {"Authorization": f"Bearer {key}"}, sent.encode()))
 
 
 def test_description_is_openapi():
@@ -268,7 +234,7 @@ def test_status_answers_after_cancelling_are_described(script, in_memory, clock)
         pytest.param("POST", RUNS_PATH, CALLS["start-with-everything"].body, 200, id="start-with-everything"),
         pytest.param("POST", RUNS_PATH, {"runGroupName": "smoke"}, 200, id="start-as-older-clients-do"),
         pytest.param("POST", RUNS_PATH, None, 400, id="start-without-body"),
-        pytest.param("POST", RUNS_PATH, "{", 400, id="start-with-broken-json"),
+        pytest.param("POST", RUNS_PATH, b"{", 400, id="start-with-broken-json"),
         pytest.param("POST", RUNS_PATH, [], 400, id="start-with-a-list"),
         pytest.param("POST", RUNS_PATH, {"project": "smoke"}, 400, id="start-with-an-unknown-field"),
         pytest.param("POST", RUNS_PATH, {"envOverrides": {"A": 1}}, 400, id="start-with-a-number"),
@@ -278,7 +244,7 @@ def test_status_answers_after_cancelling_are_described(script, in_memory, clock)
         pytest.param("POST", CANCEL_PATH, {"where": {"runId": "run-0"}}, 400, id="cancel-a-finished-run"),
         pytest.param("POST", CANCEL_PATH, {"where": {"runId": "run-9"}}, 400, id="cancel-an-unknown-run"),
         pytest.param("POST", CANCEL_PATH, {"where": {}}, 400, id="cancel-without-a-run"),
-        pytest.param("POST", CANCEL_PATH, "{", 400, id="cancel-with-broken-json"),
+        pytest.param("POST", CANCEL_PATH, b"{", 400, id="cancel-with-broken-json"),
         pytest.param("GET", f"{RUNS_PATH}/run-9", None, 404, id="get-an-unknown-run"),
         pytest.param("GET", "/v1/projects/project-2/runs/run-1", None, 404, id="get-from-another-project"),
         pytest.param("GET", "/", None, 404, id="wrong-path"),
@@ -306,7 +272,7 @@ def test_answers_are_described(method, path, body, status, in_memory):
 )
 def test_refusals_of_a_key_are_described(method, path, in_memory):
     """A key that is not valid gets the described refusal everywhere."""
-    response = ask(in_memory, method, path, {}, key="sk-another")
+    response = ask(in_memory, method, path, {}, authorization="Bearer sk-another")
 
     assert response.status == 401
     assert faults_of_answer(method, path, response) == []

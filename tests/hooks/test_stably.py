@@ -1,14 +1,8 @@
-import importlib
-import json
-import pickle
-import re
-import subprocess
-import sys
-import threading
-from importlib.util import find_spec
-from types import ModuleType
+"""The hook: calls, clients and waits on the connection of an emulator."""
 
-import airflow
+import pickle
+import threading
+
 import pytest
 import requests
 
@@ -18,12 +12,9 @@ from airflow_provider_stably.exceptions import (
     StablyInvalidIdError,
     StablyRunTimeoutError,
 )
-from airflow_provider_stably.get_provider_info import get_provider_info
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.testing import Fault
 from tests.constants import KEY, PROJECT
-
-NOT_STABLY = "Something answered, but not Stably's API: check the host"
 
 
 def test_a_run_is_started_read_and_cancelled(emulator, hook):
@@ -237,176 +228,6 @@ def test_the_connection_is_looked_up_once(emulator, monkeypatch):
     monkeypatch.delenv("AIRFLOW_CONN_STABLY_DEFAULT")
 
     assert hook.start_run()
-
-
-def test_connection_test_starts_nothing(emulator, hook):
-    """A good key is accepted, by reading a run that cannot exist."""
-    accepted, message = hook.test_connection()
-
-    assert accepted
-    assert "accepted the API key" in message
-    assert "Not checked" in message
-    assert [request.call for request in emulator.requests()] == ["get"]
-    assert emulator.runs == {}
-
-
-def test_connection_test_needs_no_project(emulator, monkeypatch):
-    """Without a default project a placeholder stands in."""
-    monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", emulator.connection())
-
-    assert StablyHook().test_connection()[0]
-
-
-@pytest.mark.parametrize(
-    ("fault", "says"),
-    [
-        pytest.param(
-            Fault(status=400, body={"error": "?"}), "Stably answered and accepted the API key", id="400"
-        ),
-        pytest.param(
-            Fault(status=404, body={"error": "?"}), "Stably answered and accepted the API key", id="404"
-        ),
-        pytest.param(Fault(status=404, body="<html>"), NOT_STABLY, id="404, HTML"),
-        pytest.param(Fault(status=404, body=""), NOT_STABLY, id="404, empty"),
-        pytest.param(Fault(status=404, body={"detail": "Not Found"}), NOT_STABLY, id="404, JSON"),
-        pytest.param(Fault(status=200, body={"status": "ok"}), NOT_STABLY, id="200"),
-        pytest.param(Fault(body="<html>"), NOT_STABLY, id="HTML"),
-        pytest.param(Fault(status=301, headers={"Location": "/"}), NOT_STABLY, id="301"),
-        pytest.param(Fault(status=405), NOT_STABLY, id="405"),
-        pytest.param(Fault(status=401), "API key was refused", id="401"),
-        pytest.param(Fault(status=403), "", id="403"),
-        pytest.param(Fault(status=500), "500", id="500"),
-        pytest.param(Fault(drop=True), "No whole answer came", id="dropped"),
-    ],
-)
-def test_connection_test_says_what_it_saw(emulator, hook, fault, says):
-    """Only an answer of Stably's own that shows the key accepted is a success, and it is asked for once."""
-    emulator.inject(fault)
-
-    accepted, message = hook.test_connection()
-
-    assert accepted is says.startswith("Stably answered")
-    assert says in message
-    assert len(emulator.requests()) == 1
-
-
-@pytest.mark.parametrize(
-    ("fields", "says"),
-    [
-        ({"password": ""}, "^This connection, field 'password': the Stably API key is missing"),
-        ({"password": "wrong"}, "this connection"),
-        ({"host": "https://api.stably.ai/v1"}, "^This connection, field 'host': leave /v1 out"),
-        ({"host": "https://api.stably.ai/v1/"}, "leave /v1 out"),
-        (None, "^This connection is not defined"),
-    ],
-)
-def test_connection_test_shows_no_made_up_id(emulator, monkeypatch, fields, says):
-    """Airflow tests the form under a temporary id, which would mean nothing to its user."""
-    if fields is not None:
-        connection = emulator.connection(**{"login": PROJECT, **fields})
-        monkeypatch.setenv("AIRFLOW_CONN_TMP_4F6A", connection)
-
-    accepted, message = StablyHook("tmp_4f6a").test_connection()
-
-    assert not accepted
-    assert re.search(says, message)
-    assert "tmp_4f6a" not in message
-
-
-def test_airflow_finds_the_hook():
-    """Airflow's own providers manager accepts the connection type."""
-    from airflow.providers_manager import ProvidersManager
-
-    info = ProvidersManager().hooks["stably"]
-
-    assert info.hook_name == "Stably"
-    assert info.connection_id_attribute_name == "stably_conn_id"
-
-
-@pytest.mark.skipif(
-    airflow.__version__.startswith(("3.0.", "3.1.")) and find_spec("flask_appbuilder") is None,
-    reason="Airflow 3.0, and 3.1 but for its user interface, need Flask AppBuilder for forms",
-)
-def test_airflow_finds_the_form():
-    """Airflow's own providers manager accepts what the connection type's form is made of."""
-    from airflow.providers_manager import ProvidersManager
-
-    manager = ProvidersManager()
-
-    assert manager.field_behaviours["stably"]["relabeling"]["password"] == "API key"
-    assert {"extra__stably__timeout", "extra__stably__verify"} <= set(manager.connection_form_widgets)
-
-
-@pytest.mark.skipif(
-    airflow.__version__.startswith(("2.", "3.0.")),
-    reason="Airflow 3.0 needs Flask AppBuilder for forms, 2.11 has another user interface",
-)
-def test_the_user_interface_gets_the_form():
-    """Airflow's user interface gets the form's names and fields, also without Flask AppBuilder."""
-    program = (  # in a process of its own: Airflow 3.1 leaves stand-ins for Flask AppBuilder behind
-        "from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService as service;"
-        "[form] = [one for one in service.hook_meta_data() if one.connection_type == 'stably'];"
-        "print(form.standard_fields.password.title, *sorted(form.extra_fields), sep=',')"
-    )
-
-    shown = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
-
-    assert shown.splitlines()[-1] == "API key,allow_http,proxy,timeout,trust_env,verify"
-
-
-def test_the_provider_info_fits_airflows_schema():
-    """The form keys are checked by the schema that knows them, not by the one that accepts typos."""
-    from pathlib import Path
-
-    import airflow
-    import jsonschema
-
-    schema = json.loads(Path(airflow.__path__[0], "provider.yaml.schema.json").read_text())
-    info = get_provider_info()
-    parts = {key: schema["properties"][key] for key in info if key in schema["properties"]}
-
-    jsonschema.validate(info, {"type": "object", "properties": parts, "$defs": schema.get("$defs", {})})
-    assert "connection-types" in parts
-    if "conn-fields" in json.dumps(parts):  # before Airflow 3.2 they are unknown, and so not checked
-        connection_type = {**info["connection-types"][0], "conn-fields": {"timeout": {"labl": "x"}}}
-        with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate(
-                {"connection-types": [connection_type]}, {"type": "object", "properties": parts}
-            )
-
-
-def test_everything_named_in_the_provider_info_exists():
-    """Every module and class in the provider's metadata can be imported."""
-    info = get_provider_info()
-    modules = [
-        name for kind in ("hooks", "operators") for entry in info[kind] for name in entry["python-modules"]
-    ]
-
-    for name in modules:
-        importlib.import_module(name)
-    module, _, hook_class = info["connection-types"][0]["hook-class-name"].rpartition(".")
-    assert getattr(importlib.import_module(module), hook_class) is StablyHook
-
-
-def test_earlier_airflows_get_the_same_form(monkeypatch):
-    """The classmethods that Airflow before 3.2 calls tell the same fields as the provider info."""
-    fields = get_provider_info()["connection-types"][0]["conn-fields"]
-    for name in ("flask_appbuilder", "flask_appbuilder.fieldwidgets", "flask_babel", "wtforms"):
-        monkeypatch.setitem(sys.modules, name, ModuleType(name))
-    sys.modules["flask_appbuilder.fieldwidgets"].BS3TextFieldWidget = lambda: "widget"
-    sys.modules["flask_babel"].lazy_gettext = str.upper
-    sys.modules["wtforms"].StringField = lambda label, **options: (label, options)
-
-    widgets = StablyHook.get_connection_form_widgets()
-    behaviour = StablyHook.get_ui_field_behaviour()
-
-    assert list(widgets) == list(fields)
-    assert widgets["timeout"] == (
-        fields["timeout"]["label"].upper(),
-        {"description": fields["timeout"]["description"], "widget": "widget"},
-    )
-    assert set(behaviour) == {"hidden_fields", "relabeling", "placeholders"}
-    assert behaviour["relabeling"]["login"] == "Default project id"
 
 
 def test_the_key_shows_up_nowhere(emulator, caplog):

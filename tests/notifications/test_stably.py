@@ -8,12 +8,9 @@ import socket
 import time
 from contextlib import suppress
 from threading import Event
-from unittest.mock import create_autospec
 
-import airflow
 import pytest
-from airflow.providers.common.compat.sdk import DAG, AirflowFailException, BaseOperator, XCom
-from packaging.version import Version
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, BaseOperator
 
 from airflow_provider_stably.api.calls import run_url
 from airflow_provider_stably.exceptions import StablyRunFailedError
@@ -21,12 +18,7 @@ from airflow_provider_stably.execution import callback_budget
 from airflow_provider_stably.notifications.stably import StablyCancelRunNotifier
 from airflow_provider_stably.testing import Fault, StablyEmulator
 from tests.constants import KEY, PROJECT
-
-
-def _started(emulator, *, try_number=1, project_id=PROJECT, **more):
-    """Let a run go on, and return what its task would have pushed."""
-    run_id = emulator.add_run(project_id=project_id)
-    return {"run_id": run_id, "project_id": project_id, "try_number": try_number, **more}
+from tests.notifications.started import started
 
 
 def _arguments(notifier):
@@ -46,7 +38,7 @@ def dag_context(context, monkeypatch):
 
 def test_by_default_a_task_cancels_its_own_run(emulator, context):
     """Without arguments the run of the failing task goes, and no other."""
-    context["xcom"]["run", "stably_run"] = _started(emulator)
+    context["xcom"]["run", "stably_run"] = started(emulator)
     other = emulator.add_run(project_id=PROJECT)
 
     StablyCancelRunNotifier()(context)
@@ -61,7 +53,7 @@ def test_one_instance_serves_many_tasks(emulator, context):
 
     for task_id in ("one", "two"):
         context["ti"].task_id = task_id
-        context["xcom"][task_id, "stably_run"] = _started(emulator)
+        context["xcom"][task_id, "stably_run"] = started(emulator)
         notifier(context)
 
     assert emulator.live_runs() == []
@@ -71,7 +63,7 @@ def test_one_instance_serves_many_tasks(emulator, context):
 
 def test_a_run_of_another_try_is_left_alone(emulator, context):
     """A callback that comes after the next try has started does not cancel that try's run."""
-    context["xcom"]["run", "stably_run"] = _started(emulator, try_number=2)
+    context["xcom"]["run", "stably_run"] = started(emulator, try_number=2)
 
     StablyCancelRunNotifier()(context)
 
@@ -80,7 +72,7 @@ def test_a_run_of_another_try_is_left_alone(emulator, context):
 
 def test_a_task_that_saw_its_run_end_asks_for_nothing(emulator, context):
     """A red task whose run FAILED has nothing to cancel."""
-    context["xcom"]["run", "stably_run"] = _started(emulator)
+    context["xcom"]["run", "stably_run"] = started(emulator)
 
     StablyCancelRunNotifier()({**context, "exception": StablyRunFailedError("over", run={})})
 
@@ -89,7 +81,7 @@ def test_a_task_that_saw_its_run_end_asks_for_nothing(emulator, context):
 
 def test_it_cancels_although_the_task_itself_would_not(emulator, context):
     """Whoever attaches the notifier wants it: cancel_on_kill=False speaks of what the task does by itself."""
-    context["xcom"]["run", "stably_run"] = _started(emulator, cancel_on_kill=False)
+    context["xcom"]["run", "stably_run"] = started(emulator, cancel_on_kill=False)
 
     StablyCancelRunNotifier()(context)
 
@@ -100,8 +92,8 @@ def test_it_cancels_although_the_task_itself_would_not(emulator, context):
 def test_named_tasks_runs_are_cancelled(emulator, request, level):
     """Plain and mapped tasks, each run in its own project and by its own connection; others stay."""
     context = request.getfixturevalue(level)
-    context["xcom"]["start", "stably_run"] = _started(emulator, project_id="another-project")
-    context["xcom"]["start_many", "stably_run"] = [_started(emulator), None, _started(emulator)]
+    context["xcom"]["start", "stably_run"] = started(emulator, project_id="another-project")
+    context["xcom"]["start_many", "stably_run"] = [started(emulator), None, started(emulator)]
     other = emulator.add_run(project_id=PROJECT)
 
     StablyCancelRunNotifier(task_ids=["start", "start_many"])(context)
@@ -118,7 +110,7 @@ def test_a_task_group_means_all_its_tasks(emulator, context):
         BaseOperator(task_id="load")
     context["task"] = context["dag"].get_task("suites.smoke")
     for task_id in ("suites.smoke", "suites.load"):
-        context["xcom"][task_id, "stably_run"] = _started(emulator)
+        context["xcom"][task_id, "stably_run"] = started(emulator)
 
     StablyCancelRunNotifier(task_ids="suites")(context)
 
@@ -131,8 +123,8 @@ def test_each_run_is_cancelled_with_its_own_key(emulator, context, monkeypatch):
     with StablyEmulator(api_key="another-key") as other:
         monkeypatch.setenv("AIRFLOW_CONN_STABLY_OTHER", other.connection())
         context["dag"].get_task("start").stably_conn_id = "stably_other"
-        context["xcom"]["start", "stably_run"] = _started(other, stably_conn_id="stably_other")
-        context["xcom"]["start_many", "stably_run"] = [_started(emulator)]
+        context["xcom"]["start", "stably_run"] = started(other, stably_conn_id="stably_other")
+        context["xcom"]["start_many", "stably_run"] = [started(emulator)]
 
         StablyCancelRunNotifier(task_ids=["start", "start_many"])(context)
 
@@ -142,8 +134,8 @@ def test_each_run_is_cancelled_with_its_own_key(emulator, context, monkeypatch):
 def test_a_bad_connection_stops_no_other_cancelling(emulator, context, caplog):
     """What one connection's runs lack does not keep the others from being cancelled."""
     context["dag"].get_task("start").stably_conn_id = "not_there"
-    context["xcom"]["start", "stably_run"] = _started(emulator, stably_conn_id="not_there")
-    context["xcom"]["start_many", "stably_run"] = _started(emulator)
+    context["xcom"]["start", "stably_run"] = started(emulator, stably_conn_id="not_there")
+    context["xcom"]["start_many", "stably_run"] = started(emulator)
 
     StablyCancelRunNotifier(task_ids=["start", "start_many"])(context)
 
@@ -215,7 +207,7 @@ def test_an_unreadable_task_stops_no_other_cancelling(emulator, request, level, 
     """A mistyped name and an XCom that is not ours are logged; the runs that can be read are cancelled."""
     context = request.getfixturevalue(level)
     context["xcom"]["start", "stably_run"] = "junk"
-    context["xcom"]["start_many", "stably_run"] = [7, _started(emulator)]
+    context["xcom"]["start_many", "stably_run"] = [7, started(emulator)]
 
     StablyCancelRunNotifier(task_ids=["strat", "start", "start_many"])(context)
 
@@ -252,7 +244,7 @@ def test_it_says_what_became_of_each_run(emulator, context, caplog, monkeypatch)
     """Each run is logged once, with its id; one that may go on is a warning with its page."""
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(callback_budget, "BUDGET_SECONDS", 1.0)
-    live = _started(emulator)
+    live = started(emulator)
     over = {**live, "run_id": emulator.add_run(project_id=PROJECT, statuses=["PASSED"])}
     unknown = {**live, "run_id": "run-0"}
     context["xcom"]["start_many", "stably_run"] = [live, over, unknown]
@@ -277,7 +269,7 @@ def test_it_says_what_became_of_each_run(emulator, context, caplog, monkeypatch)
 def test_the_key_never_reaches_the_log(emulator, context, caplog):
     """Neither a refused key nor a lost connection puts the key into the log."""
     caplog.set_level(logging.DEBUG)
-    context["xcom"]["run", "stably_run"] = _started(emulator)
+    context["xcom"]["run", "stably_run"] = started(emulator)
 
     for fault in (Fault(status=401), Fault(drop=True)):
         emulator.inject(fault, times=math.inf)
@@ -292,7 +284,7 @@ def test_the_key_never_reaches_the_log(emulator, context, caplog):
 def test_it_gives_up_within_its_budget(emulator, context, monkeypatch, caplog, fault):
     """An API that is down holds the callback up for no longer than the budget, however many the runs."""
     monkeypatch.setattr(callback_budget, "BUDGET_SECONDS", 1.0)
-    context["xcom"]["start_many", "stably_run"] = [_started(emulator) for _ in range(20)]
+    context["xcom"]["start_many", "stably_run"] = [started(emulator) for _ in range(20)]
     emulator.inject(fault, times=math.inf)
     began = time.monotonic()
 
@@ -307,7 +299,7 @@ def test_it_gives_up_within_its_budget(emulator, context, monkeypatch, caplog, f
 
 def test_it_works_where_an_event_loop_runs(emulator, context):
     """In a notebook, where ``dag.test()`` is called from within an event loop, runs are cancelled, too."""
-    context["xcom"]["run", "stably_run"] = _started(emulator)
+    context["xcom"]["run", "stably_run"] = started(emulator)
 
     async def cell():
         StablyCancelRunNotifier()(context)
@@ -332,100 +324,6 @@ def test_a_name_look_up_that_stalls_is_left_behind(context, monkeypatch, caplog)
     answered.set()
 
 
-def _deadline(**arguments):
-    """Call the notifier as Airflow's triggerer does: the class, awaited, with a deadline's context."""
-    context = {
-        "dag_run": {"dag_id": "dag", "dag_run_id": "manual__1"},
-        "deadline": {"id": "1", "deadline_time": "2026-01-01T00:00:00Z"},
-    }
-
-    async def call():
-        return await StablyCancelRunNotifier(**arguments, context=context)
-
-    return asyncio.run(call())
-
-
-@pytest.fixture
-def triggerer(monkeypatch):
-    """What a triggerer can ask Airflow: instances by name, XComs by task and map index."""
-    if Version(airflow.__version__) < Version("3.1"):
-        pytest.skip("Airflow 3.1 brought deadlines")
-    from airflow.sdk.execution_time import task_runner
-
-    instances, groups, xcoms = {}, {}, {}
-
-    def get_task_states(dag_id, run_ids, task_ids=None, task_group_id=None):
-        found = instances.get(task_ids[0], []) if task_ids else groups[task_group_id]
-        return {run_ids[0]: dict.fromkeys(found, "success")} if found else {}
-
-    def get_one(*, key, dag_id, run_id, task_id, map_index):
-        return xcoms.get((task_id, map_index))
-
-    runtime = task_runner.RuntimeTaskInstance
-    states = create_autospec(runtime.get_task_states, side_effect=get_task_states)
-    monkeypatch.setattr(runtime, "get_task_states", staticmethod(states))
-    monkeypatch.setattr(XCom, "get_one", create_autospec(XCom.get_one, side_effect=get_one))
-    return instances, groups, xcoms
-
-
-def test_a_deadline_cancels_the_runs_of_tasks(emulator, triggerer):
-    """Plain, mapped and grouped tasks are found without a task instance at hand."""
-    instances, groups, xcoms = triggerer
-    instances.update({"start": ["start"], "many": ["many_0", "many_1"]})
-    groups["suites"] = ["suites.load_2", "suites.smoke_0"]
-    for instance in [("start", -1), ("many", 1), ("suites.load_2", -1), ("suites.smoke", 0)]:
-        xcoms[instance] = _started(emulator)
-
-    result = _deadline(task_ids=["start", "many", "suites"])
-
-    assert result is None
-    assert len(emulator.requests("cancel")) == 4
-    assert emulator.live_runs() == []
-
-
-def test_a_deadline_keeps_a_mapped_task_of_like_name(emulator, triggerer):
-    """Airflow writes instance 1 of ``start`` as ``start_1``, as it does a plain task of that name."""
-    instances, _, xcoms = triggerer
-    instances["start_1"] = ["start_1"]
-    xcoms["start_1", -1] = _started(emulator)
-    xcoms["start", 1] = spared = _started(emulator)
-
-    _deadline(task_ids="start_1")
-
-    assert emulator.live_runs() == [spared["run_id"]]
-
-
-def test_a_deadline_cancels_despite_an_unreadable_task(emulator, triggerer, caplog):
-    """A problem with one name is logged, and the runs that can be read are cancelled."""
-    instances, _, xcoms = triggerer
-    instances.update({"broken": ["broken"], "start": ["start"]})
-    xcoms.update({("broken", -1): "junk", ("start", -1): _started(emulator)})
-
-    _deadline(task_ids=["not_there", "broken", "start"])
-
-    assert emulator.live_runs() == []
-    assert "'not_there'" in caplog.text
-    assert "'broken'" in caplog.text
-
-
-def test_a_deadline_cancels_named_runs(emulator, triggerer):
-    """Run ids are rendered with a deadline's context: the DAG run, as plain values."""
-    run_id = emulator.add_run(project_id=PROJECT)
-
-    _deadline(run_ids=[run_id, "{{ dag_run.conf }}"])
-
-    assert emulator.live_runs() == []
-
-
-@pytest.mark.parametrize("arguments", [{}, {"task_ids": "not_there"}], ids=["nothing named", "no such task"])
-def test_a_deadlines_callback_never_raises(emulator, triggerer, arguments, caplog):
-    """A deadline that cannot cancel says so in the log."""
-    _deadline(**arguments)
-
-    assert emulator.requests() == []
-    assert "This callback could not cancel Stably runs" in caplog.text
-
-
 def test_a_failing_task_keeps_its_own_error(emulator, context):
     """The context is not changed for the callbacks after the notifier."""
     told = {**context, "run_id": "manual__1", "exception": AirflowFailException("mine")}
@@ -439,7 +337,7 @@ def test_a_failing_task_keeps_its_own_error(emulator, context):
 def test_runs_are_named_as_people_do(emulator, context, monkeypatch):
     """Outputs and addresses bring their project; an id that has none does not spoil them."""
     monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", emulator.connection())
-    summary, pushed = _started(emulator, project_id="p1"), _started(emulator, project_id="p2")
+    summary, pushed = started(emulator, project_id="p1"), started(emulator, project_id="p2")
     bare = emulator.add_run(project_id=PROJECT)
     address = run_url("p2", pushed["run_id"])
 
