@@ -30,5 +30,5 @@ def best_effort(failure: str) -> Iterator[None]:
         yield
     except StablyError as error:  # its text is the cause, so no traceback
         log.warning("%s. %s", error, failure)
-    except Exception:  # back ends of others raise whatever they like; the first error must not be hidden
+    except Exception:
         log.warning("%s", failure, exc_info=True)
