@@ -26,7 +26,7 @@ class Clients:
     """
 
     usual: StablyClient
-    on_kill: StablyClient
+    on_kill: StablyClient | None = None
     at_last: StablyClient
 
     def __init__(self, stably_conn_id: str, *, sleep: Callable[[float], None]) -> None:

@@ -118,24 +118,24 @@ class RunTests:
 
     def _go_on_watching(self, result: WatchResult) -> WatchResult:
         self._log.warning(HANDED_BACK, result.run.run_id, result.detail)
-        run = self._run_of(result)
+        run = self._own(self._run_of(result))
         try:
             self._clients.connect_for(run, until=_started_at(run) + self._options.timeout)
         except StablyConfigError as error:
             unknown = CancelOutcome.UNKNOWN if self._options.cancel_on_kill else None
             return replace(result, end=WatchEnd.TIMED_OUT, detail=str(error), cancellation=unknown)
-        return self._watch(self._own(run))
+        return self._watch(run)
 
     def _settle(self, result: WatchResult) -> WatchResult:
         with best_effort(f"Run {result.run.run_id} could not be cancelled"):
-            run = self._run_of(result)
+            run = self._own(self._run_of(result))
             self._clients.connect_for(run, until=time.time() + watch.CANCEL_PATIENCE_SECONDS)
-            return run_blocking(settle(self._own(run), self._driver(), result))
+            return run_blocking(settle(run, self._driver(), result))
         self._ownership.stop_if_killed()
         return result
 
     def _own(self, run: RunReference) -> RunReference:
-        """Answer for a run from now on; the clients are made, so on_kill can cancel it."""
+        """Answer for a run from now on, while its connection is missing, too: no retry starts another."""
         self._ownership.run_to_cancel = run if self._options.cancel_on_kill else None
         return run
 
@@ -152,8 +152,8 @@ class RunTests:
         with best_effort("The run of this task could not be cancelled"):
             own = own_run_of_this_try(self._context)
             if own is not None and own.cancel_on_kill:
-                self._clients.connect_for(own.run, until=time.time() + watch.CANCEL_PATIENCE_SECONDS)
                 self._own(own.run)
+                self._clients.connect_for(own.run, until=time.time() + watch.CANCEL_PATIENCE_SECONDS)
                 self.cancel_owned_run()
         self._forbid_retry_beside_live_run("The trigger of this task was lost")
 
@@ -165,9 +165,10 @@ class RunTests:
         run = self._ownership.run_to_cancel
         if self._is_killing:
             return  # a second signal
-        if run is not None:
+        client = self._clients.on_kill
+        if run is not None and client is not None:
             self._is_killing = True
-            if cancel_at_once(run, self._clients.on_kill, self._log):
+            if cancel_at_once(run, client, self._log):
                 self._ownership.run_to_cancel = None
             self._is_killing = False
         # Only now: execute, which may go on meanwhile, heeds it as soon as it knows its run.
@@ -234,7 +235,8 @@ class RunTests:
         may_retry = self._ownership.is_killed or result.may_retry(
             next_try_knows_run=self._records.survive_retries, is_resumed=self._is_resumed()
         )
-        if result.is_over or not may_retry:
+        is_gone = not may_retry and result.cancellation == CancelOutcome.NOT_FOUND
+        if result.is_over or is_gone:  # else a task that is cleared cancels the run first
             self._records.delete()
         if error is None:
             self._log.info("%s", result.run.report)
@@ -257,6 +259,8 @@ class RunTests:
         if run is None:
             return
         with best_effort(f"Run {run.run_id} could not be cancelled"):
+            if self._clients.on_kill is None:  # the task stops while its connection is missing
+                self._clients.connect()
             driver = BlockingDriver(self._clients.at_last)
             result = run_blocking(cancel(run, driver, patience=watch.CANCEL_PATIENCE_SECONDS))
             self._log.info("Run %s is no longer watched; cancel result: %s", run.run_id, result)

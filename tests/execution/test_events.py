@@ -10,6 +10,7 @@ from airflow_provider_stably.exceptions import StablyRunLostError, StablyRunTime
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.operators.stably import TRIGGER_FAILED
 from airflow_provider_stably.runs import watch
+from airflow_provider_stably.tasks.start_record import START_RECORD_KEY
 from airflow_provider_stably.testing import Fault
 from tests.constants import PROJECT
 from tests.operators.run_operator import run_operator
@@ -19,7 +20,7 @@ from tests.operators.run_operator import run_operator
 def complete(emulator, context):
     """Resume a deferred task whose run goes on, with an event of its trigger."""
 
-    def complete(end, *, cancellation=None, statuses=(), starts_in=0.0, **arguments):
+    def complete(end, *, cancellation=None, statuses=(), starts_in=0.0, operator=None, **arguments):
         run_id = emulator.add_run(project_id=PROJECT, statuses=statuses)
         context["xcom"]["stably_run"] = {
             "run_id": run_id,
@@ -30,7 +31,8 @@ def complete(emulator, context):
         }
         run = {"run_id": run_id, "project_id": PROJECT}
         event = {"end": end, "run": run, "detail": "as it was", "cancellation": cancellation}
-        return run_operator(deferrable=True, **arguments).execute_complete(context, event)
+        operator = operator or run_operator(deferrable=True, **arguments)
+        return operator.execute_complete(context, event)
 
     return complete
 
@@ -87,6 +89,17 @@ def test_a_connection_missing_for_a_moment_leaves_no_run(
         complete(end, cancellation=None if end == "handed_back" else "unknown", timeout=2.0)
 
     assert emulator.live_runs() == []
+
+
+def test_a_run_that_may_be_live_keeps_its_record(emulator, complete, store):
+    """One that was not found, and that nothing could cancel, is known to the try that follows a clear."""
+    store[START_RECORD_KEY] = {"run_id": "run-1", "project_id": PROJECT, "try_number": 1}
+    emulator.inject(Fault(status=503), times=math.inf)
+
+    with pytest.raises(AirflowFailException, match="may still be running"):
+        complete("not_found", cancellation="unknown")
+
+    assert START_RECORD_KEY in store
 
 
 def test_a_lost_trigger_outlasts_a_missing_connection(
@@ -153,12 +166,31 @@ def test_a_live_run_that_the_next_try_knows_is_retried(emulator, complete, store
         complete("timed_out", cancellation="unknown")
 
 
-def test_a_lost_trigger_with_a_live_run_is_not_retried(emulator, context, complete):
+@pytest.mark.parametrize("missing", ["API", "connection"])
+def test_a_lost_trigger_with_a_live_run_is_not_retried(emulator, context, complete, hide_connection, missing):
     """Before Airflow 3.3 the next try would start another run beside it."""
     with pytest.raises(StablyRunTimeoutError):
         complete("timed_out", cancellation="cancelled")  # the XCom is there now
-    emulator.inject(Fault(status=500), times=math.inf)
+    if missing == "API":
+        emulator.inject(Fault(status=500), times=math.inf)
+    else:
+        hide_connection(times=1000)
 
     told = r"^The trigger of this task was lost; run .* may still be running, so this task is not retried"
     with pytest.raises(AirflowFailException, match=told):
         run_operator(deferrable=True).resume_execution(TRIGGER_FAILED, {"error": "lost"}, context)
+
+
+@pytest.mark.parametrize("end", ["handed_back", "timed_out"])
+def test_a_kill_without_a_connection_is_not_retried(complete, monkeypatch, end):
+    """Nothing can cancel the run then, and before Airflow 3.3 the next try would start another beside it."""
+    operator = run_operator(deferrable=True)
+
+    def get_connection(conn_id):
+        operator.on_kill()
+        raise AirflowNotFoundException(conn_id)
+
+    monkeypatch.setattr(StablyHook, "get_connection", staticmethod(get_connection))
+
+    with pytest.raises(AirflowFailException, match=r"killed; run .* may still be running, so"):
+        complete(end, cancellation="unknown", operator=operator)
