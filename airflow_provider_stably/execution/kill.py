@@ -30,8 +30,9 @@ def cancel_at_once(run: RunReference, client: StablyClient, log: Any) -> bool:
                 return True
             failure, is_usual = "the API does not list it as cancelled", False
         except StablyError as error:
-            # A 400 is the API's usual answer for a run that is over. Whatever else it is may pass.
-            failure, is_usual = str(error), isinstance(error, StablyHTTPError) and error.status == 400
+            # The API's own 400 is its usual answer for a run that is over. Whatever else it is may pass.
+            is_usual = isinstance(error, StablyHTTPError) and error.status == 400 and error.is_from_api
+            failure = str(error)
         if is_usual or time.monotonic() - began > KILL_REPEAT_SECONDS:
             # Not a warning: the task, when it goes on, settles it.
             log.info("Run %s: not cancelled yet: %s", run.run_id, failure)

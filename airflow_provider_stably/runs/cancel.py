@@ -66,12 +66,14 @@ class CancelResult:
     :param status: As last read or, for ``cancelled``, as the answer implies; None if not known.
     :param detail: What happened, for people.
     :param summary: Results of a run that was over already, from the same answer as its status; else None.
+    :param is_404: Whether the status call was answered with a 404, the API's or a front end's.
     """
 
     outcome: CancelOutcome
     status: str | None = None
     detail: str = ""
     summary: RunSummary | None = field(default=None, repr=False, compare=False)
+    is_404: bool = field(default=False, repr=False, compare=False)
 
     def __str__(self) -> str:
         status = f" ({self.status})" if self.status else ""
@@ -112,7 +114,7 @@ async def cancel(
             return result
         is_worth_it = (
             (result.outcome in _SENT_AGAIN and seen[result.outcome] < MAX_CANCEL_ATTEMPTS)
-            or (result.outcome is CancelOutcome.NOT_FOUND and stably.now() < found_at)
+            or (result.is_404 and stably.now() < found_at)
             or stably.now() < began + patience
         )
         if not is_worth_it:
@@ -155,8 +157,11 @@ async def read_status(run: RunReference, stably: Driver, *, once: bool = False) 
         answer = await (stably.send_once(call) if once else stably.send(call))
     except StablyAuthError as error:
         return CancelResult(CancelOutcome.DENIED, detail=str(error))
-    except StablyNotFoundError:
-        return CancelResult(CancelOutcome.NOT_FOUND, detail=f"project {run.project_id} has no such run")
+    except StablyNotFoundError as error:
+        outcome, detail = CancelOutcome.UNKNOWN, str(error)  # a front end's page knows nothing of runs
+        if error.is_from_api:
+            outcome, detail = CancelOutcome.NOT_FOUND, f"project {run.project_id} has no such run"
+        return CancelResult(outcome, detail=detail, is_404=True)
     except StablyError as error:
         return CancelResult(CancelOutcome.UNKNOWN, detail=str(error))
     if not answer.is_finished:

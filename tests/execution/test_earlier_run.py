@@ -168,7 +168,7 @@ def test_no_run_is_started_beside_one_just_seen(emulator, context, store):
     run_id = _noted(emulator, store, max_tries=7)
     emulator.inject(Fault(body={"cancelled": []}), call="cancel", times=math.inf)
     emulator.inject(Fault(body={"status": "RUNNING"}), call="get", times=2)
-    emulator.inject(Fault(status=404), call="get", times=math.inf)
+    emulator.inject(Fault(status=404, body={"error": "?"}), call="get", times=math.inf)
 
     with pytest.raises(StablyCancelError, match="no other is"):
         run_operator().execute(context)
@@ -222,7 +222,7 @@ def test_a_record_names_no_connection_to_use(emulator, context, store, monkeypat
     with StablyEmulator(api_key=KEY) as other:
         monkeypatch.setenv("AIRFLOW_CONN_ANOTHER_TEAMS", other.connection())
         run_id = _noted(other, store, stably_conn_id="another_teams")
-        emulator.inject(Fault(status=status), times=math.inf)
+        emulator.inject(Fault(status=status, body={"error": "?"}), times=math.inf)
 
         with pytest.raises(
             AirflowFailException, match=f"Run {run_id} .* another connection.*'stably_default'"

@@ -85,9 +85,9 @@ def test_a_kill_outlasts_a_passing_failure(emulator, context, fault):
     assert live == []
 
 
-@pytest.mark.parametrize("status", [302, 401, 403, 404])
+@pytest.mark.parametrize("status", [302, 400, 401, 403, 404])
 def test_a_kill_in_a_poll_outlasts_a_wrong_answer(emulator, context, status):
-    """While a poll hangs nobody else cancels, and on a bad day a refusal or a 404 passes."""
+    """While a poll hangs nobody else cancels, and on a bad day a refusal, a 404 or a proxy's 400 passes."""
     operator = run_operator()
 
     with _executing(operator, context) as result:
@@ -105,12 +105,12 @@ def test_a_kill_in_a_poll_outlasts_a_wrong_answer(emulator, context, status):
 
 
 def test_a_kill_asks_once_for_a_run_that_is_over(emulator, context):
-    """A 400 is what the API says of one; the task settles it when it goes on."""
+    """A 400 of its own is what the API says of one; the task settles it when it goes on."""
     operator = run_operator()
 
     with _executing(operator, context) as result:
         wait_until(lambda: emulator.requests("get"))
-        emulator.inject(Fault(status=400), call="cancel")
+        emulator.inject(Fault(status=400, body={"error": "?"}), call="cancel")
         operator.on_kill()
         requests = len(emulator.requests("cancel"))
         with pytest.raises(ENDS_KILLED):

@@ -21,7 +21,8 @@ from tests.runs.scripted import ScriptedDriver
 RUN = RunReference("r1", "p1")
 YES, OTHER, NONE = ("r1",), ("r2",), ()
 BAD_REQUEST = StablyHTTPError("400", status=400, detail="")
-GONE = StablyNotFoundError("404", status=404, detail="")
+GONE = StablyNotFoundError("404", status=404, detail="", is_from_api=True)
+PAGE = StablyNotFoundError("404", status=404, detail="<html>")
 REFUSED = StablyAuthError("401", status=401, detail="")
 LOST = StablyUnreachableError("dropped", request_sent=True)
 HTML = StablyResponseError("html", status=200, content_type="text/html", detail="")
@@ -65,6 +66,7 @@ def _run(status, **fields):
         ),
         pytest.param([BAD_REQUEST, GONE], CancelOutcome.NOT_FOUND, None, id="400, unknown run"),
         pytest.param([GONE, GONE], CancelOutcome.NOT_FOUND, None, id="404 twice"),
+        pytest.param([BAD_REQUEST, PAGE], CancelOutcome.UNKNOWN, None, id="404, a front end's"),
         pytest.param([GONE, _run("PASSED")], CancelOutcome.ALREADY_FINISHED, "PASSED", id="404, then found"),
         pytest.param([REFUSED] * 3, CancelOutcome.DENIED, None, id="key refused"),
         pytest.param([BAD_REQUEST, REFUSED] * 3, CancelOutcome.DENIED, None, id="key refused at the look"),
@@ -111,7 +113,7 @@ def test_a_run_that_stays_live_is_cancelled_again():
 
 def test_a_young_run_that_is_not_found_is_tried_again():
     """Some services do not find a new run for its first seconds; an old one is believed missing at once."""
-    young = ScriptedDriver([GONE, GONE, GONE, GONE, YES], now=1000.0)
+    young = ScriptedDriver([GONE, GONE, PAGE, PAGE, YES], now=1000.0)
     old = ScriptedDriver([GONE, GONE], now=1000.0)
 
     of_young = young.run(cancel(replace(RUN, started_at=995.0), young))
