@@ -62,7 +62,7 @@ class Belief:
         :param now: The present, in seconds since the epoch.
         :returns: What is believed by now; None if waiting may still change it.
         """
-        doubt = _doubt(error)
+        doubt = _doubt(error, is_page_believed=not self.key_has_worked)
         if doubt is not self._doubt:
             self._doubt, self._since, self._polls = doubt, now, 0
         self._polls += 1
@@ -98,11 +98,16 @@ class Belief:
         return self._local_seconds if self._doubt is Doubt.LOCAL else None
 
 
-def _doubt(error: StablyError) -> Doubt | None:
+def _doubt(error: StablyError, *, is_page_believed: bool) -> Doubt | None:
+    """Return what a failed poll says.
+
+    :param is_page_believed: Whether a 404 counts that is a front end's page, and not the API's own: that says
+        nothing of a run, but if nothing else ever came, the connection's host is wrong.
+    """
     if isinstance(error, StablyAuthError):
         return Doubt.REFUSED
     if isinstance(error, StablyNotFoundError):
-        return Doubt.MISSING
+        return Doubt.MISSING if error.is_from_api or is_page_believed else None
     is_local = isinstance(error, StablyConfigError) or (
         isinstance(error, StablyUnreachableError) and error.is_local
     )

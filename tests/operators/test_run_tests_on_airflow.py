@@ -176,7 +176,7 @@ def test_a_single_404_or_401_does_not_end_the_wait(quick, dags, mode):
 @pytest.mark.parametrize(("status", "word", "tries"), [(404, "not found", 1), (401, "refused the key", 3)])
 def test_a_run_that_cannot_be_watched_is_cancelled(emulator, dags, mode, status, word, tries, capfd):
     """A 404 or 401 that lasts ends the wait; only what waiting cannot change is final."""
-    emulator.inject(Fault(status=status), call="get", times=math.inf)
+    emulator.inject(Fault(status=status, body={"error": "?"}), call="get", times=math.inf)
 
     ti = _task(getattr(dags, f"run_{mode}_with_retries").test(run_conf={"script": "hangs"}))
 

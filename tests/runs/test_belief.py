@@ -18,10 +18,12 @@ from tests.runs.conftest import WINDOWS
 
 REFUSED = StablyAuthError("401", status=401, detail="")
 FORBIDDEN = StablyAuthError("403", status=403, detail="")
-MISSING = StablyNotFoundError("404", status=404, detail="")
+MISSING = StablyNotFoundError("404", status=404, detail="", is_from_api=True)
+PAGE = StablyNotFoundError("404 as a page", status=404, detail="<html>")
 NO_TRUST = StablyUnreachableError("certificate", request_sent=False, is_local=True)
 NO_CONNECTION = StablyConfigError("not defined", conn_id="c", field="conn_id")
 PASSING = [
+    PAGE,
     StablyUnreachableError("dropped", request_sent=True),
     StablyResponseError("html", status=200, content_type="text/html", detail=""),
     *(
@@ -53,6 +55,7 @@ def test_the_windows_are_those_of_the_docs():
         pytest.param([REFUSED, FORBIDDEN] * 3, {}, 900, Doubt.REFUSED, id="401 and 403 in turn"),
         pytest.param([REFUSED] * 5, {"key_has_worked": False}, 120, Doubt.REFUSED, id="a key that never did"),
         pytest.param([MISSING] * 5, {}, 120, Doubt.MISSING, id="a run that is not found"),
+        pytest.param([PAGE] * 5, {"key_has_worked": False}, 120, Doubt.MISSING, id="a host that is wrong"),
         pytest.param([NO_TRUST] * 5, {"local_seconds": 300}, 300, Doubt.LOCAL, id="no trust"),
         pytest.param([NO_CONNECTION] * 5, {"local_seconds": 300}, 300, Doubt.LOCAL, id="no connection"),
     ],
@@ -66,18 +69,18 @@ def test_a_doubt_is_believed_when_it_has_lasted(errors, options, seconds, doubt)
 @pytest.mark.parametrize("error", PASSING, ids=str)
 def test_passing_trouble_is_never_believed(error):
     """An API that is down, slow or broken ends no wait, however long."""
-    assert _believed_after(1e7, error, error, error, local_seconds=300) is None
+    assert _believed_after(1e7, *[error] * 5, local_seconds=300) is None
 
 
 def test_a_worker_outlasts_its_own_network_trouble():
     """Only a trigger hands a run back."""
-    assert _believed_after(1e7, NO_TRUST, NO_TRUST) is None
+    assert _believed_after(1e7, *[NO_TRUST] * 5) is None
 
 
-@pytest.mark.parametrize("between", [PASSING[0], MISSING], ids=["dropped", "404"])
+@pytest.mark.parametrize("between", [PAGE, MISSING], ids=["404 as a page", "404"])
 def test_another_failure_starts_the_window_anew(between):
     """Every poll of the window has to say the same."""
-    assert _believed_after(1000, REFUSED, between, REFUSED) is None
+    assert _believed_after(1000, *[REFUSED] * 4, between, REFUSED) is None
 
 
 def test_an_answer_between_starts_the_window_anew():

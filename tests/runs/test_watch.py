@@ -30,7 +30,7 @@ from tests.runs.scripted import ScriptedDriver
 
 REFERENCE = RunReference("r1", "p1")
 LOST = StablyUnreachableError("dropped", request_sent=True)
-GONE = StablyNotFoundError("404", status=404, detail="")
+GONE = StablyNotFoundError("404", status=404, detail="", is_from_api=True)
 REFUSED = StablyAuthError("401", status=401, detail="")
 BUSY = StablyHTTPError("429", status=429, detail="", retry_after=45.0)
 BAD_REQUEST = StablyHTTPError("400", status=400, detail="")
