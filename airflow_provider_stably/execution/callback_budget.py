@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Thread
-from typing import Any
+from typing import Any, TypeVar
 
 from airflow_provider_stably.api.async_client import AsyncStablyClient
 from airflow_provider_stably.exceptions import StablyConfigError
@@ -25,6 +25,8 @@ from airflow_provider_stably.runs.driver import AsyncDriver
 from airflow_provider_stably.runs.reference import RunReference, by_connection
 from airflow_provider_stably.tasks.best_effort import best_effort
 from airflow_provider_stably.tasks.triggerer import ask
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +44,10 @@ REQUEST_SECONDS = 6.0
 """To connect, and again to read: an answer that never comes leaves time for another attempt."""
 
 LOOK_UP_PAUSES = (0.5, 1.5)
-"""Before a connection that cannot be read is looked up again, in seconds; not longer, as it may not exist."""
+"""Before connections that cannot be read are looked up again, in seconds: all of one callback together.
+
+Not longer, as they may not exist, and the runs of the others wait.
+"""
 
 SHARE_FOR_PATIENCE = 0.7
 """Of the budget: what is not settled then is reported as it was last seen."""
@@ -79,9 +84,10 @@ def cancel_within_budget(
     budget = _budget_of(owner)
     fresh = [run for run in runs if run not in budget.asked]
     work: _Work = []
+    pauses = iter(LOOK_UP_PAUSES)
     for conn_id, its_runs in by_connection(fresh, stably_conn_id).items():
         with best_effort(f"Not cancelled: {_names(its_runs)}"):
-            work.append((_client(conn_id), its_runs))
+            work.append((look_up(_hook(conn_id).make_async_client, pauses), its_runs))
             budget.asked.update(its_runs)
     left = max(LEAST_SECONDS, budget.end - time.monotonic())  # reading connections took some of it
     if work:
@@ -91,23 +97,33 @@ def cancel_within_budget(
 async def acancel_within_budget(runs: Iterable[RunReference], *, stably_conn_id: str) -> None:
     """Do the same on this event loop, with a budget of its own."""
     work: _Work = []
+    pauses = iter(LOOK_UP_PAUSES)
     for conn_id, its_runs in by_connection(runs, stably_conn_id).items():
         with best_effort(f"Not cancelled: {_names(its_runs)}"):
-            work.append((await ask(_client, conn_id), its_runs))
+            client = await ask(look_up, _hook(conn_id).make_async_client, pauses)
+            work.append((client, its_runs))
     await _cancel_all(work, BUDGET_SECONDS)
 
 
-def _client(conn_id: str) -> AsyncStablyClient:
-    """Look a connection up, again if it is not there: a secrets backend may fail for a moment."""
-    for pause in LOOK_UP_PAUSES:
+def look_up(question: Callable[[], T], pauses: Iterator[float] | None = None) -> T:
+    """Ask a hook, again if its connection is not there: a secrets backend may fail for a moment.
+
+    :param pauses: What is left of :data:`LOOK_UP_PAUSES`; None is all of them.
+    """
+    pauses = iter(LOOK_UP_PAUSES) if pauses is None else pauses
+    while True:
         try:
-            return StablyHook(conn_id, timeout=REQUEST_SECONDS).make_async_client()
+            return question()
         except StablyConfigError as error:
-            if not error.may_pass:
+            pause = next(pauses, None) if error.may_pass else None
+            if pause is None:
                 raise
             log.info("%s; looking it up again in %g s", error, pause)
         time.sleep(pause)
-    return StablyHook(conn_id, timeout=REQUEST_SECONDS).make_async_client()
+
+
+def _hook(conn_id: str) -> StablyHook:
+    return StablyHook(conn_id, timeout=REQUEST_SECONDS)
 
 
 def _budget_of(owner: object) -> _Budget:

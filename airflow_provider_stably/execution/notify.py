@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_stably.api.calls import check_id
 from airflow_provider_stably.arguments import is_missing
 from airflow_provider_stably.exceptions import StablyError
-from airflow_provider_stably.execution.callback_budget import acancel_within_budget, cancel_within_budget
+from airflow_provider_stably.execution.callback_budget import (
+    acancel_within_budget,
+    cancel_within_budget,
+    look_up,
+)
 from airflow_provider_stably.execution.options import NotifyOptions
 from airflow_provider_stably.execution.own_callback import budget_owner, run_has_ended
 from airflow_provider_stably.hooks.stably import StablyHook
@@ -98,7 +102,7 @@ class Notify:
         project_id = self._render(self._options.project_id, self._context)
         hook = StablyHook(self._options.stably_conn_id)
         given = None if is_missing(project_id) else project_id
-        return check_id("project", hook.resolve_project_id(given))
+        return check_id("project", look_up(lambda: hook.resolve_project_id(given)))
 
     def _rendered_run_ids(self) -> object:
         """Render each entry by itself: one that fails, for lack of an XCom perhaps, leaves the others."""

@@ -66,6 +66,20 @@ def test_the_callback_outlasts_a_missing_connection(emulator, context, hide_conn
     assert emulator.live_runs() == []
 
 
+def test_missing_connections_share_the_pauses(emulator, monkeypatch):
+    """However many are missing, the run whose connection is there has nearly all of the callback's time."""
+    missing = [RunReference("run", PROJECT, f"missing_{number}") for number in range(9)]
+    there = RunReference(emulator.add_run(project_id=PROJECT), PROJECT, "stably_default")
+    monkeypatch.setattr(callback_budget, "LOOK_UP_PAUSES", (0.25, 0.25))
+    monkeypatch.setattr(callback_budget, "BUDGET_SECONDS", 2.0)
+    began = time.monotonic()
+
+    callback_budget.cancel_within_budget([*missing, there], owner="dag run")
+
+    assert emulator.live_runs() == []
+    assert time.monotonic() - began < 2.0
+
+
 @pytest.mark.parametrize(
     "callback", [cancel_run_on_failure, StablyCancelRunNotifier()], ids=["operator's", "notifier"]
 )

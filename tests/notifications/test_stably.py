@@ -143,6 +143,16 @@ def test_a_bad_connection_stops_no_other_cancelling(emulator, context, caplog):
     assert "not_there" in caplog.text
 
 
+def test_the_default_project_is_looked_up_again(emulator, context, hide_connection):
+    """Runs that are named by id need the connection's; a secrets backend may fail for a moment."""
+    run_id = emulator.add_run(project_id=PROJECT)
+    hide_connection(times=2)
+
+    StablyCancelRunNotifier(run_ids=run_id)(context)
+
+    assert emulator.status(run_id) == "CANCELLED"
+
+
 def test_named_runs_are_rendered_on_a_copy(emulator, context):
     """Templates see the context as it is - its own run_id, too - and the next call renders afresh."""
     run_ids = [emulator.add_run(project_id="elsewhere") for _ in range(2)]
