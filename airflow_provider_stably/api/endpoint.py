@@ -82,8 +82,11 @@ class Endpoint:
         return f"http://{proxy}" if proxy and "://" not in proxy else proxy
 
     def proxy_secrets(self) -> list[str]:
-        """Return what a proxy may echo of its own password, where it is sent the requests themselves."""
-        proxy = self.effective_proxy() if self.base_url.startswith("http:") else None
+        """Return what a proxy may echo of its own password; for https one that opens TLS, if it is our own.
+
+        The environment's is looked up for plain http only: it takes longer than reading an answer.
+        """
+        proxy = self.effective_proxy() if self.base_url.startswith("http:") else self.proxy
         user, _, password = urlsplit(proxy or "").netloc.rpartition("@")[0].partition(":")
         if not password:
             return []

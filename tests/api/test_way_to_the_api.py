@@ -9,7 +9,7 @@ import pytest
 import requests
 from requests.utils import select_proxy
 
-from airflow_provider_stably.api import async_client, calls
+from airflow_provider_stably.api import answers, async_client, calls
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.api.endpoint import Endpoint, tls_context_for
 from airflow_provider_stably.exceptions import (
@@ -139,6 +139,18 @@ async def test_a_proxys_password_is_hidden_where_it_echoes_it(endpoint, send):
     assert "was refused" in str(caught.value)
     for secret in ("hush", base64.b64encode(b"user:hush!hush").decode()):
         assert secret not in str(caught.value)
+
+
+def test_the_password_of_a_proxy_that_opens_tls_is_hidden(endpoint):
+    """Such a proxy answers in the API's place, and knows its own password from the CONNECT."""
+    through = replace(endpoint, base_url="https://stably.invalid", proxy="http://user:hush%21hush@proxy")
+    page = answers.Answer(502, {}, b"user hush!hush was refused")
+
+    with pytest.raises(StablyHTTPError) as caught:
+        answers.read_answer(calls.get_run(PROJECT, "r"), page, through)
+
+    assert "was refused" in str(caught.value)
+    assert "hush" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
