@@ -242,7 +242,9 @@ def _meaning(answer: Answer, redactor: Redactor) -> tuple[str, str]:
                 "or the project id may be wrong"
             )
         case 404:
-            return "The project or run was not found", "; check the project id"
+            not_found = "The project or run was not found", "; check the project id"
+            page = "Something answered 'not found', but not Stably's API", "; check the connection's host"
+            return not_found if _is_api_error(answer.body) else page
         case status if 300 <= status <= 399:
             refused = f"A redirect to {_host(answer, redactor)} was refused"
             return refused, "; the key belongs to one host, check the connection's host"

@@ -102,6 +102,17 @@ def test_any_status_but_2xx_is_an_error_of_its_kind(status, error):
 
 
 @pytest.mark.parametrize(
+    ("body", "step"),
+    [({"error": "no such run"}, "check the project id"), (b"<h1>404</h1>", "check the connection's host")],
+    ids=["the API's", "a front end's"],
+)
+def test_a_404_says_what_to_check(body, step):
+    """A page of a web server or proxy knows nothing of projects and runs."""
+    with pytest.raises(StablyNotFoundError, match=step):
+        _read(GET, _answer(404, body))
+
+
+@pytest.mark.parametrize(
     ("body", "detail"),
     [
         (b"x" * 10_000, "x" * 500),

@@ -103,6 +103,6 @@ def test_a_run_without_times_takes_none():
 @given(title=st.text(max_size=50), status=st.text(max_size=20), suite=st.text(min_size=1, max_size=20))
 def test_any_text_makes_a_valid_document(title, status, suite):
     """Titles and names may hold whatever JSON may: half surrogate pairs, NUL, markup."""
-    document = _write(_run(cases=(TestResult(title, status or "?"),)), suite=suite, verdict=title)
+    document = _write(_run(cases=(TestResult(title, f"?{status}"),)), suite=suite, verdict=title)
 
     assert len(read_junit(document).findall("testcase")) == 1
