@@ -130,7 +130,7 @@ class StablyRunSensor(BaseSensorOperator):
             return summary
         # The wait goes on here, for what is left of it; rescheduled, it would only defer again.
         waited = (datetime.now(UTC) - context["ti"].start_date).total_seconds()
-        self.mode, self.timeout = "poke", max(0.0, self.timeout - waited)
+        self.mode, self.timeout = "poke", max(0.0, self._options.timeout - waited)
         return super().execute(context)
 
     def poke(self, context: Context) -> PokeReturnValue:
