@@ -83,7 +83,7 @@ def read_task_ids(task_ids: object, *, run_ids: object) -> list[str] | None:
         raise ValueError("pass run_ids or task_ids, not both")
     if isinstance(task_ids, str) and not _is_template(task_ids):
         task_ids = re.split(r"[\s,]+", task_ids.strip())  # no task's id has a blank or a comma
-    if not isinstance(task_ids, Sequence | Set | Iterator) or isinstance(task_ids, str):
+    if not isinstance(task_ids, Sequence | Set) or isinstance(task_ids, str):
         return [_task_id(task_ids)]
     names = [_task_id(entry) for entry in task_ids]
     if not names:
@@ -94,9 +94,9 @@ def read_task_ids(task_ids: object, *, run_ids: object) -> list[str] | None:
 def as_output(value: Any) -> Any:
     """Return the output of an operator that stands where its run is wanted; anything else as it is.
 
-    Sets and generators become lists: Airflow finds no outputs in them.
+    A set becomes a list: Airflow finds no outputs in it.
     """
-    if isinstance(value, list | tuple | Set | Iterator):
+    if isinstance(value, list | tuple | Set):
         return [as_output(entry) for entry in value]
     return getattr(value, "output", value)
 
@@ -109,6 +109,8 @@ def check_run_ids(run_ids: Any, name: str) -> Any:
 
     :raises ValueError: if it is, or has in it, what is neither text nor a mapping nor an output.
     """
+    if isinstance(run_ids, Iterator):
+        raise ValueError(f"{name} is a generator, which Airflow cannot copy: write a list")
     runs = as_output(run_ids)
     for entry in runs if isinstance(runs, list) else [runs]:
         if isinstance(entry, list):

@@ -96,17 +96,29 @@ def test_what_never_names_a_run_is_refused(wrong):
             make()
 
 
-def test_outputs_in_sets_and_generators_are_found():
-    """As lists: Airflow looks for outputs in no other collection, so none would be rendered."""
+def test_a_generator_is_refused():
+    """Airflow copies the arguments of tasks when a DAG is cleared, and cannot copy one."""
+    for make in (
+        lambda: StablyCancelRunOperator(task_id="cancel", run_ids=(run for run in ["r1"])),
+        lambda: StablyCancelRunNotifier(run_ids=iter(["r1"])),
+        lambda: StablyRunSensor(task_id="wait", run_id=iter(["r1"])),
+    ):
+        with pytest.raises(ValueError, match=r"^run_ids? is a generator, .*: write a list$"):
+            make()
+    with pytest.raises(ValueError, match=r"^task_ids are tasks .* not <generator"):
+        StablyCancelRunOperator(task_id="cancel", task_ids=(task for task in ["start"]))
+
+
+def test_outputs_in_a_set_are_found():
+    """As a list: Airflow looks for outputs in no other collection, so none would be rendered."""
     with DAG("collections", schedule=None):
         starts = [StablyRunTestsOperator(task_id=f"start_{number}") for number in range(2)]
 
-        lazy = StablyCancelRunOperator(task_id="lazy", run_ids=(start.output for start in starts))
         unordered = StablyCancelRunOperator(task_id="unordered", run_ids=set(starts))
-        by_task = StablyCancelRunOperator(task_id="by_task", task_ids=(start for start in starts))
+        by_task = StablyCancelRunOperator(task_id="by_task", task_ids=set(starts))
 
     started = {"start_0", "start_1"}
-    assert lazy.upstream_task_ids == unordered.upstream_task_ids == set(by_task.task_ids) == started
+    assert unordered.upstream_task_ids == set(by_task.task_ids) == started
 
 
 @pytest.mark.parametrize("name", ["project_id", "playwright_project_name", "branch", "environment"])

@@ -34,7 +34,6 @@ def spellings_dag(dag_id: str, *, native: bool):
             "many_filter": "{{ ti.xcom_pull(task_ids='start_many') | map(attribute='run_url') | join(' ') }}",
             "all_outputs": [start.output, many.output],
             "all_operators": [start, many],
-            "all_generator": (task.output for task in (start, many)),
             "all_set": {start, many},
             "all_templates": [PULL % "start", "{{ ti.xcom_pull(task_ids='start_many') | list }}"],
             "all_lines": "{{ ti.xcom_pull(task_ids='start') }}\n"
