@@ -119,6 +119,7 @@ def look_up(question: Callable[[], T], pauses: Iterator[float] | None = None) ->
             if pause is None:
                 raise
             log.info("%s; looking it up again in %g s", error, pause)
+        # Two seconds in all, in the callback's own process or, in a triggerer, a thread: no event loop waits.
         time.sleep(pause)
 
 

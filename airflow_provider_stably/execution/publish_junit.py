@@ -51,7 +51,7 @@ def publish_junit(target: str, make: Callable[[], bytes], *, is_killed: Callable
             thread.join(KILL_PAUSE_SECONDS)
     except AirflowTaskTimeout:  # the run was over in time
         failure[:] = ["the task's execution_timeout was over"]
-    except Exception as error:  # noqa: BLE001 - as above; a file must not turn a run red
+    except Exception as error:  # noqa: BLE001 - each storage has its own; a file must not turn a run red
         failure[:] = [_reason(error)]
     has_given_up.set()
     if failure:

@@ -30,5 +30,5 @@ def best_effort(failure: str) -> Iterator[None]:
         yield
     except StablyError as error:  # its text is the cause, so no traceback
         log.warning("%s. %s", error, failure)
-    except Exception:
+    except Exception:  # whatever others raise: see above; what got out would hide the first error
         log.warning("%s", failure, exc_info=True)
