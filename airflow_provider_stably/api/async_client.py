@@ -129,19 +129,21 @@ class AsyncStablyClient:
             allow_redirects=False,
         ) as response:
             if response.content.is_eof():  # as a rule all has come with the head, and no timer is needed
-                return await _received(response)
-            # aiohttp's own bound, for the whole call, has the connect timeout in it.
-            async with asyncio.timeout(self._endpoint.read_timeout):
-                return await _received(response)
+                body = response.content.read_nowait()
+            else:
+                # aiohttp's own bound, for the whole call, has the connect timeout in it.
+                async with asyncio.timeout(self._endpoint.read_timeout):
+                    body = await _body(response)
+        return answers.Answer.received(response.status, response.headers.items(), body)
 
 
-async def _received(response: aiohttp.ClientResponse) -> answers.Answer:
+async def _body(response: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > answers.MAX_ANSWER_BYTES:
             break
-    return answers.Answer.received(response.status, response.headers.items(), bytes(body))
+    return bytes(body)
 
 
 @dataclass(slots=True)

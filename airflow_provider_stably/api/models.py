@@ -158,7 +158,8 @@ class Run:
 
 def _status(enum: type[_E], value: object, redactor: Redactor | None) -> _E | str | None:
     # A status that is known is no secret, also if an environment override has the same value.
-    return enum(value) if isinstance(value, str) and value in enum.__members__ else _text(value, redactor)
+    known = enum.__members__.get(value) if isinstance(value, str) else None
+    return known or _text(value, redactor)
 
 
 def _text(value: object, redactor: Redactor | None) -> str | None:
