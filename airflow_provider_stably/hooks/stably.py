@@ -35,7 +35,7 @@ class StablyHook(BaseHook):
     """Calls Stably's API with the key of an Airflow connection.
 
     The connection is looked up at the first call and then kept: inside a signal handler a look-up would hang
-    on Airflow 3. :meth:`wait_for_run` looks it up anew while its key is refused.
+    on Airflow 3. Only waiting and cancelling look it up anew, while its key is refused.
     A ``run_id`` may also be the address of the run's page, or its task's output: they name the project, too.
 
     :param stably_conn_id: Id of a connection of type ``stably``.
@@ -223,7 +223,8 @@ class StablyHook(BaseHook):
         from airflow_provider_stably.runs.cancel import cancel
         from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
 
-        return run_blocking(cancel(self._reference(run_id, project_id), BlockingDriver(self.client)))
+        run = self._reference(run_id, project_id)
+        return run_blocking(cancel(run, BlockingDriver(self.client, reconnect=self._reconnect)))
 
     def run_url(self, run_id: str, *, project_id: str | None = None) -> str:
         """Return the address of a run's page in Stably's dashboard; ``project_id`` as of the others."""
@@ -236,8 +237,7 @@ class StablyHook(BaseHook):
         """
         resolved = str(project_id or self._settings.project_id)
         if not resolved:
-            problem = "no project id: pass project_id, or set this field, the default project"
-            raise self._config_error("login", problem)
+            raise self._config_error("login", "no project id: pass project_id, or set the default here")
         return resolved
 
     def test_connection(self) -> tuple[bool, str]:

@@ -23,10 +23,9 @@ def with_named_connection(run: RunReference, task: Any) -> RunReference:
     :param run: The run as its task pushed it.
     :param task: The task in the DAG.
     """
+    # dag.test() gives a DAG's callback a serialized DAG, which does not say: that is one's own.
     if type(task).__module__.startswith("airflow.serialization"):
-        return (
-            run  # dag.test() gives a DAG's callback a serialized DAG, which does not say: that is one's own
-        )
+        return run
     named = [name for name in _named_by(task) if isinstance(name, str)]
     if run.stably_conn_id in named:
         return run

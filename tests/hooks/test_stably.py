@@ -149,15 +149,17 @@ def test_waiting_gives_up_and_leaves_the_run_alone(emulator, hook):
     assert emulator.live_runs() == [run_id]
 
 
-def test_waiting_uses_a_rotated_key(emulator, monkeypatch):
+def test_waiting_and_cancelling_use_a_rotated_key(emulator, monkeypatch):
     """After a refusal the connection is read again."""
-    run_id = emulator.add_run(project_id=PROJECT, statuses=["PASSED"])
-    hook = StablyHook()
-    assert hook.base_url == emulator.url
+    passed = emulator.add_run(project_id=PROJECT, statuses=["PASSED"])
+    live = emulator.add_run(project_id=PROJECT)
+    waits, cancels = StablyHook(), StablyHook()
+    assert waits.base_url == cancels.base_url == emulator.url
     emulator.api_key = "sk-rotated"
     monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", emulator.connection(login=PROJECT))
 
-    assert hook.wait_for_run(run_id, poll_interval=0.01).is_passed
+    assert waits.wait_for_run(passed, poll_interval=0.01).is_passed
+    assert cancels.cancel_run(live).is_over
 
 
 async def test_triggers_get_an_async_client(emulator):
