@@ -53,8 +53,6 @@ _NEXT_STEPS = {
 MAX_LINES = 100
 """How many runs an error names."""
 
-_WORTH_ANOTHER_POLL = MAY_CHANGE | {CancelOutcome.NOT_FOUND}
-
 
 @dataclass(frozen=True, slots=True)
 class _NamedRuns:
@@ -248,7 +246,7 @@ def wait_until_over(
     while waiting:
         polled = _side_by_side(poll, waiting)
         settled.update({run: _after_acceptance(result, timeout) for run, result in polled.items()})
-        waiting = [run for run in waiting if settled[run].outcome in _WORTH_ANOTHER_POLL]
+        waiting = [run for run in waiting if settled[run].outcome in MAY_CHANGE]
         left = deadline - time.monotonic()
         if left <= 0:
             break
@@ -264,6 +262,8 @@ def _after_acceptance(result: CancelResult, timeout: float) -> CancelResult:
     if result.outcome is CancelOutcome.STILL_LIVE:
         detail = f"cancellation accepted but still {result.status} after {timeout:g} s"
         return replace(result, detail=detail)
+    if result.outcome is CancelOutcome.NOT_FOUND:  # a moment ago the API knew it
+        return replace(result, outcome=CancelOutcome.UNKNOWN, detail=f"not found now; {result.detail}")
     return result
 
 

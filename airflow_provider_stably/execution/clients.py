@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from typing import Self
 
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.exceptions import StablyConfigError
@@ -64,8 +65,8 @@ class Clients:
                 log.warning("%s; looking it up again for run %s", error, run.run_id)
             self._sleep(min(LOOK_UP_SECONDS, left))
 
-    def reconnect(self) -> StablyClient:
-        """Look the connection up anew, if that works, and return the client to go on with."""
+    def reconnect(self) -> Self:
+        """Look the connection up anew, if that works, and return the clients to go on with."""
         with best_effort("The connection cannot be read now, so the old one is kept"):
             self.connect()
-        return self.usual
+        return self

@@ -61,6 +61,8 @@ class WatchRunOptions(_Options):
     project_id: object
     poke_interval: float
     reschedule: bool
+    soft_fail: bool
+    never_fail: bool
     timeout: float
     execution_timeout: timedelta | None
     junit_xml: object

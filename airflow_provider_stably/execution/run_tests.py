@@ -207,7 +207,8 @@ class RunTests:
 
     def _driver(self) -> BlockingDriver:
         sleep = self._ownership.sleep_unless_killed
-        return BlockingDriver(self._clients.usual, sleep=sleep, reconnect=self._clients.reconnect)
+        clients = self._clients
+        return BlockingDriver(clients.usual, sleep=sleep, reconnect=lambda: clients.reconnect().usual)
 
     def _watch(self, run: RunReference) -> WatchResult:
         return run_blocking(
@@ -259,9 +260,10 @@ class RunTests:
         if run is None:
             return
         with best_effort(f"Run {run.run_id} could not be cancelled"):
-            if self._clients.on_kill is None:  # the task stops while its connection is missing
-                self._clients.connect()
-            driver = BlockingDriver(self._clients.at_last)
+            clients = self._clients
+            if clients.on_kill is None:  # the task stops while its connection is missing
+                clients.connect()
+            driver = BlockingDriver(clients.at_last, reconnect=lambda: clients.reconnect().at_last)
             result = run_blocking(cancel(run, driver, patience=watch.CANCEL_PATIENCE_SECONDS))
             self._log.info("Run %s is no longer watched; cancel result: %s", run.run_id, result)
             if not self._ownership.is_killed:  # then there is no time left

@@ -155,7 +155,8 @@ class Starter:
 
     def _cancel_before_another(self, run: RunReference, *, is_ours: bool) -> None:
         driver = BlockingDriver(self._client, sleep=self._ownership.sleep_unless_killed)
-        result = run_blocking(cancel(run, driver, patience=belief.MISSING_SECONDS))
+        seconds = belief.MISSING_SECONDS
+        result = run_blocking(cancel(run, driver, patience=seconds, missing_seconds=seconds))
         self._log.info("Run %s of an earlier try: %s", run.run_id, result.outcome)
         if result.is_over or (is_ours and result.outcome is CancelOutcome.NOT_FOUND):
             return

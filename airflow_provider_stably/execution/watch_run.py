@@ -160,4 +160,5 @@ class WatchRun:
             timeout = AirflowSensorTimeout(str(error))
             timeout.__context__ = error
             raise timeout from None
-        raise not_retried(error) from None
+        is_soft = options.soft_fail or options.never_fail  # skipped instead, as the base class does
+        raise (error if result.end is WatchEnd.DENIED and not is_soft else not_retried(error)) from None

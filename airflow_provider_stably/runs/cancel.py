@@ -99,12 +99,12 @@ async def cancel(
     is too, as long as it is young: some services do not find a new run for its first seconds.
 
     :param patience: Seconds to go on while nothing is settled: refused, not found, not readable, live.
-    :param missing_seconds: Seconds that a run has to be not found, an old one too, before that is the result.
+    :param missing_seconds: Seconds that a run has to be not found, and nothing else, before that is the
+        result; of an old one, too.
     """
     began = stably.now()
-    found_at = began + missing_seconds
-    if run.started_at is not None:
-        found_at = max(found_at, min(run.started_at, began) + belief.MISSING_SECONDS)
+    found_at = 0.0 if run.started_at is None else min(run.started_at, began) + belief.MISSING_SECONDS
+    missing_since: float | None = None
     attempt, seen = 0, Counter[CancelOutcome]()
     while True:
         result = await _cancel_once(run, stably)
@@ -112,10 +112,12 @@ async def cancel(
         seen[result.outcome] += 1
         if result.is_over:
             return result
+        now = stably.now()
+        missing_since = (missing_since or now) if result.is_404 else None
         is_worth_it = (
             (result.outcome in _SENT_AGAIN and seen[result.outcome] < MAX_CANCEL_ATTEMPTS)
-            or (result.is_404 and stably.now() < found_at)
-            or stably.now() < began + patience
+            or (missing_since is not None and now < max(found_at, missing_since + missing_seconds))
+            or now < began + patience
         )
         if not is_worth_it:
             break

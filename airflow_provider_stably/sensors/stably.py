@@ -99,7 +99,8 @@ class StablyRunSensor(BaseSensorOperator):
         """Wait on the worker or in the triggerer.
 
         :returns: The run's summary.
-        :raises AirflowFailException: if the run did not pass, or cannot be read.
+        :raises AirflowFailException: if the run did not pass, or is not found for good.
+        :raises StablyRunLostError: if the key was refused for minutes; a retry may help.
         :raises StablyConfigError: if the connection is not defined now; a retry may help.
         :raises AirflowSensorTimeout: if it is not over in time.
         """

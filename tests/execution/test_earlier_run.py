@@ -177,6 +177,19 @@ def test_no_run_is_started_beside_one_just_seen(emulator, context, store):
     assert store[START_RECORD_KEY]["run_id"] == run_id
 
 
+def test_a_404_in_a_long_outage_unlocks_no_clear(emulator, context, store):
+    """What was not found once, after minutes in which nothing was answered, may be live."""
+    run_id = _noted(emulator, store, max_tries=7)
+    emulator.inject(Fault(status=503, delay=0.1), call="cancel", times=math.inf)
+    emulator.inject(Fault(status=404, body={"error": "?"}), call="get")
+
+    with pytest.raises(StablyCancelError, match="no other is"):
+        run_operator().execute(context)
+
+    assert emulator.requests("start") == []
+    assert store[START_RECORD_KEY]["run_id"] == run_id
+
+
 def test_a_renamed_connection_blocks_nothing(emulator, context, store):
     """If the old run's connection is gone, the task's own asks for it."""
     emulator.run_seconds = 0.05

@@ -222,6 +222,18 @@ def test_waiting_survives_a_run_that_passed_meanwhile(emulator, context):
     assert context["xcom"]["outcomes"] == {run_id: {"outcome": "cancelled", "status": "PASSED"}}
 
 
+def test_waiting_takes_no_404_for_the_end(emulator, context):
+    """A run that is not found just at the timeout is not over, not even with ignore_missing."""
+    run_id = emulator.add_run(project_id=PROJECT)
+    emulator.inject(Fault(body={"cancelled": [{"runId": run_id}]}), call="cancel")
+    emulator.inject(Fault(status=404, body={"error": "?"}), call="get", times=math.inf)
+
+    with pytest.raises(StablyCancelError, match="not found now"):
+        cancel(context, run_id, wait_for_termination=True, timeout=0.05, ignore_missing=True)
+
+    assert outcomes(context) == {run_id: "unknown"}
+
+
 def test_slow_requests_do_not_hold_up_a_timeout(emulator, context, run_id, monkeypatch):
     """What interrupts the waiting thread gets out at once; no further run is begun."""
     monkeypatch.setattr(cancel_runs, "CONCURRENCY", 1)

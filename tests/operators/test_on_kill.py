@@ -12,6 +12,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from airflow_provider_stably.exceptions import StablyRunCancelledError
+from airflow_provider_stably.runs import watch
 from airflow_provider_stably.testing import Fault
 from tests.constants import PROJECT
 from tests.operators.run_operator import run_operator
@@ -187,6 +188,23 @@ def test_a_kill_after_a_rotated_key_uses_the_new_one(emulator, context, monkeypa
             result.result()
 
     assert live == []
+
+
+def test_a_kill_before_a_rotated_key_is_noticed(emulator, context, monkeypatch):
+    """No poll may have met the new key yet; when the task goes on, it cancels with that one."""
+    monkeypatch.setattr(watch, "SHORTEST_DELAY_SECONDS", 60.0)
+    operator = run_operator(poll_interval=60)
+
+    with _executing(operator, context) as result:
+        wait_until(lambda: emulator.requests("get"))
+        rotated = emulator.connection(login=PROJECT, password="sk-rotated")
+        monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", rotated)
+        emulator.api_key = "sk-rotated"
+        operator.on_kill()
+        with pytest.raises(AirflowException):
+            result.result()
+
+    assert emulator.live_runs() == []
 
 
 @pytest.mark.parametrize("retry_after", ["1", "60"])

@@ -132,6 +132,15 @@ def test_a_young_run_is_not_tried_for_ever():
     assert 120 <= driver.time - 1000.0 <= 140
 
 
+def test_a_404_lasts_from_its_first_answer_on():
+    """After minutes without an answer a single 404 says as little as at any other time."""
+    driver = ScriptedDriver([LOST, GONE, YES], seconds_of_a_call=70.0)
+
+    result = driver.run(cancel(RUN, driver, missing_seconds=120.0))
+
+    assert result.outcome is CancelOutcome.CANCELLED
+
+
 def test_a_refusal_after_others_is_asked_again():
     """What a young run's 404s have cost takes nothing from the attempts that a refusal has."""
     driver = ScriptedDriver([*[GONE, GONE] * MAX_CANCEL_ATTEMPTS, REFUSED, YES])

@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
 )
 
-from airflow_provider_stably.exceptions import StablyConfigError, find_run_error
+from airflow_provider_stably.exceptions import StablyConfigError, StablyRunLostError, find_run_error
 from airflow_provider_stably.execution.watch_run import WatchRun
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.runs.summary import RunSummary
@@ -47,9 +47,11 @@ def test_a_failed_poll_means_not_over_yet(emulator, sensor, context, fault):
     assert (bool(first), bool(second)) == (False, True)
 
 
-@pytest.mark.parametrize("status", [401, 404])
-def test_a_refusal_is_believed_when_it_lasts(emulator, sensor, context, status):
-    """A 401 or 404 may pass: the key was rotated, or the service has a bad day."""
+@pytest.mark.parametrize(
+    ("status", "error"), [(401, StablyRunLostError), (403, StablyRunLostError), (404, AirflowFailException)]
+)
+def test_a_refusal_is_believed_when_it_lasts(emulator, sensor, context, status, error):
+    """A 401 or 404 may pass: the key was rotated, or the service has a bad day. A refusal may be retried."""
     clock = [1000.0]
     sensor._execution = WatchRun("stably_default", sensor.log, now=lambda: clock[0])
     emulator.inject(Fault(status=status), times=math.inf)
@@ -58,8 +60,18 @@ def test_a_refusal_is_believed_when_it_lasts(emulator, sensor, context, status):
     clock[0] += 1000
 
     assert not any(pokes)
-    with pytest.raises(AirflowFailException, match=str(status)):
+    with pytest.raises(error, match=str(status)):
         sensor.poke(context)
+
+
+@pytest.mark.parametrize("how", ["soft_fail", "never_fail"])
+def test_a_deferred_refusal_skips_a_soft_sensor(context, how):
+    """What may be retried is skipped, too, where a sensor is to fail softly."""
+    sensor = StablyRunSensor(task_id="wait", run_id="r1", deferrable=True, **{how: True})
+    event = {"end": "denied", "run": {"run_id": "r1", "project_id": PROJECT}, "detail": "403"}
+
+    with pytest.raises(AirflowSkipException):
+        sensor.resume_execution("execute_complete", {"event": event}, context)
 
 
 @pytest.mark.parametrize("status", [401, 404])
