@@ -85,7 +85,7 @@ class StablySession(requests.Session):
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send the endpoint's way, as :meth:`request` does, with a timeout; redirects are not followed."""
-        if "proxies" not in kwargs or "verify" not in kwargs:  # a request that was prepared by hand
+        if kwargs.get("proxies") is None or kwargs.get("verify") is None:  # it was prepared by hand
             given = [kwargs.get(name) for name in ("proxies", "stream", "verify", "cert")]
             kwargs |= self.merge_environment_settings(request.url, *given)
         if kwargs.get("timeout") is None:

@@ -150,6 +150,12 @@ class _Remembering:
 
     response_class = _TimedResponse
 
+    @property
+    def is_connected(self: Any) -> bool:
+        """Whether it can be used again: not if TLS has received already what nobody asked for."""
+        unasked = getattr(self.sock, "pending", int)()  # urllib3 looks at the socket only
+        return not unasked and super().is_connected  # type: ignore[misc] # of urllib3's, beside this
+
     def _addresses(self: Any) -> list[str]:
         """Return the addresses to try, in order."""
         try:

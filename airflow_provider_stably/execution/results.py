@@ -55,7 +55,7 @@ def publish(
     """
     asked = _as_started_with(branch)
     if is_another_branch(asked, result.run.branch):
-        log.warning("Run %s was on branch %s, not on %s", result.run.run_id, result.run.branch, asked)
+        log.warning("Run %s was on branch %s, not on %.80r", result.run.run_id, result.run.branch, asked)
     if error is None and not result.run.total:
         log.warning(
             "Run %s passed without a test case: is the Playwright project's name right? min_tests=1 makes "

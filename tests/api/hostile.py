@@ -8,7 +8,7 @@ import socket
 import ssl
 import zlib
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from threading import Event, Thread
 from types import TracebackType
 from typing import Self
@@ -28,18 +28,22 @@ class HostileServer:
     """Answers each request with a script's bytes, then closes the connection. Use as a context manager.
 
     :param script: May be set anew between requests.
-    :param reads_request: Whether a request is waited for: with TLS, none that could be read comes.
+    :param reads_request: Whether a request is waited for: where TLS is expected, none that can be read comes.
+    :param tls: Serve over TLS with this context.
     """
 
-    def __init__(self, script: Script, *, reads_request: bool = True) -> None:
+    def __init__(
+        self, script: Script, *, reads_request: bool = True, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.script = script
         self._reads_request = reads_request
+        self._tls = tls
         self.requests: list[bytes] = []
 
     @property
     def url(self) -> str:
         """Its address."""
-        return f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._listening.getsockname()[1]}"
 
     def __enter__(self) -> Self:
         self._stopped = Event()
@@ -67,7 +71,10 @@ class HostileServer:
 
     def _serve(self, connection: socket.socket) -> None:
         connection.settimeout(10)
-        with connection, suppress(OSError):
+        with suppress(OSError), ExitStack() as opened:
+            opened.enter_context(connection)
+            if self._tls is not None:
+                connection = opened.enter_context(self._tls.wrap_socket(connection, server_side=True))
             request = _read_request(connection) if self._reads_request else b""
             self.requests.append(request)
             for part in self.script(request):
@@ -87,14 +94,8 @@ class HostileProxy(HostileServer):
     """
 
     def __init__(self, tls: ssl.SSLContext, *, shakes_hands: bool) -> None:
-        super().__init__(always())
-        self._tls = tls
+        super().__init__(always(), tls=tls)
         self._shakes_hands = shakes_hands
-
-    @property
-    def url(self) -> str:
-        """Its address."""
-        return super().url.replace("http:", "https:")
 
     def _serve(self, connection: socket.socket) -> None:
         connection.settimeout(10)

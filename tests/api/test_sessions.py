@@ -188,6 +188,17 @@ def test_a_prepared_request_trusts_what_the_session_does(authority, private_emul
         assert client.session.send(prepared).status_code == 404
 
 
+def test_a_prepared_request_without_verify_is_verified(private_emulator):
+    """``verify=None`` means the connection's way, and not any certificate, as it does to requests."""
+    with StablyClient(Endpoint(private_emulator.url, KEY)) as client:
+        prepared = client.session.prepare_request(requests.Request("GET", f"{private_emulator.url}/v1/x"))
+
+        with pytest.raises(requests.exceptions.SSLError):
+            client.session.send(prepared, proxies={}, verify=None)
+
+    assert private_emulator.requests() == []
+
+
 async def test_cookies_are_not_kept_by_sessions_of_a_loop(emulator, endpoint):
     """A cookie that the server sets is not sent back: sessions are shared between triggers."""
     emulator.inject(Fault(headers={"Set-Cookie": "a=b; Path=/"}), times=math.inf)

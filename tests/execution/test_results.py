@@ -51,6 +51,17 @@ def test_an_assets_event_says_which_run_passed(context, make):
     assert extra.items() >= {"mine": 1, "run_id": "r1", "project_id": "p1", "status": "PASSED"}.items()
 
 
+def test_a_branch_that_was_asked_for_is_on_one_line(context, caplog):
+    """Whoever triggers a DAG run may have chosen it, and makes no line of the log with it."""
+    context["task"].outlets = []
+    run = Run("r1", "PASSED", branch_name="main")
+    result = WatchResult(WatchEnd.FINISHED, RunSummary.of(RunReference("r1", "p1"), run))
+
+    publish(context, result, None, branch="main\n[ERROR] forged")
+
+    assert "not on 'main\\n[ERROR] forged'" in caplog.text
+
+
 def test_what_is_no_asset_gets_nothing(context):
     """An alias has no event of its own, and a run that failed has none at all."""
     assert _extra(context, AssetAlias("alias")) == {"mine": 1}

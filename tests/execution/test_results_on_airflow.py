@@ -164,7 +164,7 @@ def test_another_branch_is_warned_of(run, emulator, deferrable, caplog):
 
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert (str(ti.state), pulled(ti)["branch"], pulled(ti)["total"]) == ("success", "main", 1)
-    assert [text for text in warnings if text.endswith("was on branch main, not on feature/basket")]
+    assert [text for text in warnings if text.endswith("was on branch main, not on 'feature/basket'")]
 
 
 def test_a_rendered_none_is_warned_of_once(run, caplog, tmp_path):
