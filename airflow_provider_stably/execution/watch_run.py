@@ -130,6 +130,11 @@ class WatchRun:
             self._log.warning(HANDED_BACK, result.run.run_id, result.detail)
             self._is_handed_back = True
             return None
+        if not result.is_over:
+            run = RunReference(result.run.run_id, result.run.project_id)
+            with best_effort(f"Run {run.run_id} cannot be polled once more, from the worker"):
+                driver, belief = BlockingDriver(self._hook.client), Belief(key_has_worked=True)
+                result = run_blocking(poll_once(run, driver, belief)) or result
         return self._end(result, options, context)
 
     def _named_run(self, options: WatchRunOptions) -> RunReference:

@@ -64,6 +64,16 @@ def test_a_refusal_is_believed_when_it_lasts(emulator, sensor, context, status, 
         sensor.poke(context)
 
 
+@pytest.mark.parametrize("end", ["timed_out", "denied", "not_found"])
+def test_what_a_triggerer_did_not_see_is_polled(emulator, context, end):
+    """A triggerer may not reach the API, or have an old key: the worker polls before the sensor fails."""
+    run_id = emulator.add_run(project_id=PROJECT, statuses=["PASSED"])
+    sensor = StablyRunSensor(task_id="wait", run_id=run_id, deferrable=True)
+    event = {"end": end, "run": {"run_id": run_id, "project_id": PROJECT}, "detail": "?"}
+
+    assert sensor.execute_complete(context, event)["status"] == "PASSED"
+
+
 @pytest.mark.parametrize("how", ["soft_fail", "never_fail"])
 def test_a_deferred_refusal_skips_a_soft_sensor(context, how):
     """What may be retried is skipped, too, where a sensor is to fail softly."""
@@ -174,9 +184,9 @@ def test_an_unreadable_event_fails_and_cancels_nothing(emulator, sensor, context
     assert emulator.requests() == []
 
 
-def test_a_deferred_timeout_leads_to_the_run(sensor, context):
+def test_a_deferred_timeout_leads_to_the_run(emulator, sensor, context):
     """Airflow's own error for it, by which callbacks know a timeout, has the run's summary behind it."""
-    run = {"run_id": sensor.run_id, "project_id": PROJECT, "status": "RUNNING"}
+    run = {"run_id": emulator.add_run(project_id=PROJECT), "project_id": PROJECT, "status": "RUNNING"}
 
     with pytest.raises(AirflowSensorTimeout) as caught:
         sensor.execute_complete(context, {"end": "timed_out", "run": run})
