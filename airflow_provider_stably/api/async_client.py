@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
+from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 import aiohttp
@@ -23,7 +24,7 @@ from airflow_provider_stably.api.retries import (
     as_ambiguous_start,
     replay_policy,
 )
-from airflow_provider_stably.exceptions import StablyError
+from airflow_provider_stably.exceptions import StablyError, StablyUnreachableError
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -65,6 +66,9 @@ class AsyncStablyClient:
 
     async def __aenter__(self) -> Self:
         self._proxy = self._endpoint.effective_proxy()
+        if self._proxy and urlsplit(self._proxy).scheme not in {"http", "https"}:  # aiohttp takes it for http
+            problem = f"Only http:// and https:// proxies can be used in a triggerer ({self._endpoint.label})"
+            raise StablyUnreachableError(problem, request_sent=False, is_local=True)
         self._session = await _enter_session(self._endpoint)
         return self
 

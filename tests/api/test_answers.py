@@ -76,6 +76,13 @@ def test_an_unexpected_body_is_an_error_with_its_facts(call, body):
     assert len(caught.value.detail) <= 500
 
 
+def test_an_answer_does_not_show_what_it_holds():
+    """The server may have echoed a secret in a header or in the body: a repr has neither."""
+    answer = Answer(200, {"x": "very-secret"}, b"very-secret")
+
+    assert "very-secret" not in repr(answer)
+
+
 def test_a_body_that_was_cut_is_an_error():
     """A body longer than the bound is refused, even if its start is JSON."""
     start = b'{"runId": "r1"}'.ljust(answers.MAX_ANSWER_BYTES + 1)

@@ -19,7 +19,12 @@ from airflow_provider_stably.api import calls
 from airflow_provider_stably.api.answers import Answer, read_answer
 from airflow_provider_stably.api.async_client import AsyncStablyClient
 from airflow_provider_stably.api.client import StablyClient
-from airflow_provider_stably.exceptions import StablyError, StablyResponseError, StablyUnreachableError
+from airflow_provider_stably.exceptions import (
+    StablyError,
+    StablyHTTPError,
+    StablyResponseError,
+    StablyUnreachableError,
+)
 from tests.api import hostile
 from tests.api.hostile import ENDLESS, HEAVY, OK, PASSED, HostileProxy, HostileServer, always, answer
 from tests.constants import KEY, PROJECT
@@ -223,6 +228,14 @@ async def test_a_head_of_many_long_lines_is_given_up_on(endpoint):
                 await client.send_once(GET)
 
     assert caught.value.is_local  # so a worker, which reads it, goes on watching
+
+
+async def test_the_body_of_a_redirect_is_not_read_on_and_on(ask):
+    """A redirect is refused as such, and not only once the time is up."""
+    redirect = [b"HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n", *[b" " * 100_000] * 10_000]
+
+    with pytest.raises(StablyHTTPError, match="redirect"):
+        await ask(always(*redirect), read_timeout=5)
 
 
 async def test_an_answer_may_take_its_time(ask):

@@ -69,6 +69,16 @@ def test_no_request_that_a_caller_sees_has_the_key(emulator, endpoint, closed_po
         assert "Authorization" not in request.headers
 
 
+def test_no_request_has_a_password_out_of_netrc(emulator, endpoint, tmp_path, monkeypatch):
+    """Nothing of that file is in a request that a caller, an answer or an error holds."""
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password else\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with StablyClient(endpoint) as client:
+        prepared = client.session.prepare_request(requests.Request("GET", f"{emulator.url}/v1/x"))
+
+    assert "Authorization" not in prepared.headers
+
+
 def test_a_request_to_another_host_carries_no_key(emulator, endpoint):
     """Nor does it if the caller put the header in by hand."""
     with StablyEmulator(api_key=KEY) as other, StablyClient(endpoint) as client:

@@ -19,7 +19,7 @@ from airflow_provider_stably.exceptions import (
     StablyUnreachableError,
 )
 from airflow_provider_stably.testing import Fault, StablyEmulator
-from tests.api.hostile import ENDLESS, HostileServer, answer
+from tests.api.hostile import ENDLESS, HostileServer, always, answer
 from tests.constants import KEY, PROJECT
 
 
@@ -186,6 +186,19 @@ async def test_the_connections_proxy_beats_the_environments(
 
         asked = {"own": own_proxy, "environment": environments_proxy}
         assert [name for name, server in asked.items() if server.requests] == ([used] if used else [])
+
+
+async def test_a_socks_proxy_is_not_spoken_to_over_http(endpoint, send, monkeypatch):
+    """It is told neither its own password nor the key, and a start through it was not sent."""
+    with HostileServer(always()) as proxy:
+        monkeypatch.setenv("all_proxy", proxy.url.replace("http://", "socks5://user:hush@"))
+        through = replace(endpoint, base_url="https://stably.invalid")
+
+        with pytest.raises(StablyUnreachableError) as caught:
+            await send(calls.start_run(PROJECT), through)
+
+    assert (caught.value.request_sent, proxy.requests) == (False, [])
+    assert "hush" not in str(caught.value)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
