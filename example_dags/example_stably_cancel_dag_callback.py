@@ -1,7 +1,7 @@
 """How do I stop several runs when the DAG run fails or times out? Name their tasks in teardown and callback.
 
-The dag processor makes the callback of the DAG after the last task has ended, so tell people first: `alert`
-stands before it. A DAG run that a user sets failed calls nothing; there the teardown cancels. The dag
+The dag processor calls the callbacks of the DAG when the DAG run fails, one after the other: people are told
+first, by `alert`. A DAG run that a user sets failed calls nothing; there the teardown cancels. The dag
 processor of Airflow 3.0 cannot read XComs, so there the callback cancels nothing.
 """
 

@@ -28,6 +28,7 @@ with DAG(
             ["smoke", "checkout"],
             type="array",
             items={"type": "string"},
+            minItems=1,
             maxItems=5,
             title="Playwright projects",
         )

@@ -1,7 +1,8 @@
-"""How do I run a suite every night? With a schedule that never runs twice at once and makes up for nothing.
+"""How do I run a suite every night? One run at a time, and at most one missed night made up for.
 
 `catchup=False` stands here because it is on by default in Airflow 2: without it, a DAG copied there starts a
-run for each day since its start date. `max_active_runs=1` lets a late night finish before the next begins.
+run for each day since its start date. With it, a DAG that is unpaused runs the last night that it missed, at
+once. `max_active_runs=1` lets a late night finish before the next begins.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ with DAG(
             ["staging", "preview"],
             type="array",
             items={"type": "string"},
+            minItems=1,
             maxItems=5,
             title="Stably environments",
         ),

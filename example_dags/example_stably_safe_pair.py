@@ -1,10 +1,10 @@
 """How do I start a run, work meanwhile, wait for it, and leave none behind? Cancel it in two ways.
 
-The teardown `stop` runs however the tasks before it ended, also if a user sets the DAG run failed.
-`dagrun_timeout` skips it; then the callback of the DAG cancels (not on Airflow 3.0, where it cannot read
-XComs). `deploy` decides whether the DAG run is green: without a last task beside `stop`, the success of that
-would turn a failed DAG run green. `passes` is a suite of the emulator: write a Playwright project of yours.
-`min_tests=1` is there because a mistyped one may match no test, and be PASSED.
+The teardown `stop` runs however the tasks after `start` ended, also if a user sets the DAG run failed.
+It does not run if `start` fails, nor at `dagrun_timeout`; then the callback of the DAG cancels (not on
+Airflow 3.0, where it cannot read XComs). `deploy` decides whether the DAG run is green: without a last task
+beside `stop`, its success would turn a failed DAG run green. `passes` is a suite of the emulator: write a
+Playwright project of yours. `min_tests=1` is there because a mistyped one may match no test, and be PASSED.
 """
 
 from __future__ import annotations

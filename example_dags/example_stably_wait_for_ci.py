@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-# For Airflow 2 and 3. On Airflow 3 alone: airflow.sdk, and airflow.exceptions for AirflowFailException
+# For Airflow 2 and 3. On Airflow 3.2 and later alone: airflow.sdk, and airflow.sdk.exceptions
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, Param, task
 
 from airflow_provider_stably.notifications.stably import StablyCancelRunNotifier

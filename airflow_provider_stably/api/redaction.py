@@ -16,7 +16,7 @@ MAX_CHARACTERS = 500
 """How much of a body is quoted."""
 
 SHORTEST_SECRET = 5
-"""Shorter values of environment overrides are shown, as by Airflow's masker: they are words like ``true``."""
+"""Shorter values of environment overrides are shown, as by Airflow 3's masker: words like ``true``."""
 
 SHORTEST_IN_AN_ID = 8
 """A shorter secret may be a part of an id by chance."""

@@ -32,7 +32,7 @@ class StablyDagRun(NamedTuple):
 
 @pytest.fixture
 def stably_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[StablyEmulator]:
-    """Give a fresh emulator whose runs take a tenth of a second; only connections to localhost are used."""
+    """Give a fresh emulator whose runs take a tenth of a second; any connection has to lead to 127.0.0.1."""
     monkeypatch.setattr(connection, "read_connection", _only_emulators(connection.read_connection))
     with StablyEmulator(run_seconds=0.1) as emulator:
         yield emulator

@@ -70,8 +70,8 @@ class StablyEmulator(Emulator):
     """Stably's API on a loopback port, from a thread of its own. Use as a context manager.
 
     Entered again, it comes back at the address it had, with the runs and the journal it had. A browser sees
-    the runs at its root; that is no request to the API: it is not in the journal and meets no fault. Nor
-    does one whose ``Host`` is not loopback: it is refused.
+    the runs at its root. That is no request to the API, so it is not in the journal and meets no fault. A
+    request whose ``Host`` is not loopback is refused.
 
     :param port: Port to serve on; 0 takes a free one.
     :param tls: Serve over TLS with this context; None serves plain HTTP.
