@@ -11,6 +11,7 @@ import functools
 
 def install() -> None:
     """Make ``dag.test()`` cheap, for the rest of the process."""
+    _do_not_wait_for_the_disk()
     try:
         import airflow.sdk.execution_time.supervisor  # noqa: F401 - whether there is one
     except ImportError:
@@ -20,6 +21,16 @@ def install() -> None:
     _look_into_dependencies_once()
     _serve_without_threads()
     _read_the_dags_folder_once()
+
+
+def _do_not_wait_for_the_disk() -> None:
+    """Let SQLite leave it to the kernel when to write: no test's database outlives a power cut."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    @event.listens_for(Engine, "connect")
+    def set_pragma(connection, _):
+        connection.cursor().execute("PRAGMA synchronous=OFF")
 
 
 def _make_the_api_once() -> None:

@@ -154,8 +154,8 @@ def airflow_db():
     """The metadata database of this test session's Airflow, migrated; and ``dag.test()`` made cheap."""
     from airflow.utils.db import upgradedb
 
-    upgradedb()
     cheap_dag_test.install()
+    upgradedb()
 
 
 @pytest.fixture
