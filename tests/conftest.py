@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +10,7 @@ from unittest.mock import create_autospec
 
 import pytest
 
+from tests import cheap_dag_test
 from tests.constants import KEY, PROJECT, ROOT
 
 # Airflow reads these when it is first imported, so they are set before any test module is.
@@ -151,44 +149,13 @@ def _callbacks_hear_of_exceptions(monkeypatch):
     monkeypatch.setattr(task_runner, "finalize", finalize_with_exception)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_api_for_all_tasks():
-    """Let ``dag.test()`` make its API once, not anew for each task: that takes seconds. Delete with 3.2."""
-    try:
-        from airflow.sdk.execution_time import supervisor
-    except ImportError:
-        return  # Airflow 2.11 has none
-    if hasattr(supervisor.in_process_api_server, "cache_clear"):
-        return  # it does so itself
-    from airflow.api_fastapi.common.dagbag import dag_bag_from_app
-
-    make = functools.cache(supervisor.in_process_api_server)
-
-    def in_process_api_server():
-        api = make()
-        api.app.dependency_overrides.pop(dag_bag_from_app, None)
-        return api
-
-    supervisor.in_process_api_server = in_process_api_server
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _dags_folder_is_read_once():
-    """Let ``dag.test()`` read all DAG files once: Airflow 3.3 does each time, and no test changes them."""
-    try:
-        from airflow.dag_processing import dagbag
-    except ImportError:
-        return  # Airflow 2.11
-    if hasattr(dagbag, "sync_bag_to_db"):  # before 3.2 it is elsewhere, and called once
-        dagbag.BundleDagBag = functools.cache(dagbag.BundleDagBag)
-        dagbag.sync_bag_to_db = functools.cache(dagbag.sync_bag_to_db)
-
-
 @pytest.fixture(scope="session")
 def airflow_db():
-    """The metadata database of this test session's Airflow, migrated."""
-    airflow = Path(sys.executable).with_name("airflow")
-    subprocess.run([airflow, "db", "migrate"], check=True, capture_output=True)
+    """The metadata database of this test session's Airflow, migrated; and ``dag.test()`` made cheap."""
+    from airflow.utils.db import upgradedb
+
+    cheap_dag_test.install()
+    upgradedb()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import gzip
 import itertools
 import socket
 import ssl
+import struct
 import zlib
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
@@ -186,10 +187,15 @@ ENDLESS: dict[str, Script] = {
 
 
 def _deflated(start: bytes, part: bytes, times: int) -> bytes:
-    """Compress, without ever having it in memory: a start, and a part many times over."""
-    compressor = zlib.compressobj(wbits=31)
-    parts = [compressor.compress(start), *(compressor.compress(part) for _ in range(times))]
-    return b"".join([*parts, compressor.flush()])
+    """Compress, without ever having it in memory: a start, and a part many times over, compressed once."""
+    compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    first = compressor.compress(start) + compressor.flush(zlib.Z_FULL_FLUSH)
+    again = compressor.compress(part) + compressor.flush(zlib.Z_FULL_FLUSH)
+    checksum = zlib.crc32(start)
+    for _ in range(times):
+        checksum = zlib.crc32(part, checksum)
+    trailer = struct.pack("<II", checksum, len(start) + len(part) * times)
+    return _GZIP_HEAD + first + again * times + compressor.flush() + trailer
 
 
 def _with_cases(case: bytes, bytes_in_all: int) -> bytes:

@@ -27,8 +27,10 @@ def main():
     from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
 
+    from tests import cheap_dag_test
     from tests.dag_files import load_dag_file
 
+    cheap_dag_test.install()
     dag = load_dag_file("tests/dags", "run").run_here
     dag.get_task("run").operator_extra_links = ()  # at the end of a task Airflow writes the link itself
     dag_run = dag.test(run_conf={"script": "passes"})
