@@ -8,9 +8,9 @@ from typing import Any
 def check_dag(dag: Any) -> None:
     """Check that a DAG leaves no Stably run behind for lack of a name.
 
-    Every Stably cancel task and notifier has to name tasks that exist and start runs. Every task that starts
-    a run with ``wait_for_completion=False`` has to be named by a cancel task, a teardown or a notifier: in
-    ``task_ids``, by its output, or in a template.
+    What a Stably cancel task or notifier names in ``task_ids`` has to exist and start runs. Every task that
+    starts a run with ``wait_for_completion=False`` has to be named by a cancel task, a teardown or a
+    notifier: in ``task_ids``, by its output, or in a template.
 
     Not seen are ids that pass through another task (a ``@task`` that returns one) or to another DAG (the
     ``conf`` of a ``TriggerDagRunOperator``). Give the starting task ``cancelled_elsewhere=True`` then, which

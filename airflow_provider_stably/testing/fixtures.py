@@ -52,7 +52,8 @@ def run_stably_dag(
 ) -> Callable[..., StablyDagRun]:
     """Give a function that runs a DAG to its end with ``dag.test()`` against the emulator.
 
-    The function takes the DAG and, as ``conf``, its parameters, and needs a migrated metadata database.
+    The function takes the DAG and, as ``conf``, its parameters. It needs a migrated metadata database and,
+    from Airflow 3.1 on, the DAG's file in the DAGs folder.
     """
 
     def run(dag: Any, conf: Mapping[str, Any] | None = None) -> StablyDagRun:
