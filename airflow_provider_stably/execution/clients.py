@@ -43,8 +43,9 @@ class Clients:
         # Of its own: inside on_kill the interrupted thread may hold a lock of the other one.
         self.on_kill = hook.make_client(connect_timeout=1, read_timeout=2, by_address=True)
         # Nor may it be this one: a kill may come while the run is cancelled for another reason. If not, there
-        # is time: an API that takes seconds may drop the request of a client that does not wait.
-        self.at_last = hook.make_client()
+        # is time: an API that takes seconds may drop the request of a client that does not wait. But no name
+        # look-up that may stall: a kill during the start leaves the cancel to this one.
+        self.at_last = hook.make_client(by_address=True)
         self.usual = hook.make_client(sleep=self._sleep)
         return hook
 

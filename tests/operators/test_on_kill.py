@@ -146,6 +146,28 @@ def test_a_kill_needs_no_name_look_up(emulator, context, monkeypatch):
     assert took < 4
 
 
+def test_a_kill_during_the_start_needs_none_either(emulator, context, monkeypatch):
+    """The cancel that follows the start's answer has what is left of five seconds."""
+    by_name = emulator.url.replace("127.0.0.1", "localhost")
+    monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", emulator.connection(login=PROJECT, host=by_name))
+    operator, looked_up, look_up = run_operator(), [], socket.getaddrinfo
+    emulator.inject(Fault(delay=0.3), call="start")
+
+    def note(host, *rest, **options):
+        looked_up.append(host)
+        return look_up(host, *rest, **options)
+
+    with _executing(operator, context) as result:
+        wait_until(lambda: emulator.requests("start"))
+        monkeypatch.setattr(socket, "getaddrinfo", note)
+        operator.on_kill()
+        with pytest.raises(ENDS_KILLED):
+            result.result()
+
+    assert emulator.live_runs() == []
+    assert "localhost" not in looked_up
+
+
 @pytest.mark.parametrize("arguments", [{"wait_for_completion": False}, {"playwright_project_name": "passes"}])
 def test_a_kill_after_the_task_succeeded_does_nothing(emulator, context, arguments):
     """Airflow ends a process that takes long over its callbacks; a run left to others goes on."""
