@@ -44,7 +44,7 @@ REQUEST_SECONDS = 6.0
 """To connect, and again to read: an answer that never comes leaves time for another attempt."""
 
 LOOK_UP_PAUSES = (0.5, 1.5)
-"""Before connections that cannot be read are looked up again, in seconds: all of one callback together.
+"""Before connections that cannot be read are looked up again, in seconds: all of one budget together.
 
 Not longer, as they may not exist, and the runs of the others wait.
 """
@@ -63,10 +63,11 @@ _Work = list[tuple[AsyncStablyClient, list[RunReference]]]
 
 @dataclass(slots=True)
 class _Budget:
-    """One owner's allowance: when it ends (monotonic clock), and which runs it has asked for already."""
+    """One owner's allowance: when it ends (monotonic clock), which runs it has asked for, pauses left."""
 
     end: float
     asked: set[RunReference] = field(default_factory=set)
+    pauses: Iterator[float] = field(default_factory=lambda: iter(LOOK_UP_PAUSES))
 
 
 _budgets: dict[object, _Budget] = {}
@@ -84,10 +85,9 @@ def cancel_within_budget(
     budget = _budget_of(owner)
     fresh = [run for run in runs if run not in budget.asked]
     work: _Work = []
-    pauses = iter(LOOK_UP_PAUSES)
     for conn_id, its_runs in by_connection(fresh, stably_conn_id).items():
         with best_effort(f"Not cancelled: {_names(its_runs)}"):
-            work.append((look_up(_hook(conn_id).make_async_client, pauses), its_runs))
+            work.append((look_up(_hook(conn_id).make_async_client, budget.pauses), its_runs))
             budget.asked.update(its_runs)
     left = max(LEAST_SECONDS, budget.end - time.monotonic())  # reading connections took some of it
     if work:

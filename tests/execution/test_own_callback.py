@@ -238,6 +238,19 @@ def test_two_callbacks_of_a_task_share_a_budget(emulator, context, monkeypatch):
     assert len(emulator.requests("cancel")) == 1
 
 
+def test_two_callbacks_share_the_pauses(emulator, context, monkeypatch):
+    """A second callback with missing connections would wait as long again, and outlast the 20 s."""
+    monkeypatch.setattr(callback_budget, "LOOK_UP_PAUSES", (0.4, 0.4))
+    context["xcom"]["stably_run"] = {"run_id": "run", "project_id": PROJECT, "try_number": 1}
+    monkeypatch.delenv("AIRFLOW_CONN_STABLY_DEFAULT")
+    StablyCancelRunNotifier()(context)
+    began = time.monotonic()
+
+    cancel_run_on_failure(context)
+
+    assert time.monotonic() - began < 0.4
+
+
 def test_a_spent_budget_leaves_other_runs_a_request(emulator, context, monkeypatch):
     """A callback on another task's silent API uses it up; the task's own run is cancelled all the same."""
     monkeypatch.setattr(callback_budget, "BUDGET_SECONDS", 0.5)
