@@ -82,7 +82,9 @@ def own_run_of_this_try(context: Any) -> PushedRun | None:
     own = None if getattr(context.get("task"), "knows_no_run", False) else own_run(ti)
     if own is None:
         record = StartRecords(context).read() if can_read_task_state_store() else None
-        return None if record is None or record.run is None else PushedRun(record.run, ti.try_number)
+        if record is None or record.run is None:
+            return None
+        return PushedRun(record.run, ti.try_number, getattr(context.get("task"), "cancel_on_kill", True))
     if own.try_number == ti.try_number:
         return own
     log.info("Run %s is left alone: another try than %s started it", own.run.run_id, ti.try_number)

@@ -145,6 +145,18 @@ def test_a_run_that_only_the_start_record_names_is_cancelled(emulator, context, 
 
 
 @pytest.mark.skipif(not HAS_TASK_STATE_STORE, reason="Airflow 3.3 brought the task state store")
+def test_a_record_of_a_run_to_be_left_alone_is_heeded(emulator, context, store):
+    """A mapped task has the callback, and its instances say by .expand() whose runs are left alone."""
+    run = RunReference(emulator.add_run(project_id=PROJECT), PROJECT, "stably_default")
+    StartRecords(context).write(run)
+    context["task"] = run_operator(cancel_on_kill=False)
+
+    cancel_run_on_failure(context)
+
+    assert emulator.live_runs() == [run.run_id]
+
+
+@pytest.mark.skipif(not HAS_TASK_STATE_STORE, reason="Airflow 3.3 brought the task state store")
 def test_a_supervisor_without_a_store_is_not_asked(emulator, context, store, monkeypatch):
     """The dag processor of Airflow 3.3 knows XComs, but would never answer about the task state store."""
     from airflow.sdk.execution_time import task_runner
