@@ -19,6 +19,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, PoolManager
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from urllib3.util.connection import allowed_gai_family
+from urllib3.util.ssltransport import SSLTransport
 
 from airflow_provider_stably.api.address import is_loopback
 from airflow_provider_stably.api.endpoint import CONNECT_TIMEOUTS, READ_TIMEOUTS, Endpoint
@@ -153,7 +154,7 @@ class _Remembering:
     @property
     def is_connected(self: Any) -> bool:
         """Whether it can be used again: not if TLS has received already what nobody asked for."""
-        unasked = getattr(self.sock, "pending", int)()  # urllib3 looks at the socket only
+        unasked = _received(self.sock)  # urllib3 looks at the socket only
         return not unasked and super().is_connected  # type: ignore[misc] # of urllib3's, beside this
 
     def _addresses(self: Any) -> list[str]:
@@ -194,6 +195,13 @@ class _Remembering:
         tls.__class__ = _TimedTLSSocket
         tls.settimeout(tls.gettimeout())
         return tls
+
+
+def _received(sock: Any) -> int:
+    """Return how many bytes TLS has received that were not read yet."""
+    if isinstance(sock, SSLTransport):  # TLS within an https proxy's
+        return int(sock.sslobj.pending() + sock.incoming.pending + _received(sock.socket))
+    return int(getattr(sock, "pending", int)())
 
 
 class _ByAddress(_Remembering):

@@ -92,11 +92,13 @@ class HostileProxy(HostileServer):
 
     :param tls: For both.
     :param shakes_hands: Whether the inner handshake ends, so that it is the answer that does not.
+    :param sends: What the API sends instead of that record.
     """
 
-    def __init__(self, tls: ssl.SSLContext, *, shakes_hands: bool) -> None:
+    def __init__(self, tls: ssl.SSLContext, *, shakes_hands: bool = True, sends: bytes = b"") -> None:
         super().__init__(always(), tls=tls)
         self._shakes_hands = shakes_hands
+        self._sends = sends
 
     def _serve(self, connection: socket.socket) -> None:
         connection.settimeout(10)
@@ -104,12 +106,14 @@ class HostileProxy(HostileServer):
             _read_request(outer)
             outer.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
             if self._shakes_hands:
-                self.requests.append(self._read_within(outer))
+                self.requests.append(self._read_and_answer_within(outer))
+            if self._sends:
+                self._stopped.wait()
             outer.sendall(b"\x17\x03\x03\x40\x00")  # a record of 16 kB
             while not self._stopped.wait(PACE):
                 outer.sendall(b"x")
 
-    def _read_within(self, outer: ssl.SSLSocket) -> bytes:
+    def _read_and_answer_within(self, outer: ssl.SSLSocket) -> bytes:
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         inner = self._tls.wrap_bio(incoming, outgoing, server_side=True)
         for step in (inner.do_handshake, inner.read):
@@ -120,6 +124,9 @@ class HostileProxy(HostileServer):
                 except ssl.SSLWantReadError:
                     outer.sendall(outgoing.read())
                     incoming.write(outer.recv(65536))
+        if self._sends:
+            inner.write(self._sends)
+            outer.sendall(outgoing.read())
         return result or b""
 
 

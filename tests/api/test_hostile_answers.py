@@ -98,21 +98,23 @@ async def test_an_answer_nobody_asked_for_is_not_read(endpoint, pause):
     assert answers == ["r", "r"]
 
 
-def test_an_unasked_answer_within_tls_is_not_read(endpoint, authority, tmp_path):
+@pytest.mark.parametrize("by_proxy", [False, True], ids=["direct", "https proxy"])
+def test_an_unasked_answer_within_tls_is_not_read(endpoint, authority, tmp_path, by_proxy):
     """One that comes in a TLS record with the answer before it is not taken for that to the next request."""
     bundle = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(bundle)
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    authority.issue_cert("127.0.0.1", "stably.example").configure_cert(tls)
     asked_for = b'Content-Length: 20\r\n\r\n{"status": "QUEUED"}'
     padding = b"X: " + b"x" * (io.DEFAULT_BUFFER_SIZE - len(OK + asked_for) - 5) + b"\r\n"
-    unasked = OK + b"Content-Length: 20\r\n\r\n" + PASSED
+    sent = OK + padding + asked_for + OK + b"Content-Length: 20\r\n\r\n" + PASSED
 
-    with (
-        HostileServer(always(OK + padding + asked_for + unasked, 3600.0), tls=tls) as server,
-        StablyClient(replace(endpoint, base_url=server.url, verify=str(bundle))) as client,
-    ):
-        runs = [client.send_once(GET), client.send_once(GET)]
+    direct = HostileServer(always(sent, 3600.0), tls=tls)
+    with HostileProxy(tls, sends=sent) if by_proxy else direct as server:
+        way = {"base_url": "https://stably.example", "proxy": server.url}
+        asked = replace(endpoint, verify=str(bundle), **(way if by_proxy else {"base_url": server.url}))
+        with StablyClient(asked) as client:
+            runs = [client.send_once(GET), client.send_once(GET)]
 
     assert [run.status for run in runs] == ["QUEUED", "QUEUED"]
 
