@@ -9,7 +9,9 @@ from threading import Event, Thread
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, ObjectStoragePath
 
+from airflow_provider_stably.api.text import one_line
 from airflow_provider_stably.arguments import check_address
+from airflow_provider_stably.tasks.best_effort import MAX_CHARACTERS
 
 log = logging.getLogger(__name__)
 
@@ -54,16 +56,17 @@ def publish_junit(target: str, make: Callable[[], bytes], *, is_killed: Callable
     except Exception as error:  # noqa: BLE001 - each storage has its own; a file must not turn a run red
         failure[:] = [_reason(error)]
     has_given_up.set()
+    where = one_line(target, limit=MAX_CHARACTERS)  # a template may render what comes from outside
     if failure:
         reason = "the task was killed" if is_killed() else failure[0]
-        log.warning("The JUnit XML was not written to %s: %s", target, reason)
+        log.warning("The JUnit XML was not written to %s: %s", where, reason)
     else:
-        log.info("Wrote JUnit XML to %s", target)
+        log.info("Wrote JUnit XML to %s", where)
 
 
 def _reason(error: Exception) -> str:
     log.debug("The JUnit XML was not written", exc_info=error)
-    return f"{type(error).__name__}: {error}"
+    return one_line(f"{type(error).__name__}: {error}", limit=MAX_CHARACTERS)
 
 
 def _write(path: ObjectStoragePath, document: bytes) -> None:

@@ -71,6 +71,22 @@ def test_what_a_storage_raises_is_a_warning(tmp_path, caplog):
     assert _warning(caplog).endswith("x.xml: RuntimeError: no such bucket")
 
 
+def test_what_a_template_rendered_is_told_on_one_line(tmp_path, caplog):
+    """Nothing in a file's name, or in a storage's error, looks like another line of the log."""
+
+    def broken():
+        raise RuntimeError("no\nsuch bucket")
+
+    for make in (bytes, broken):
+        publish_junit(str(tmp_path / "x\n\x1b.xml"), make, is_killed=lambda: False)
+
+    told = [record.getMessage() for record in caplog.records if record.name == module.__name__]
+    assert [line.rpartition("/")[2] for line in told] == [
+        "x\\n\\x1b.xml",
+        "x\\n\\x1b.xml: RuntimeError: no\\nsuch bucket",
+    ]
+
+
 def test_a_storage_that_is_not_reached_keeps_the_verdict(monkeypatch, caplog):
     """Also where Airflow is still looking it up when the execution_timeout is over."""
 
