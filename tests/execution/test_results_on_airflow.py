@@ -9,6 +9,7 @@ import pytest
 from airflow.models import DagRun
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
+from airflow_provider_stably.execution.publish_junit import publish_junit
 from airflow_provider_stably.testing import Fault
 from tests.constants import PROJECT
 from tests.dag_files import load_dag_file
@@ -203,6 +204,16 @@ def test_junit_xml_is_written_wherever_it_is_wanted(run, storage, kind, deferrab
     }
     assert suite.get("name") == (script if kind == "operator" else PROJECT)
     assert str(ti.state) == {"passes": "success", "fails": "failed"}[script]
+
+
+def test_no_bucket_is_made_for_a_file():
+    """In an object storage a mistyped address makes none."""
+    memory = fsspec.filesystem("memory")
+    attach("memory", fs=memory)
+
+    publish_junit("memory://mistyped/x.xml", bytes, is_killed=lambda: False)
+
+    assert not any("mistyped" in folder for folder in memory.pseudo_dirs)
 
 
 @BOTH_MODES
