@@ -75,7 +75,7 @@ class StablySession(requests.Session):
         raise TypeError("a StablySession holds an API key: pickle the Airflow connection's id instead")
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Take no answer for a redirect: requests would read its body whole, and parse where it leads."""
+        """Follow no redirect: requests would even read its body whole, and parse where it leads."""
 
     def request(self, method: Any, url: Any, *args: Any, **kwargs: Any) -> requests.Response:
         """Send a request to an address, which may be relative to the API's."""
@@ -90,7 +90,6 @@ class StablySession(requests.Session):
             kwargs |= self.merge_environment_settings(request.url, *given)
         if kwargs.get("timeout") is None:
             kwargs["timeout"] = (self.endpoint.connect_timeout, self.endpoint.read_timeout)
-        kwargs["allow_redirects"] = False
         return super().send(request, **kwargs)
 
 
