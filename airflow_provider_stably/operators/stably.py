@@ -135,7 +135,8 @@ class StablyRunTestsOperator(BaseOperator):
     :param branch: Git branch to associate with the run (templated).
     :param environment: Name of a Stably environment (templated).
     :param env_overrides: Environment variable name to value (templated). Numbers and booleans are sent as
-        text. Never logged; Airflow's rendered view masks values under names that sound secret.
+        text. Never logged; Airflow's rendered view masks values under names that sound secret, before 3.2
+        only if all have at most 4,096 characters.
     :param autofix: Whether Stably tries to fix the tests once the run has ended with failures, which costs AI
         credits; None leaves it to the project's default (templated).
     :param wait_for_completion: Whether to wait for the run's end. If not, nobody watches the run, and nobody
