@@ -19,7 +19,7 @@ tell_people = TOLD.append
 # [START howto_find_run_error]
 def on_failure(context):
     error = find_run_error(context.get("exception"))
-    tell_people(error.run if error else None)  # None: the task failed for another reason than its run
+    tell_people(error.run if error else None)  # None: no run, or Airflow ended the task
     # [END howto_find_run_error]
 
 
