@@ -31,8 +31,10 @@ _TRICKLE_SECONDS = 0.02
 class Fault:
     """What goes wrong with a request.
 
-    :param status: Answer with this status instead of the real one; None keeps the real answer.
-    :param body: Answer with this body; a mapping is sent as JSON. None keeps the real one.
+    :param status: Answer with this status instead of the real one; None keeps the real one, or is 200 if
+        there is a ``body``.
+    :param body: Answer with this body; a mapping is sent as JSON. None keeps the real one, which is ``{}``
+        where the request takes no effect.
     :param headers: Headers to add or replace.
     :param drop: Close the connection instead of answering.
     :param processed: Whether the request takes effect all the same.
