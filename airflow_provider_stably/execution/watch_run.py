@@ -6,7 +6,12 @@ import time
 from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, PokeReturnValue
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    PokeReturnValue,
+)
 
 from airflow_provider_stably.api.calls import check_id
 from airflow_provider_stably.api.client import StablyClient
@@ -165,5 +170,6 @@ class WatchRun:
             timeout = AirflowSensorTimeout(str(error))
             timeout.__context__ = error
             raise timeout from None
-        is_soft = options.soft_fail or options.never_fail  # skipped instead, as the base class does
-        raise (error if result.end is WatchEnd.DENIED and not is_soft else not_retried(error)) from None
+        if options.soft_fail or options.never_fail:  # after a deferral, Airflow 2.11 heeds only the first
+            raise AirflowSkipException(str(error)) from None
+        raise (error if result.end is WatchEnd.DENIED else not_retried(error)) from None
