@@ -45,7 +45,7 @@ API that is down hands nothing back: thousands of triggers would storm the worke
 """
 
 FIRST_EVENT_SECONDS = 10.0
-"""How long after the deferral a trigger fires at the earliest.
+"""How long after its begin, and so after the deferral, a trigger fires at the earliest.
 
 Airflow 3.3 fails a task whose trigger is faster than the exit of the worker that deferred it ("state
 mismatch"), and uploading its logs takes a worker seconds.
@@ -69,7 +69,6 @@ class StablyRunTrigger(BaseTrigger):
         ``execution_timeout`` while it is deferred, so it is enforced here.
     :param poll_interval: Longest pause between two polls, in seconds.
     :param cancel_on_kill: Whether to cancel the run when watching ends before the run does.
-    :param deferred_at: When the task deferred, in seconds since the epoch; None if it is long ago.
     :param key_has_worked: Whether the API has accepted the key in this wait already.
     :param queue_deadline: When to give up if the run is still QUEUED, in seconds since the epoch; None never
         gives up for that.
@@ -85,7 +84,6 @@ class StablyRunTrigger(BaseTrigger):
         deadline: float,
         poll_interval: float,
         cancel_on_kill: bool,
-        deferred_at: float | None = None,
         key_has_worked: bool = True,
         queue_deadline: float | None = None,
     ) -> None:
@@ -97,7 +95,6 @@ class StablyRunTrigger(BaseTrigger):
         self.deadline = deadline
         self.poll_interval = poll_interval
         self.cancel_on_kill = cancel_on_kill
-        self.deferred_at = deferred_at
         self.key_has_worked = key_has_worked
         self.queue_deadline = queue_deadline
 
@@ -113,7 +110,6 @@ class StablyRunTrigger(BaseTrigger):
                 "deadline": self.deadline,
                 "poll_interval": self.poll_interval,
                 "cancel_on_kill": self.cancel_on_kill,
-                "deferred_at": self.deferred_at,
                 "key_has_worked": self.key_has_worked,
                 "queue_deadline": self.queue_deadline,
             },
@@ -124,10 +120,11 @@ class StablyRunTrigger(BaseTrigger):
 
         :raises ValueError: if the arguments, which crossed a database, would make it poll on and on.
         """
+        began = time.monotonic()
         try:
             self._check_arguments()
             result = await self._watch()
-            await self._wait_for_worker()
+            await self._wait_for_worker(began)
         except asyncio.CancelledError:
             if self.task_instance is None:  # inline, in dag.test(): after an interruption nobody goes on
                 await _shield(self._cancel())
@@ -138,7 +135,7 @@ class StablyRunTrigger(BaseTrigger):
         except Exception:  # whatever it is, it is raised again; the run must not stay live
             # Airflow may fail the task without resuming it, so nobody else would cancel.
             await _shield(self._cancel())
-            await self._wait_for_worker()
+            await self._wait_for_worker(began)
             raise
         yield TriggerEvent(result.to_event())  # type: ignore[no-untyped-call] # so is this
 
@@ -173,12 +170,13 @@ class StablyRunTrigger(BaseTrigger):
         started_at = self.started_at if isinstance(self.started_at, int | float) else None  # unchecked yet
         return RunReference(self.run_id, self.project_id, self.stably_conn_id, started_at)
 
-    async def _wait_for_worker(self) -> None:
-        """Wait until the worker that deferred the task has exited, as far as one can tell."""
-        if self.deferred_at is not None and self.task_instance is not None:
-            left = self.deferred_at + FIRST_EVENT_SECONDS - time.time()
-            # No longer than that: the worker's clock may be ahead of this one.
-            await asyncio.sleep(min(max(0.0, left), FIRST_EVENT_SECONDS))
+    async def _wait_for_worker(self, began: float) -> None:
+        """Wait until the worker that deferred the task has exited, as far as one can tell.
+
+        :param began: When this trigger began, by the monotonic clock: the worker's clock may be another.
+        """
+        if self.task_instance is not None:
+            await asyncio.sleep(max(0.0, began + FIRST_EVENT_SECONDS - time.monotonic()))
 
     async def cancel_if_abandoned(self, *, in_doubt: bool) -> None:
         """Cancel the run if its task no longer waits for it.
@@ -278,16 +276,14 @@ def wait_in_triggerer(
 
     :raises TaskDeferred: always.
     """
-    now = time.time()
     trigger = StablyRunTrigger(
         run_id=run.run_id,
         project_id=run.project_id,
         stably_conn_id=stably_conn_id,
-        started_at=now if run.started_at is None else run.started_at,
+        started_at=time.time() if run.started_at is None else run.started_at,
         deadline=deadline,
         poll_interval=poll_interval,
         cancel_on_kill=cancel_on_kill,
-        deferred_at=now,
         key_has_worked=key_has_worked,
         queue_deadline=queue_deadline,
     )
