@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import io
 import socket
-import ssl
 import time
-from functools import cache
+import weakref
+from functools import cache, partial
 from http.client import SWITCHING_PROTOCOLS, HTTPResponse
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,8 +17,10 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, PoolManager
+from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from urllib3.util.connection import allowed_gai_family
+from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs
 from urllib3.util.ssltransport import SSLTransport
 
 from airflow_provider_stably.api.address import is_loopback
@@ -124,8 +126,8 @@ class _TimedReader(io.RawIOBase):
         super().close()
 
 
-class _TimedTLSSocket(ssl.SSLSocket):
-    """A TLS connection whose timeout is for all that is received until it is set anew."""
+class _TimedSocket(socket.socket):
+    """A socket whose timeout is for all that TLS receives until it is set anew."""
 
     _deadline: float | None = None
 
@@ -134,12 +136,41 @@ class _TimedTLSSocket(ssl.SSLSocket):
         super().settimeout(value)
 
     def recv(self, *args: Any) -> bytes:
-        timeout = self.gettimeout()
-        super().settimeout(None if self._deadline is None else max(self._deadline - time.monotonic(), 0.001))
+        if self._deadline is None:
+            return super().recv(*args)
+        timeout, left = self.gettimeout(), self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("no whole TLS record came in time")
+        super().settimeout(left)
         try:
             return super().recv(*args)
         finally:
             super().settimeout(timeout)
+
+
+class _TLS(SSLTransport):
+    """TLS that comes back after each piece it receives, and within which there can be another one.
+
+    Python's own reads on, and asks for no time, as long as records come that hold no data: session tickets.
+    """
+
+    @property
+    def _io_refs(self) -> int:
+        """How many files read from the socket."""
+        return int(self.socket._io_refs)  # type: ignore[attr-defined] # private
+
+    @_io_refs.setter
+    def _io_refs(self, number: int) -> None:
+        self.socket._io_refs = number  # type: ignore[attr-defined] # private
+
+
+def _tls_context(connection: Any) -> Any:
+    """Make what urllib3 would make for a connection, but for the kind of TLS."""
+    context: Any = create_urllib3_context(cert_reqs=resolve_cert_reqs(connection.cert_reqs))
+    if hasattr(context, "wrap_bio"):  # pyOpenSSL's, which other packages may have put there, has none
+        weak: Any = weakref.proxy(context)  # each connection has one, and no circle keeps it
+        context.wrap_socket = partial(_TLS, ssl_context=weak)
+    return context
 
 
 _reached_at: dict[str, str] = {}
@@ -177,7 +208,7 @@ class _Remembering:
             for address in addresses:
                 self._dns_host = address
                 try:
-                    sock: socket.socket = super()._new_conn()  # type: ignore[misc] # of urllib3's, beside this
+                    made: socket.socket = super()._new_conn()  # type: ignore[misc] # of urllib3's, beside this
                     break
                 except (NewConnectionError, ConnectTimeoutError) as error:
                     failure = error
@@ -185,23 +216,31 @@ class _Remembering:
                 raise failure
         finally:
             self._dns_host, self.timeout = name, timeout
+        sock = _TimedSocket(made.family, made.type, made.proto, made.detach())
         sock.settimeout(timeout)  # for the TLS handshake
         _reached_at[self.host] = sock.getpeername()[0]
         return sock
 
-    def _connect_tls_proxy(self: Any, hostname: str, sock: socket.socket) -> ssl.SSLSocket:
-        """Connect to an https proxy: for TLS within TLS, urllib3 receives until a whole record is there."""
-        tls: ssl.SSLSocket = super()._connect_tls_proxy(hostname, sock)  # type: ignore[misc] # as above
-        tls.__class__ = _TimedTLSSocket
-        tls.settimeout(tls.gettimeout())
-        return tls
+    def connect(self: Any) -> None:
+        """Connect, if by TLS then by :class:`_TLS`."""
+        if isinstance(self, HTTPSConnection):
+            self.ssl_context = _tls_context(self)
+        super().connect()  # type: ignore[misc] # as above
+
+    def _connect_tls_proxy(self: Any, hostname: str, sock: socket.socket) -> Any:
+        """Connect to an https proxy, with the same trust as to the API."""
+        context = _tls_context(self)
+        if self.ca_certs or self.ca_cert_dir:
+            context.load_verify_locations(self.ca_certs, self.ca_cert_dir)
+        self.proxy_config = self.proxy_config._replace(ssl_context=context)
+        return super()._connect_tls_proxy(hostname, sock)  # type: ignore[misc] # as above
 
 
 def _received(sock: Any) -> int:
     """Return how many bytes TLS has received that were not read yet."""
-    if isinstance(sock, SSLTransport):  # TLS within an https proxy's
-        return int(sock.sslobj.pending() + sock.incoming.pending + _received(sock.socket))
-    return int(getattr(sock, "pending", int)())
+    if not isinstance(sock, SSLTransport):
+        return 0
+    return int(sock.sslobj.pending() + sock.incoming.pending + _received(sock.socket))
 
 
 class _ByAddress(_Remembering):

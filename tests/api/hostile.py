@@ -10,9 +10,14 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
 from typing import Self
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA384
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from tests.constants import KEY
 
@@ -128,6 +133,34 @@ class HostileProxy(HostileServer):
             inner.write(self._sends)
             outer.sendall(outgoing.read())
         return result or b""
+
+
+class TicketFlood(HostileProxy):
+    """An API that sends session tickets without end, in records as big as there are, in place of an answer.
+
+    :param tls: Its keys are read from its ``keylog_filename``, as no library sends so many tickets.
+    """
+
+    def _serve(self, connection: socket.socket) -> None:
+        connection.settimeout(10)
+        with suppress(OSError), connection:
+            self.requests.append(self._read_and_answer_within(connection))
+            lines = Path(self._tls.keylog_filename).read_text().splitlines()
+            secret = next(line.split()[2] for line in lines if line.startswith("SERVER_TRAFFIC_SECRET_0"))
+            key, start = (_tls_key(bytes.fromhex(secret), *kind) for kind in ((b"key", 32), (b"iv", 12)))
+            tickets = b"\x04\x00\x00\x0e" + struct.pack(">IIBHBH", 60, 1, 0, 1, 120, 0)
+            record = tickets * 900 + b"\x16"  # handshake messages
+            head = b"\x17\x03\x03" + struct.pack(">H", len(record) + 16)
+            for number in itertools.takewhile(lambda _: not self._stopped.is_set(), itertools.count()):
+                nonce = (int.from_bytes(start) ^ number).to_bytes(12)
+                connection.sendall(head + AESGCM(key).encrypt(nonce, record, head))
+
+
+def _tls_key(secret: bytes, name: bytes, length: int) -> bytes:
+    """Derive a key as TLS 1.3 does with TLS_AES_256_GCM_SHA384, the suite that OpenSSL likes best."""
+    label = b"tls13 " + name
+    info = struct.pack(">HB", length, len(label)) + label + b"\x00"
+    return HKDFExpand(SHA384(), length, info).derive(secret)
 
 
 def _read_request(connection: socket.socket) -> bytes:

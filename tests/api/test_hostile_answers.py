@@ -26,7 +26,17 @@ from airflow_provider_stably.exceptions import (
     StablyUnreachableError,
 )
 from tests.api import hostile
-from tests.api.hostile import ENDLESS, HEAVY, OK, PASSED, HostileProxy, HostileServer, always, answer
+from tests.api.hostile import (
+    ENDLESS,
+    HEAVY,
+    OK,
+    PASSED,
+    HostileProxy,
+    HostileServer,
+    TicketFlood,
+    always,
+    answer,
+)
 from tests.constants import KEY, PROJECT
 
 GET = calls.get_run(PROJECT, "r")
@@ -219,6 +229,26 @@ async def test_tls_within_tls_is_given_up_on(send, endpoint, authority, tmp_path
             await asyncio.wait_for(asyncio.to_thread(asyncio.run, send(GET, asked, once=True)), LONG)
 
     assert [b"GET /v1/" in request for request in proxy.requests] == [True] * shakes_hands
+
+
+@pytest.mark.parametrize("by_proxy", [False, True], ids=["direct", "https proxy"])
+async def test_session_tickets_without_end_are_given_up_on(send, endpoint, authority, tmp_path, by_proxy):
+    """Records that come fast and hold no data do not hold a call, although TLS itself reads on and on."""
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(bundle)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    tls.num_tickets = 0
+    tls.keylog_filename = str(tmp_path / "keys")
+    with TicketFlood(tls) as server:
+        way = {"base_url": "https://stably.example", "proxy": server.url}
+        asked = replace(endpoint, verify=str(bundle), **(way if by_proxy else {"base_url": server.url}))
+        asked = replace(asked, connect_timeout=2, read_timeout=0.3)
+
+        with pytest.raises(StablyUnreachableError):
+            await asyncio.wait_for(asyncio.to_thread(asyncio.run, send(GET, asked, once=True)), LONG)
+
+    assert server.requests[0].startswith(b"CONNECT" if by_proxy else b"GET /v1/")
 
 
 async def test_a_head_of_many_long_lines_is_given_up_on(endpoint):
