@@ -114,6 +114,13 @@ class _BoundedProtocol(ResponseHandler):
             self._body = body
         super().feed_data(data, size)
 
+    def close(self) -> None:
+        """Close at once: while TLS says goodbye, for up to half a minute, it reads on."""
+        transport = self.transport
+        super().close()
+        if transport is not None:
+            transport.abort()
+
     def _give_up(
         self, reason: str, kind: type[aiohttp.ClientPayloadError] = aiohttp.ClientPayloadError
     ) -> None:
