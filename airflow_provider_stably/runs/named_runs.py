@@ -220,6 +220,8 @@ def _parsed(text: str) -> object:
     """Read back what a template made text of: a list, a mapping, a quoted text; None for any other text."""
     if not text.startswith(tuple("[({\"'")):
         return None
+    if text.count("{") > MAX_ENTRIES:  # those of an f-string take half a minute
+        raise _TooMuchError
     for parse in (json.loads, ast.literal_eval):
         try:
             parsed = parse(text)

@@ -250,6 +250,7 @@ def test_a_thousand_runs_are_read():
         pytest.param("[" + "{'run_id': 'a'}," * 10**5 + "]", id="a list of mappings"),
         pytest.param(["[" + "0x1," * 20_000 + "]"] * 1000, id="many lists"),
         pytest.param("a/b\n" * 10**6, id="a million lines"),
+        pytest.param("[f'" + "{1}" * 10**5 + "']", id="an f-string"),
     ],
 )
 def test_what_is_too_much_is_told(value):
