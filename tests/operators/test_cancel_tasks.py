@@ -227,7 +227,7 @@ def test_one_timeout_covers_the_runs_of_all_connections(emulator, context, monke
         context["xcom"]["start_many", "stably_run"] = runs
         began = time.monotonic()
 
-        with pytest.raises(StablyCancelError, match="still RUNNING after 1 s"):
-            cancel(context, task_ids="start_many", wait_for_termination=True, timeout=1, poll_interval=0.1)
+        with pytest.raises(StablyCancelError, match="still RUNNING after 2 s"):
+            cancel(context, task_ids="start_many", wait_for_termination=True, timeout=2, poll_interval=0.1)
 
-    assert 1 <= time.monotonic() - began < 1.9
+    assert 2 <= time.monotonic() - began < 3.9
