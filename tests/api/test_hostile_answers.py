@@ -108,8 +108,12 @@ async def test_an_answer_nobody_asked_for_is_not_read(endpoint, pause):
     assert answers == ["r", "r"]
 
 
-@pytest.mark.parametrize("by_proxy", [False, True], ids=["direct", "https proxy"])
-def test_an_unasked_answer_within_tls_is_not_read(endpoint, authority, tmp_path, by_proxy):
+@pytest.mark.parametrize(
+    ("by_proxy", "verifies"),
+    [(False, True), (True, True), (True, False)],
+    ids=["direct", "https proxy", "https proxy, not verified"],
+)
+def test_an_unasked_answer_within_tls_is_not_read(endpoint, authority, tmp_path, by_proxy, verifies):
     """One that comes in a TLS record with the answer before it is not taken for that to the next request."""
     bundle = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(bundle)
@@ -122,8 +126,8 @@ def test_an_unasked_answer_within_tls_is_not_read(endpoint, authority, tmp_path,
     direct = HostileServer(always(sent, 3600.0), tls=tls)
     with HostileProxy(tls, sends=sent) if by_proxy else direct as server:
         way = {"base_url": "https://stably.example", "proxy": server.url}
-        asked = replace(endpoint, verify=str(bundle), **(way if by_proxy else {"base_url": server.url}))
-        with StablyClient(asked) as client:
+        asked = replace(endpoint, **(way if by_proxy else {"base_url": server.url}))
+        with StablyClient(replace(asked, verify=str(bundle) if verifies else False)) as client:
             runs = [client.send_once(GET), client.send_once(GET)]
 
     assert [run.status for run in runs] == ["QUEUED", "QUEUED"]

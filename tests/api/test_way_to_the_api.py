@@ -4,12 +4,14 @@ import asyncio
 import base64
 import ssl
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import requests
+import urllib3
 from requests.utils import select_proxy
 
-from airflow_provider_stably.api import answers, async_client, calls
+from airflow_provider_stably.api import answers, async_client, calls, transport
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.api.endpoint import Endpoint, tls_context_for
 from airflow_provider_stably.exceptions import (
@@ -371,3 +373,19 @@ def test_proxied_connections_are_kept_and_bounded(endpoint):
             proxy.script = ENDLESS["trailers, trickled"]
             with pytest.raises(StablyUnreachableError):
                 client.send_once(calls.get_run(PROJECT, "r"))
+
+
+def test_a_caller_may_ask_for_no_timeout_over_tls(private_emulator):
+    """By hand, each of the session's bounds can be lifted, within TLS, too."""
+    with StablyClient(Endpoint(private_emulator.url, KEY, verify=False)) as client:
+        response = client.session.get("/v1/x", timeout=urllib3.Timeout(None, None))
+
+    assert response.status_code == 404
+
+
+def test_another_librarys_tls_is_left_as_it_is(monkeypatch):
+    """Some packages put pyOpenSSL's contexts into urllib3, which cannot be read piece by piece."""
+    theirs = SimpleNamespace(wrap_socket="theirs")
+    monkeypatch.setattr(transport, "create_urllib3_context", lambda **_: theirs)
+
+    assert transport._tls_context(SimpleNamespace(cert_reqs=None)).wrap_socket == "theirs"
