@@ -98,18 +98,24 @@ class HostileProxy(HostileServer):
     :param tls: For both.
     :param shakes_hands: Whether the inner handshake ends, so that it is the answer that does not.
     :param sends: What the API sends instead of that record.
+    :param waits: Seconds before it answers CONNECT, and again before the inner handshake.
     """
 
-    def __init__(self, tls: ssl.SSLContext, *, shakes_hands: bool = True, sends: bytes = b"") -> None:
+    def __init__(
+        self, tls: ssl.SSLContext, *, shakes_hands: bool = True, sends: bytes = b"", waits: float = 0.0
+    ) -> None:
         super().__init__(always(), tls=tls)
         self._shakes_hands = shakes_hands
         self._sends = sends
+        self._waits = waits
 
     def _serve(self, connection: socket.socket) -> None:
         connection.settimeout(10)
         with suppress(OSError), self._tls.wrap_socket(connection, server_side=True) as outer:
             _read_request(outer)
+            self._stopped.wait(self._waits)
             outer.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+            self._stopped.wait(self._waits)
             if self._shakes_hands:
                 self.requests.append(self._read_and_answer_within(outer))
             if self._sends:
@@ -128,7 +134,9 @@ class HostileProxy(HostileServer):
                     break
                 except ssl.SSLWantReadError:
                     outer.sendall(outgoing.read())
-                    incoming.write(outer.recv(65536))
+                    if not (received := outer.recv(65536)):
+                        raise ConnectionResetError from None
+                    incoming.write(received)
         if self._sends:
             inner.write(self._sends)
             outer.sendall(outgoing.read())

@@ -133,6 +133,20 @@ def test_an_unasked_answer_within_tls_is_not_read(endpoint, authority, tmp_path,
     assert [run.status for run in runs] == ["QUEUED", "QUEUED"]
 
 
+def test_a_slow_proxy_leaves_the_handshake_its_time(endpoint, authority, tmp_path):
+    """CONNECT has a timeout of its own, and so has the TLS handshake after it."""
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(bundle)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1", "stably.example").configure_cert(tls)
+    passed = OK + b"Content-Length: 20\r\n\r\n" + PASSED
+
+    with HostileProxy(tls, sends=passed, waits=1.2) as proxy:
+        way = {"base_url": "https://stably.example", "proxy": proxy.url, "verify": str(bundle)}
+        with StablyClient(replace(endpoint, **way, connect_timeout=2, read_timeout=2)) as client:
+            assert client.send_once(GET).is_passed
+
+
 async def test_a_handshake_without_end_is_given_up_on(send, endpoint):
     """A TLS record that comes byte by byte does not outlast the connect timeout; nothing was sent by then."""
     record = always(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc", *[b"\x00", 0.02] * 16_000)
