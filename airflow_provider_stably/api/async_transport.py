@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
 if TYPE_CHECKING:
+    import asyncio
+
     from aiohttp.http import RawResponseMessage
     from aiohttp.streams import StreamReader
 
@@ -27,7 +30,10 @@ For aiohttp before 3.14 each chunk that has not been read yet costs as much as a
 """
 
 _PIECE_BYTES = 64 * 1024
-"""How much is looked at at once; asyncio receives up to 256 KiB."""
+"""How much is looked at at once. asyncio receives up to 256 KiB, if the socket has them.
+
+TLS takes what was received in one go, and holds the event loop for 0.3 s if all of it is session tickets.
+"""
 
 
 class UnreadableAnswerError(aiohttp.ClientPayloadError):
@@ -54,6 +60,12 @@ class _BoundedProtocol(ResponseHandler):
     _lines = 0
     _bytes = 0
     _body: StreamReader | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Let the system receive no more than a piece or two ahead."""
+        connection: socket.socket = transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _PIECE_BYTES)
+        super().connection_made(transport)
 
     def set_response_params(self, **params: Any) -> None:
         """Begin to receive the answer to a request."""

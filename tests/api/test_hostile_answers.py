@@ -18,6 +18,7 @@ import pytest
 from airflow_provider_stably.api import calls
 from airflow_provider_stably.api.answers import Answer, read_answer
 from airflow_provider_stably.api.async_client import AsyncStablyClient
+from airflow_provider_stably.api.async_transport import _BoundedProtocol
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.exceptions import (
     StablyError,
@@ -267,6 +268,24 @@ async def test_session_tickets_without_end_are_given_up_on(send, endpoint, autho
             await asyncio.wait_for(asyncio.to_thread(asyncio.run, send(GET, asked, once=True)), LONG / 2)
 
     assert server.requests[0].startswith(b"CONNECT" if by_proxy else b"GET /v1/")
+
+
+async def test_an_event_loop_receives_little_at_once(endpoint, monkeypatch):
+    """A server that sends fast gets no more of a triggerer's time in one go than a few milliseconds."""
+    sizes = []
+    receive = _BoundedProtocol.data_received
+
+    def data_received(self, data):
+        sizes.append(len(data))
+        receive(self, data)
+
+    monkeypatch.setattr(_BoundedProtocol, "data_received", data_received)
+    with HostileServer(always(b"HTTP/1.1 200 OK\r\n\r\n", *[b" " * 1_000_000] * 4)) as server:
+        async with AsyncStablyClient(replace(endpoint, base_url=server.url)) as client:
+            with pytest.raises(StablyResponseError):
+                await client.send_once(GET)
+
+    assert max(sizes) <= 128 * 1024
 
 
 async def test_a_head_of_many_long_lines_is_given_up_on(endpoint):
