@@ -10,7 +10,7 @@ READY := .venv/ready-$(PY)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS)
-# Each worker has an Airflow and a database of its own, which costs it half a minute. Tests also wait, so one more than cores.
+# Each worker has an Airflow and a database of its own, which costs it some 15 s. Tests also wait, so one more than cores.
 IN-PARALLEL := -n 3 --dist worksteal
 
 # Without bytecode every start of Airflow compiles it anew, which takes seconds.

@@ -8,6 +8,14 @@ from __future__ import annotations
 
 import functools
 
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cheap():
+    """Make it cheap in a session of pytest that has ``-p tests.cheap_dag_test``."""
+    install()
+
 
 def install() -> None:
     """Make ``dag.test()`` cheap, for the rest of the process."""

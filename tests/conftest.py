@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import create_autospec
 
 import pytest
+from coverage import Coverage
+from filelock import FileLock
 
 from tests import cheap_dag_test
 from tests.constants import KEY, PROJECT, ROOT
@@ -42,11 +46,36 @@ for _name in (
     os.environ.pop(_name.lower(), None)
 
 
-def pytest_collection_modifyitems(items):
+def pytest_sessionstart():
+    """Import what is big while no coverage is measured, which would double the time."""
+    with _without_coverage():
+        import airflow.models.dagrun
+
+        with suppress(ImportError):  # Airflow 2.11
+            import airflow.sdk.execution_time.task_runner  # noqa: F401
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
     """Measure no coverage where a test runs DAGs: to trace all of Airflow takes as long as the test."""
-    for item in items:
-        if "airflow_db" in item.fixturenames:
-            item.add_marker(pytest.mark.no_cover)
+    with _without_coverage() if "airflow_db" in item.fixturenames else nullcontext():
+        return (yield)
+
+
+@contextmanager
+def _without_coverage():
+    """Measure none, in no thread.
+
+    pytest-cov's marker ``no_cover`` is not for fixtures, and does nothing in a worker of pytest-xdist: there
+    it has started two measurements, and stops one.
+    """
+    stopped = []
+    while coverage := Coverage.current():
+        coverage.stop()
+        stopped.insert(0, coverage)
+    yield
+    for coverage in stopped:
+        coverage.start()
 
 
 @pytest.fixture
@@ -152,11 +181,17 @@ def _callbacks_hear_of_exceptions(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def airflow_db():
+def airflow_db(tmp_path_factory, worker_id):
     """The metadata database of this test session's Airflow, migrated; and ``dag.test()`` made cheap."""
-    airflow = Path(sys.executable).with_name("airflow")
-    # In a process of its own: on 2.11 it sends this one's log elsewhere.
-    subprocess.run([airflow, "db", "migrate"], check=True, capture_output=True)
+    folder = tmp_path_factory.getbasetemp()
+    made = (folder if worker_id == "master" else folder.parent) / "airflow.db"
+    with FileLock(f"{made}.lock"):  # all workers copy what the first one makes
+        if not made.exists():
+            # In a process of its own: on 2.11 it sends this one's log elsewhere.
+            environ = {**os.environ, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{made}"}
+            airflow = Path(sys.executable).with_name("airflow")
+            subprocess.run([airflow, "db", "migrate"], check=True, capture_output=True, env=environ)
+    shutil.copy(made, Path(_HOME.name, "airflow.db"))
     cheap_dag_test.install()
 
 
