@@ -22,7 +22,7 @@ from airflow_provider_stably.runs.cancel import CancelOutcome, cancel
 from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.runs.summary import RunSummary
-from airflow_provider_stably.runs.watch import settle, watch_or_cancel
+from airflow_provider_stably.runs.watch import settle
 from airflow_provider_stably.runs.watch_result import HANDED_BACK, WatchEnd, WatchResult
 from airflow_provider_stably.tasks.best_effort import best_effort
 from airflow_provider_stably.tasks.deadline import deferred_deadline
@@ -211,18 +211,19 @@ class RunTests:
         return BlockingDriver(clients.usual, sleep=sleep, reconnect=lambda: clients.reconnect().usual)
 
     def _watch(self, run: RunReference) -> WatchResult:
-        return run_blocking(
-            watch_or_cancel(
+        driver = self._driver()
+        result = run_blocking(
+            watch.watch(
                 run,
-                self._driver(),
+                driver,
                 Belief(key_has_worked=True),
                 started_at=_started_at(run),
                 deadline=_started_at(run) + self._options.timeout,
                 poll_interval=self._options.poll_interval,
-                cancel_unfinished=self._options.cancel_on_kill,
                 queue_deadline=self._queue_deadline(run),
             )
         )
+        return run_blocking(settle(run, driver, result)) if self._options.cancel_on_kill else result
 
     def _queue_deadline(self, run: RunReference) -> float | None:
         timeout = self._options.queue_timeout

@@ -63,40 +63,12 @@ def pause(delay: float, now: float, deadline: float, queue_deadline: float | Non
     return max(0.0, min(delay, *(at - now for at in deadlines)))
 
 
-async def watch_or_cancel(
-    run: RunReference,
-    stably: Driver,
-    belief: Belief,
-    *,
-    started_at: float,
-    deadline: float,
-    poll_interval: float,
-    cancel_unfinished: bool,
-    queue_deadline: float | None = None,
-) -> WatchResult:
-    """Watch a run to its end; where watching ends first, cancel it. Arguments as of :func:`watch`.
-
-    :param cancel_unfinished: Whether to cancel the run if watching ends first.
-    """
-    result = await watch(
-        run,
-        stably,
-        belief,
-        started_at=started_at,
-        deadline=deadline,
-        poll_interval=poll_interval,
-        queue_deadline=queue_deadline,
-    )
-    may_cancel = cancel_unfinished and result.end is not WatchEnd.HANDED_BACK
-    return await settle(run, stably, result) if may_cancel else result
-
-
 async def settle(run: RunReference, stably: Driver, result: WatchResult) -> WatchResult:
     """Cancel the run if watching stopped before it ended, and add the outcome to the result.
 
-    A run that turns out to be over by itself counts as watched to its end.
+    A run that turns out to be over by itself counts as watched to its end; one handed back goes on.
     """
-    if result.is_over:
+    if result.is_over or result.end is WatchEnd.HANDED_BACK:
         return result
     cancelled = await cancel(run, stably, patience=CANCEL_PATIENCE_SECONDS)
     log.info(

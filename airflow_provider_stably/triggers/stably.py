@@ -19,7 +19,7 @@ from airflow_provider_stably.runs.belief import Belief
 from airflow_provider_stably.runs.cancel import HEEDED_IN_HASTE_SECONDS, cancel
 from airflow_provider_stably.runs.driver import AsyncDriver
 from airflow_provider_stably.runs.reference import RunReference
-from airflow_provider_stably.runs.watch import watch_or_cancel
+from airflow_provider_stably.runs.watch import settle, watch
 from airflow_provider_stably.runs.watch_result import WatchResult
 from airflow_provider_stably.tasks.best_effort import best_effort
 from airflow_provider_stably.tasks.deadline import deferral_timeout
@@ -154,16 +154,16 @@ class StablyRunTrigger(BaseTrigger):
     async def _watch(self) -> WatchResult:
         belief = Belief(key_has_worked=self.key_has_worked, local_seconds=HAND_BACK_SECONDS)
         async with _TriggerDriver(self.stably_conn_id) as driver:
-            return await watch_or_cancel(
+            result = await watch(
                 self._run,
                 driver,
                 belief,
                 started_at=self.started_at,
                 deadline=self.deadline,
                 poll_interval=self.poll_interval,
-                cancel_unfinished=self.cancel_on_kill,
                 queue_deadline=self.queue_deadline,
             )
+            return await settle(self._run, driver, result) if self.cancel_on_kill else result
 
     @property
     def _run(self) -> RunReference:

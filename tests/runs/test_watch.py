@@ -22,7 +22,7 @@ from airflow_provider_stably.runs.watch import (
     next_delay,
     pause,
     poll_once,
-    watch_or_cancel,
+    settle,
 )
 from airflow_provider_stably.runs.watch_result import WatchEnd
 from airflow_provider_stably.testing import Fault
@@ -43,17 +43,20 @@ def _run(status, **fields):
 def _watch(replies, *, deadline=1e9, poll_interval=30.0, cancel=True, queue_deadline=None):
     """Watch a run that gets these replies; return the driver and the result."""
     driver = ScriptedDriver(replies, now=1000.0)
-    rule = watch_or_cancel(
-        REFERENCE,
-        driver,
-        Belief(key_has_worked=True),
-        started_at=1000.0,
-        deadline=1000.0 + deadline,
-        poll_interval=poll_interval,
-        cancel_unfinished=cancel,
-        queue_deadline=queue_deadline,
-    )
-    return driver, driver.run(rule)
+
+    async def watch_and_settle():
+        result = await watch.watch(
+            REFERENCE,
+            driver,
+            Belief(key_has_worked=True),
+            started_at=1000.0,
+            deadline=1000.0 + deadline,
+            poll_interval=poll_interval,
+            queue_deadline=queue_deadline,
+        )
+        return await settle(REFERENCE, driver, result) if cancel else result
+
+    return driver, driver.run(watch_and_settle())
 
 
 @pytest.mark.parametrize(
@@ -159,17 +162,16 @@ def test_a_local_failure_to_read_hands_the_run_back():
     """A trigger whose machine lacks something ends the wait without cancelling the run."""
     no_trust = StablyUnreachableError("certificate", request_sent=False, is_local=True)
     driver = ScriptedDriver([no_trust] * 500, now=1000.0)
-    rule = watch_or_cancel(
+    rule = watch.watch(
         REFERENCE,
         driver,
         Belief(key_has_worked=True, local_seconds=300),
         started_at=1000.0,
         deadline=1e9,
         poll_interval=30.0,
-        cancel_unfinished=True,
     )
 
-    result = asyncio.run(rule)
+    result = asyncio.run(settle(REFERENCE, driver, asyncio.run(rule)))
 
     assert (result.end, result.cancellation) == (WatchEnd.HANDED_BACK, None)
     assert "cancel" not in driver.calls

@@ -284,9 +284,7 @@ async def test_a_missing_connection_hands_the_run_back(emulator, trigger, hide_c
 
 async def test_a_trigger_that_crashes_cancels_its_run(emulator, trigger, monkeypatch):
     """Airflow may fail the task without resuming it."""
-    monkeypatch.setattr(
-        stably, "watch_or_cancel", create_autospec(stably.watch_or_cancel, side_effect=ZeroDivisionError)
-    )
+    monkeypatch.setattr(stably, "watch", create_autospec(stably.watch, side_effect=ZeroDivisionError))
 
     with pytest.raises(ZeroDivisionError):
         [event async for event in trigger.run()]
