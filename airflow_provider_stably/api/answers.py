@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
-from http import HTTPStatus
+from http.client import responses
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -45,12 +45,13 @@ ACCEPT_ENCODING = "gzip, deflate"
 _BIG_ANSWER_BYTES = 16 * 1024
 """A third of it in empty objects takes a hundred milliseconds for each 64 kB."""
 
+_ERRORS = {401: StablyAuthError, 403: StablyAuthError, 404: StablyNotFoundError}
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """An HTTP answer.
 
-    :param status: HTTP status code.
     :param headers: Header names in lower case.
     :param body: Decompressed.
     :param problem: Why there is no whole body, as the rest of a sentence; empty if there is one.
@@ -117,12 +118,6 @@ def unreachable(
     cause = "No whole answer came" if request_sent else "The API cannot be reached"
     message = f"{cause} ({kind}): {call} at {endpoint.base_url} ({endpoint.label})"
     return StablyUnreachableError(message, request_sent=request_sent, is_local=is_local)
-
-
-def unusable_bundle(bundle: str, error: OSError) -> StablyUnreachableError:
-    """Describe a call that was not sent because the CA bundle cannot be used."""
-    message = f"CA bundle {bundle!r} cannot be used, see extra.verify or environment: {type(error).__name__}"
-    return StablyUnreachableError(message, request_sent=False, is_local=True)
 
 
 def is_unwritable(error: Exception) -> bool:
@@ -208,16 +203,13 @@ def _http_error(
 ) -> StablyHTTPError:
     status, detail = answer.status, redactor.of_body(answer.body)
     cause, next_step = _meaning(answer, redactor)
-    message = f"{cause}: {call} answered {status} {_phrase(status)} ({endpoint.label}){next_step}"
+    phrase = responses.get(status, "(not a registered status)")
+    message = f"{cause}: {call} answered {status} {phrase} ({endpoint.label}){next_step}"
     if detail:
         message += f": {detail}"
     retry_after = retry_after_seconds(answer.headers.get("retry-after"), now)
-    return _error_class(status)(
-        message,
-        status=status,
-        detail=detail,
-        retry_after=retry_after,
-        is_from_api=_is_api_error(answer.body),
+    return _ERRORS.get(status, StablyHTTPError)(
+        message, status=status, detail=detail, retry_after=retry_after, is_from_api=_is_api_error(answer.body)
     )
 
 
@@ -254,12 +246,6 @@ def _meaning(answer: Answer, redactor: Redactor) -> tuple[str, str]:
             return "The API failed", ""
 
 
-def _error_class(status: int) -> type[StablyHTTPError]:
-    if status in {401, 403}:
-        return StablyAuthError
-    return StablyNotFoundError if status == 404 else StablyHTTPError
-
-
 def _response_error(
     call: Call[Any], answer: Answer, endpoint: Endpoint, redactor: Redactor, problem: str
 ) -> StablyResponseError:
@@ -279,13 +265,6 @@ def _host(answer: Answer, redactor: Redactor) -> str:
     except ValueError:
         return "no valid address"
     return redactor.of(host) or "the same host"
-
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "(not a registered status)"
 
 
 def _root(error: BaseException) -> BaseException:

@@ -7,7 +7,6 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
-from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
@@ -72,9 +71,7 @@ class AsyncStablyClient:
         self._session = await _enter_session(self._endpoint)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await _leave_session(self._endpoint)
 
     async def send(self, call: Call[T], *, heeded: float = MAX_RETRY_AFTER_SECONDS) -> T:
@@ -237,13 +234,8 @@ async def _tls(endpoint: Endpoint) -> ssl.SSLContext | bool:
     if not endpoint.base_url.startswith("https:"):
         return True  # no TLS, so what is trusted does not matter
     bundle = endpoint.ca_bundle()
-    if bundle is None:
-        return False
-    try:
-        # Reading a CA bundle takes tens of milliseconds, too long for a loop that others wait on.
-        return await asyncio.to_thread(tls_context_for, bundle)
-    except OSError as error:
-        raise answers.unusable_bundle(bundle, error) from error
+    # Reading a CA bundle takes tens of milliseconds, too long for a loop that others wait on.
+    return False if bundle is None else await asyncio.to_thread(tls_context_for, bundle)
 
 
 def _was_sent(error: Exception) -> bool:

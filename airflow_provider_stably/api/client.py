@@ -5,7 +5,6 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 
 import requests
@@ -116,12 +115,7 @@ class StablyClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.session.close()
 
     def send(self, call: Call[T]) -> T:
@@ -169,15 +163,9 @@ class StablyClient:
     def _check_bundle(self) -> None:
         """Read the CA bundle, once, to know before anything is sent whether requests can."""
         bundle = self._endpoint.effective_verify()
-        if (
-            isinstance(bundle, str)
-            and self._endpoint.base_url.startswith("https:")
-            and not self._bundle_is_usable
-        ):
-            try:
-                tls_context_for(bundle)
-            except OSError as error:
-                raise answers.unusable_bundle(bundle, error) from error
+        is_https = self._endpoint.base_url.startswith("https:")
+        if isinstance(bundle, str) and is_https and not self._bundle_is_usable:
+            tls_context_for(bundle)
         self._bundle_is_usable = True
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from base64 import b64encode
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from airflow_provider_stably.api.address import is_loopback
+from airflow_provider_stably.exceptions import StablyUnreachableError
 
 if TYPE_CHECKING:
     import ssl
@@ -32,7 +32,6 @@ READ_TIMEOUTS = 2
 _CA_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
 _DEFAULT_PORTS = {"https": 443, "http": 80}
-_KEY = re.compile(r"[!-~]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,22 +119,22 @@ class Endpoint:
 def tls_context_for(bundle: str) -> ssl.SSLContext:
     """Read a CA bundle, a file or a folder, as a TLS context that trusts nothing else.
 
-    :raises OSError: if it cannot be used; ``ssl.SSLError`` is one.
+    :raises StablyUnreachableError: if it cannot be used; nothing was sent.
     """
     import ssl  # not every DAG parse has loaded it
 
     is_folder = os.path.isdir(bundle)
-    return ssl.create_default_context(
-        cafile=None if is_folder else bundle, capath=bundle if is_folder else None
-    )
+    try:
+        return ssl.create_default_context(
+            cafile=None if is_folder else bundle, capath=bundle if is_folder else None
+        )
+    except OSError as error:  # ssl.SSLError is one
+        kind = type(error).__name__
+        message = f"CA bundle {bundle!r} cannot be used, see extra.verify or environment: {kind}"
+        raise StablyUnreachableError(message, request_sent=False, is_local=True) from error
 
 
 def origin(url: SplitResult) -> tuple[str, str | None, int | None]:
     """Reduce a URL to scheme, host and port, with the scheme's own port filled in."""
     scheme = url.scheme.lower()
     return scheme, url.hostname, url.port or _DEFAULT_PORTS.get(scheme)
-
-
-def is_sendable_key(api_key: str) -> bool:
-    """Whether a key can stand in an HTTP header as it is."""
-    return _KEY.fullmatch(api_key) is not None

@@ -144,16 +144,15 @@ class Run:
 
     def to_json(self) -> dict[str, Any]:
         """Write the run as a status answer would; what is None is left out."""
-        answer: dict[str, Any] = {"status": str(self.status)}
-        if self.started_at is not None:
-            answer["startedAt"] = _iso(self.started_at)
-        if self.finished_at is not None:
-            answer["finishedAt"] = _iso(self.finished_at)
-        if self.branch_name is not None:
-            answer["branchName"] = self.branch_name
-        if self.test_results is not None:
-            answer["results"] = {"testCases": [result.to_json() for result in self.test_results]}
-        return answer
+        cases = None if self.test_results is None else [result.to_json() for result in self.test_results]
+        answer = {
+            "status": str(self.status),
+            "startedAt": _iso(self.started_at),
+            "finishedAt": _iso(self.finished_at),
+            "branchName": self.branch_name,
+            "results": None if cases is None else {"testCases": cases},
+        }
+        return {name: value for name, value in answer.items() if value is not None}
 
 
 def _status(enum: type[_E], value: object, redactor: Redactor | None) -> _E | str | None:
@@ -186,8 +185,8 @@ def _time(value: object) -> datetime | None:
     return time if time > _EPOCH else None
 
 
-def _iso(time: datetime) -> str:
-    return time.isoformat().replace("+00:00", "Z")  # as the API spells UTC
+def _iso(time: datetime | None) -> str | None:
+    return None if time is None else time.isoformat().replace("+00:00", "Z")  # as the API spells UTC
 
 
 def _test_results(results: object, redactor: Redactor | None) -> tuple[TestResult, ...] | None:

@@ -16,12 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_stably import __version__
 from airflow_provider_stably.api.address import Address, is_loopback
-from airflow_provider_stably.api.endpoint import (
-    DEFAULT_BASE_URL,
-    DEFAULT_TIMEOUT,
-    Endpoint,
-    is_sendable_key,
-)
+from airflow_provider_stably.api.endpoint import DEFAULT_BASE_URL, DEFAULT_TIMEOUT, Endpoint
 from airflow_provider_stably.api.text import one_line, shown
 from airflow_provider_stably.arguments import LONGEST_SECONDS
 from airflow_provider_stably.exceptions import StablyConfigError
@@ -95,11 +90,9 @@ class _Reader:
         key = (password or "").strip()
         if not key:
             raise self.error("password", "the Stably API key is missing")
-        if not is_sendable_key(key):
-            raise self.error(
-                "password",
-                "the Stably API key has blanks, control or non-ASCII characters in it",
-            )
+        if " " in key or not (key.isascii() and key.isprintable()):  # it has no form in a header
+            problem = "the Stably API key has blanks, control or non-ASCII characters in it"
+            raise self.error("password", problem)
         return key
 
     def check_shown(self, api_key: str, **fields: str | None) -> None:
