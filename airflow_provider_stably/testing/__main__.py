@@ -47,11 +47,8 @@ def main() -> int:
             print(
                 f"Stably emulator at {emulator.url}, where a browser sees its runs; Ctrl-C stops it.",
                 "An Airflow connection to it:",
-                sep="\n",
-                flush=True,
-            )
-            print(
                 f"  export AIRFLOW_CONN_STABLY_DEFAULT='{emulator.connection(login='project-1')}'",
+                sep="\n",
                 flush=True,
             )
             signal.sigwait(stops)

@@ -107,8 +107,16 @@ class Emulator:
         :param statuses: What each status read gives in turn, the last one for good; overrides the script.
         :param run_id: None makes one up.
         """
-        run_id = run_id or _new_id()
-        self._add(run_id, project_id, script=script, statuses=statuses)
+        run_id = run_id or "c" + secrets.token_hex(12)
+        with self._lock:
+            self.runs[run_id] = EmulatedRun(
+                run_id=run_id,
+                project_id=project_id,
+                script=script,
+                run_seconds=self.run_seconds,
+                created_at=self._clock(),
+                statuses=statuses,
+            )
         return run_id
 
     def status(self, run_id: str) -> str:
@@ -163,9 +171,9 @@ class Emulator:
             return _error(404, "Project not found")
         except ValueError as error:
             return _error(400, str(error))
-        run_id = _new_id()
         script = body.get("playwrightProjectName", body.get("runGroupName", "passes"))
-        self._add(run_id, project_id, script=script, started_with=body)
+        run_id = self.add_run(project_id=project_id, script=script)
+        self.runs[run_id].started_with = body
         return Response(200, {"runId": run_id})
 
     def _get(self, request: Request) -> Response:
@@ -189,26 +197,6 @@ class Emulator:
     def _find(self, request: Request) -> EmulatedRun | None:
         run = self.runs.get(request.run_id or "")
         return run if run is not None and run.project_id == request.project_id else None
-
-    def _add(
-        self,
-        run_id: str,
-        project_id: str,
-        *,
-        script: str,
-        statuses: Sequence[str] = (),
-        started_with: Mapping[str, Any] | None = None,
-    ) -> None:
-        with self._lock:
-            self.runs[run_id] = EmulatedRun(
-                run_id=run_id,
-                project_id=project_id,
-                script=script,
-                run_seconds=self.run_seconds,
-                created_at=self._clock(),
-                started_with=started_with or {},
-                statuses=statuses,
-            )
 
 
 _ROUTES = {
@@ -277,7 +265,3 @@ def _run_id_in(body: bytes) -> str | None:
 
 def _error(status: int, text: str) -> Response:
     return Response(status, {"error": text})
-
-
-def _new_id() -> str:
-    return "c" + secrets.token_hex(12)

@@ -33,7 +33,17 @@ class StablyDagRun(NamedTuple):
 @pytest.fixture
 def stably_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[StablyEmulator]:
     """Give a fresh emulator whose runs take a tenth of a second; any connection has to lead to 127.0.0.1."""
-    monkeypatch.setattr(connection, "read_connection", _only_emulators(connection.read_connection))
+    read = connection.read_connection
+
+    def read_connection(airflow_connection: Any, **options: Any) -> connection.ConnectionSettings:
+        settings = read(airflow_connection, **options)
+        base_url = settings.endpoint.base_url
+        if urlsplit(base_url).hostname != "127.0.0.1":  # a test must not start paid runs
+            problem = f"{base_url} is not an emulator; a test that uses stably_emulator reaches nothing else"
+            raise StablyConfigError(problem, conn_id=airflow_connection.conn_id, field="host")
+        return settings
+
+    monkeypatch.setattr(connection, "read_connection", read_connection)
     with StablyEmulator(run_seconds=0.1) as emulator:
         yield emulator
 
@@ -81,19 +91,3 @@ def hint(error: Exception) -> str:
             "The DAG's file has to be in the DAGs folder: set AIRFLOW__CORE__DAGS_FOLDER before the tests run"
         )
     return ""
-
-
-def _only_emulators(
-    read: Callable[..., connection.ConnectionSettings],
-) -> Callable[..., connection.ConnectionSettings]:
-    """Refuse connections that lead elsewhere than to an emulator: a test must not start paid runs."""
-
-    def read_connection(airflow_connection: Any, **options: Any) -> connection.ConnectionSettings:
-        settings = read(airflow_connection, **options)
-        base_url = settings.endpoint.base_url
-        if urlsplit(base_url).hostname != "127.0.0.1":
-            problem = f"{base_url} is not an emulator; a test that uses stably_emulator reaches nothing else"
-            raise StablyConfigError(problem, conn_id=airflow_connection.conn_id, field="host")
-        return settings
-
-    return read_connection

@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from ssl import SSLContext
 from threading import Event, Thread
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs
 
@@ -148,12 +147,7 @@ class StablyEmulator(Emulator):
             raise self._failure
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
