@@ -18,13 +18,7 @@ class StablyError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Rebuild from message and facts: the default would call ``__init__`` without its keywords."""
-        return _restore, (type(self), self.args, self.__dict__)
-
-
-def _restore(cls: type[StablyError], args: tuple[Any, ...], facts: dict[str, Any]) -> StablyError:
-    error = cls.__new__(cls, *args)
-    error.__dict__.update(facts)
-    return error
+        return type(self).__new__, (type(self), *self.args), self.__dict__
 
 
 class StablyConfigError(StablyError):

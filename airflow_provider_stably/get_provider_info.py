@@ -22,24 +22,12 @@ def get_provider_info() -> dict[str, Any]:
                 "tags": ["service"],
             }
         ],
-        "hooks": [
-            {
-                "integration-name": "Stably",
-                "python-modules": ["airflow_provider_stably.hooks.stably"],
-            },
-        ],
-        "operators": [
-            {
-                "integration-name": "Stably",
-                "python-modules": ["airflow_provider_stably.operators.stably"],
-            },
-        ],
-        "sensors": [
-            {"integration-name": "Stably", "python-modules": ["airflow_provider_stably.sensors.stably"]},
-        ],
-        "triggers": [
-            {"integration-name": "Stably", "python-modules": ["airflow_provider_stably.triggers.stably"]},
-        ],
+        **{
+            kind: [
+                {"integration-name": "Stably", "python-modules": [f"airflow_provider_stably.{kind}.stably"]}
+            ]
+            for kind in ("hooks", "operators", "sensors", "triggers")
+        },
         "notifications": ["airflow_provider_stably.notifications.stably.StablyCancelRunNotifier"],
         "extra-links": ["airflow_provider_stably.links.stably.StablyRunLink"],
         "connection-types": [
