@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from airflow_provider_stably.api.calls import Call
 from airflow_provider_stably.api.retries import MAX_RETRY_AFTER_SECONDS
@@ -15,25 +15,6 @@ if TYPE_CHECKING:
     from airflow_provider_stably.api.client import StablyClient
 
 T = TypeVar("T")
-
-
-class Driver(Protocol):
-    """Calls Stably, waits and reads the clock, for a rule."""
-
-    async def send(self, call: Call[T]) -> T:
-        """Send a call, again where the retry policy allows it."""
-
-    async def send_once(self, call: Call[T]) -> T:
-        """Send a call a single time: the rule itself repeats it."""
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-
-    async def reconnect(self) -> None:
-        """Look the Airflow connection up anew: its key may have been rotated."""
-
-    def now(self) -> float:
-        """Return the present, in seconds since the epoch."""
 
 
 class BlockingDriver:
@@ -63,7 +44,7 @@ class BlockingDriver:
         return self._client.send(call)
 
     async def send_once(self, call: Call[T]) -> T:
-        """Send a call a single time."""
+        """Send a call a single time: the rule itself repeats it."""
         return self._client.send_once(call)
 
     async def sleep(self, seconds: float) -> None:
@@ -71,7 +52,7 @@ class BlockingDriver:
         self._sleep(seconds)
 
     async def reconnect(self) -> None:
-        """Take the client that ``reconnect`` returns."""
+        """Look the Airflow connection up anew: its key may have been rotated."""
         if self._reconnect is not None:
             self._client = self._reconnect()
 
@@ -90,11 +71,11 @@ class AsyncDriver:
 
     async def send(self, call: Call[T]) -> T:
         """Send a call, again where the retry policy allows it."""
-        return await self._client.send(call, heeded=self._heeded)
+        return await (await self._connected()).send(call, heeded=self._heeded)
 
     async def send_once(self, call: Call[T]) -> T:
         """Send a call a single time."""
-        return await self._client.send_once(call)
+        return await (await self._connected()).send_once(call)
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""
@@ -102,6 +83,13 @@ class AsyncDriver:
 
     async def reconnect(self) -> None:
         """Keep the client: there is no other."""
+
+    async def _connected(self) -> AsyncStablyClient:
+        return self._client
+
+
+Driver: TypeAlias = BlockingDriver | AsyncDriver
+"""Calls Stably, waits and reads the clock, for a rule."""
 
 
 def run_blocking(rule: Coroutine[Any, Any, T]) -> T:

@@ -6,12 +6,12 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Coroutine
+from inspect import signature
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_stably.api.calls import Call
 from airflow_provider_stably.api.retries import MAX_RETRY_AFTER_SECONDS
 from airflow_provider_stably.api.text import shown
 from airflow_provider_stably.hooks.stably import StablyHook
@@ -102,17 +102,7 @@ class StablyRunTrigger(BaseTrigger):
         """Return class path and arguments: ids, numbers and booleans; no secret."""
         return (
             "airflow_provider_stably.triggers.stably.StablyRunTrigger",
-            {
-                "run_id": self.run_id,
-                "project_id": self.project_id,
-                "stably_conn_id": self.stably_conn_id,
-                "started_at": self.started_at,
-                "deadline": self.deadline,
-                "poll_interval": self.poll_interval,
-                "cancel_on_kill": self.cancel_on_kill,
-                "key_has_worked": self.key_has_worked,
-                "queue_deadline": self.queue_deadline,
-            },
+            {name: getattr(self, name) for name in signature(StablyRunTrigger).parameters},
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -206,7 +196,6 @@ class StablyRunTrigger(BaseTrigger):
 class _TriggerDriver(AsyncDriver):
     """Looks the connection up in the triggerer: at the first call, and at each one until that works.
 
-    :param stably_conn_id: The connection.
     :param in_haste: Whether there are only :data:`KILL_SECONDS`.
     """
 
@@ -223,14 +212,6 @@ class _TriggerDriver(AsyncDriver):
     async def __aexit__(self, *_: object) -> None:
         if self._entered is not None:
             await self._entered.__aexit__(None, None, None)
-
-    async def send(self, call: Call[T]) -> T:
-        """Send a call, again where the retry policy allows it."""
-        return await (await self._connected()).send(call, heeded=self._heeded)
-
-    async def send_once(self, call: Call[T]) -> T:
-        """Send a call a single time."""
-        return await (await self._connected()).send_once(call)
 
     async def reconnect(self) -> None:
         """Look the connection up anew; keep the old one if that fails."""
