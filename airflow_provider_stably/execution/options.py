@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from datetime import timedelta
 from typing import Self
 
 
@@ -29,7 +28,6 @@ class RunTestsOptions(_Options):
     deferrable: bool
     poll_interval: float
     timeout: float
-    execution_timeout: timedelta | None
     queue_timeout: float | None
     cancel_on_kill: bool
     junit_xml: object
@@ -64,7 +62,6 @@ class WatchRunOptions(_Options):
     soft_fail: bool
     never_fail: bool
     timeout: float
-    execution_timeout: timedelta | None
     junit_xml: object
     min_tests: int
     stably_conn_id: str

@@ -87,7 +87,6 @@ def write_junit(
 ) -> None:
     """Write the run as JUnit XML, if its task asks for that; the run is read once more for its test cases.
 
-    :param options: The task's options, rendered.
     :param is_killed: Whether the task was told to stop.
     """
     with best_effort("The JUnit XML was not written"):

@@ -47,10 +47,6 @@ class RunTests:
     owned    set: started, or resumed from an earlier try   cancelled
     released none: over, deferred, or fire-and-forget       left to the trigger, or left alone
     ======== ============================================== =====================================
-
-    :param options: The operator's options, rendered.
-    :param context: The task's context.
-    :param log: The operator's logger.
     """
 
     def __init__(self, options: RunTestsOptions, context: Context, log: Any) -> None:
@@ -158,10 +154,7 @@ class RunTests:
         self._forbid_retry_beside_live_run("The trigger of this task was lost")
 
     def kill(self) -> None:
-        """Cancel the run, within the five seconds that Airflow 3 leaves.
-
-        Called in a signal handler: what it interrupts could hold a lock of ours, so none is taken.
-        """
+        """Cancel the run, in a signal handler, within the five seconds that Airflow 3 leaves."""
         run = self._ownership.run_to_cancel
         if self._is_killing:
             return  # a second signal
@@ -195,10 +188,7 @@ class RunTests:
             run,
             stably_conn_id=self._options.stably_conn_id,
             deadline=deferred_deadline(
-                self._context,
-                from_time=_started_at(run),
-                timeout=self._options.timeout,
-                execution_timeout=self._options.execution_timeout,
+                self._context, from_time=_started_at(run), timeout=self._options.timeout
             ),
             poll_interval=self._options.poll_interval,
             cancel_on_kill=self._options.cancel_on_kill,
@@ -230,7 +220,7 @@ class RunTests:
         return None if timeout is None else _started_at(run) + timeout
 
     def _end(self, result: WatchResult, run: RunReference) -> dict[str, Any]:
-        result = result.asked_at(run.started_at)
+        result = replace(result, run=result.run.with_queue_time(run.started_at))
         error = result.error(min_tests=self._options.min_tests)
         publish(self._context, result, error, branch=self._options.branch)
         write_junit(self._options, result, error, is_killed=lambda: self._ownership.is_killed)

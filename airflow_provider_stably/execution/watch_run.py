@@ -14,7 +14,6 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_stably.api.calls import check_id
-from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.arguments import text_or_none
 from airflow_provider_stably.exceptions import StablyConfigError, StablyError, StablyRunTimeoutError
 from airflow_provider_stably.execution.fail_for_good import not_retried, task_error
@@ -44,8 +43,6 @@ class WatchRun:
 
     ``knows_run`` says whether the run's page has been made known.
 
-    :param stably_conn_id: The sensor's connection.
-    :param log: The sensor's logger.
     :param task_ids: The tasks of the sensor's DAG, which name no run.
     :param now: Returns the present, in seconds since the epoch.
     """
@@ -90,12 +87,7 @@ class WatchRun:
             wait_in_triggerer(
                 self._named_run(options),
                 stably_conn_id=options.stably_conn_id,
-                deadline=deferred_deadline(
-                    context,
-                    from_time=self._now(),
-                    timeout=options.timeout,
-                    execution_timeout=options.execution_timeout,
-                ),
+                deadline=deferred_deadline(context, from_time=self._now(), timeout=options.timeout),
                 poll_interval=options.poke_interval,
                 cancel_on_kill=False,
                 key_has_worked=self._belief.key_has_worked,
@@ -106,7 +98,7 @@ class WatchRun:
         """Poll the run once; see the sensor."""
         try:
             run = self.push_run(options, context)
-            driver = BlockingDriver(self._hook.client, reconnect=self._reconnect, now=self._now)
+            driver = BlockingDriver(self._hook.client, reconnect=self._hook.reconnect, now=self._now)
             result = run_blocking(poll_once(run, driver, self._belief))
         except StablyConfigError as error:
             if not (error.may_pass and self.has_poked_before(options, context)):
@@ -150,14 +142,6 @@ class WatchRun:
             return run.in_project(check_id("project", self._hook.resolve_project_id(given)))
         except (StablyError, ValueError) as error:
             raise task_error(error) from None
-
-    def _reconnect(self) -> StablyClient:
-        hook = StablyHook(self._hook.stably_conn_id)
-        with best_effort("The connection cannot be read now, so the old one is kept"):
-            client = hook.client
-            self._hook = hook
-            return client
-        return self._hook.client
 
     def _end(self, result: WatchResult, options: WatchRunOptions, context: Context) -> dict[str, Any]:
         error = result.error(min_tests=options.min_tests)

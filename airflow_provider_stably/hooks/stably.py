@@ -199,7 +199,7 @@ class StablyHook(BaseHook):
         result = run_blocking(
             watch(
                 run,
-                BlockingDriver(self.client, reconnect=self._reconnect),
+                BlockingDriver(self.client, reconnect=self.reconnect),
                 Belief(key_has_worked=False),
                 started_at=now,
                 deadline=now + seconds("timeout", timeout, at_least=0),
@@ -224,7 +224,7 @@ class StablyHook(BaseHook):
         from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
 
         run = self._reference(run_id, project_id)
-        return run_blocking(cancel(run, BlockingDriver(self.client, reconnect=self._reconnect)))
+        return run_blocking(cancel(run, BlockingDriver(self.client, reconnect=self.reconnect)))
 
     def run_url(self, run_id: str, *, project_id: str | None = None) -> str:
         """Return the address of a run's page in Stably's dashboard; ``project_id`` as of the others."""
@@ -274,7 +274,7 @@ class StablyHook(BaseHook):
         run = read_run(run_id, argument="run_id")
         return run.in_project(check_id("project", run.project_id or self.resolve_project_id(project_id)))
 
-    def _reconnect(self) -> StablyClient:
+    def reconnect(self) -> StablyClient:
         """Look the connection up anew, as its key may have been rotated; one that cannot be read is kept."""
         from airflow_provider_stably.tasks.best_effort import best_effort
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from heapq import nlargest
 from itertools import accumulate
+from operator import itemgetter
 from typing import Any
 
 from airflow_provider_stably.api.calls import check_id
@@ -99,6 +100,7 @@ class RunSummary:
             return read
         failed = [result for result in results if result.status not in NOT_FAILED]
         listed = failed[: len(_that_fit(map(_failed_line, failed[:MAX_FAILED_TESTS]), MAX_FAILED_BYTES))]
+        more = [f"  ... and {len(failed) - len(listed)} more"] if len(failed) > len(listed) else []
         return replace(
             read,
             total=len(results),
@@ -106,7 +108,7 @@ class RunSummary:
             failed=len(failed),
             skipped=sum(result.status == TestStatus.SKIPPED for result in results),
             failed_tests=tuple(_title(result) for result in listed),
-            story=(*_failed_lines(listed, len(failed)), *_slowest_lines(results)),
+            story=(*map(_failed_line, listed), *more, *_slowest_lines(results)),
         )
 
     def with_queue_time(self, asked_at: float | None) -> RunSummary:
@@ -178,24 +180,20 @@ class RunSummary:
         shown = one_line(message, limit=MAX_MESSAGE_BYTES)
         return {**self.to_json(), "message": "".join(_that_fit(shown, MAX_MESSAGE_BYTES))}
 
-    def has_too_few_tests(self, min_tests: int) -> bool:
-        """Whether a run that passed ran fewer test cases than it has to, or has no results to tell."""
-        return self.status == RunStatus.PASSED and (self.total or 0) < min_tests
-
     def error(self, *, min_tests: int = 0) -> StablyRunError | None:
         """Return the error that this run's end means; None if it passed.
 
         :param min_tests: How many test cases a run has to have for that.
         """
-        if self.has_too_few_tests(min_tests):
+        if self.status == RunStatus.PASSED:
+            if (self.total or 0) >= min_tests:
+                return None
             ran = "without results" if self.total is None else f"with too few test cases ({self.total})"
             message = (
                 f"Run {self.run_id} {self.status}, but {ran}; min_tests is {min_tests}: is the "
                 f"Playwright project's name right? See {self.run_url}"
             )
             return StablyRunFailedError(message, run=self.with_message(message))
-        if self.status == RunStatus.PASSED:
-            return None
         kind = StablyRunCancelledError if self.status == RunStatus.CANCELLED else StablyRunFailedError
         named = ", ".join(self.failed_tests)
         message = f"{self.headline}{f'. Failed: {named}' if named else ''}"
@@ -246,16 +244,10 @@ def _failed_line(result: TestResult) -> str:
     return f"  {_status(result)}  {_title(result)}{_took(result)}"
 
 
-def _failed_lines(named: Sequence[TestResult], total: int) -> list[str]:
-    more = [f"  ... and {total - len(named)} more"] if total > len(named) else []
-    return [*map(_failed_line, named), *more]
-
-
 def _slowest_lines(results: Sequence[TestResult]) -> list[str]:
-    slowest = nlargest(
-        MAX_SLOWEST_TESTS, (result for result in results if result.duration_ms), key=_by_duration
-    )
-    lines = [f"    {_seconds(_by_duration(result))}  {_title(result)}" for result in slowest]
+    timed = [(result.duration_ms, _title(result)) for result in results if result.duration_ms]
+    slowest = nlargest(MAX_SLOWEST_TESTS, timed, key=itemgetter(0))
+    lines = [f"    {_seconds(duration_ms)}  {title}" for duration_ms, title in slowest]
     return ["  slowest:", *_that_fit(lines, MAX_SLOWEST_BYTES)] if lines else []
 
 
@@ -264,10 +256,6 @@ def _that_fit(texts: Iterable[str], limit: int) -> list[str]:
     kept = list(texts)
     sizes = accumulate(len(json.dumps(text)) - len('""') for text in kept)
     return kept[: sum(size <= limit for size in sizes)]
-
-
-def _by_duration(result: TestResult) -> int:
-    return result.duration_ms or 0
 
 
 def _took(result: TestResult) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -111,15 +111,8 @@ class WatchResult:
         kind = StablyRunTimeoutError if self.end is WatchEnd.TIMED_OUT else StablyRunLostError
         return kind(message, run=self.run.with_message(message), is_over=self.is_over)
 
-    def asked_at(self, asked_at: float | None) -> WatchResult:
-        """Add how long the run was in the queue; see :meth:`RunSummary.with_queue_time`."""
-        return replace(self, run=self.run.with_queue_time(asked_at))
-
     def summary(self, error: StablyRunError | None) -> dict[str, Any]:
-        """Write the XCom ``summary``.
-
-        :param error: What :meth:`error` returned: it has the same summary.
-        """
+        """Write the XCom ``summary``; if the task ends with an error, that has the same one."""
         return self.run.with_message(self.run.headline) if error is None else dict(error.run)
 
     def _aftermath(self) -> str:

@@ -15,20 +15,18 @@ LONGEST_LEAD_SECONDS = 30
 """How long before Airflow the trigger gives up, at most: time to resume the task, which can name its run."""
 
 
-def deferred_deadline(
-    context: Any, *, from_time: float, timeout: float, execution_timeout: timedelta | None
-) -> float:
+def deferred_deadline(context: Any, *, from_time: float, timeout: float) -> float:
     """Return when a deferred task is to give up, in seconds since the epoch.
 
     That is after its ``timeout``, or after its ``execution_timeout`` (from the task's start) if that is
     earlier. Airflow 3 does not enforce the latter while a task is deferred; Airflow 2.11 does, with an error
     that names no run, so there the trigger is a little earlier.
 
-    :param context: The task's context.
     :param from_time: When the wait began, in seconds since the epoch.
     :param timeout: The task's own limit, in seconds from then on.
     """
     deadline = from_time + timeout
+    execution_timeout: timedelta | None = context["task"].execution_timeout
     if execution_timeout is None:
         return deadline
     task_started_at: float = context["ti"].start_date.timestamp()

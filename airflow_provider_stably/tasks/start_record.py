@@ -35,8 +35,6 @@ class StartRecords:
     """A task's start record in the task state store; without a store nothing is written or read.
 
     Never used in ``on_kill``: it talks to Airflow's supervisor.
-
-    :param context: The task's context.
     """
 
     def __init__(self, context: Any) -> None:

@@ -332,11 +332,11 @@ def test_a_timeout_in_the_queue_says_so():
 )
 def test_time_in_the_queue_counts_from_the_start_call(asked_at, queued_ms):
     """Summary and log have it, and it is never negative."""
-    result = _result(WatchEnd.FINISHED, _run("PASSED")).asked_at(asked_at)
+    run = _result(WatchEnd.FINISHED, _run("PASSED")).run.with_queue_time(asked_at)
 
-    assert result.run.queued_ms == queued_ms
-    assert ("in the queue" in result.run.headline) is (queued_ms is not None)
-    assert _result(WatchEnd.TIMED_OUT, None).asked_at(asked_at).run.queued_ms is None
+    assert run.queued_ms == queued_ms
+    assert ("in the queue" in run.headline) is (queued_ms is not None)
+    assert _result(WatchEnd.TIMED_OUT, None).run.with_queue_time(asked_at).queued_ms is None
 
 
 @pytest.mark.parametrize(

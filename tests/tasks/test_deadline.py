@@ -28,8 +28,9 @@ def test_a_deferred_task_ends_at_its_earliest_limit(
     """The operator's timeout counts from the run's start, execution_timeout from the task's."""
     monkeypatch.setattr(deadline, "AIRFLOW_ENFORCES_EXECUTION_TIMEOUT", airflow_enforces)
     limit = None if execution_timeout is None else timedelta(seconds=execution_timeout)
-    context = {"ti": SimpleNamespace(start_date=datetime.fromtimestamp(STARTED_AT, UTC))}
+    ti = SimpleNamespace(start_date=datetime.fromtimestamp(STARTED_AT, UTC))
+    context = {"ti": ti, "task": SimpleNamespace(execution_timeout=limit)}
 
-    gives_up_at = deferred_deadline(context, from_time=RUN_STARTED_AT, timeout=7200, execution_timeout=limit)
+    gives_up_at = deferred_deadline(context, from_time=RUN_STARTED_AT, timeout=7200)
 
     assert gives_up_at == expected
