@@ -1,4 +1,7 @@
-"""Read what DAG authors write, also as templates render it: seconds, task ids, start arguments."""
+"""Read what DAG authors write, also as templates render it: seconds, task ids, start arguments.
+
+What is refused raises ValueError.
+"""
 
 from __future__ import annotations
 
@@ -36,30 +39,21 @@ def seconds(name: str, value: float | timedelta, *, at_least: float = math.ulp(0
 
 
 def check_min_tests(value: object) -> int:
-    """Return the argument ``min_tests``.
-
-    :raises ValueError: if it is not a whole number from 0 on.
-    """
+    """Return the argument ``min_tests``: a whole number from 0 on."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     raise ValueError(f"min_tests is a whole number from 0 on, not {value!r:.80}")
 
 
 def check_flag(value: object, name: str) -> bool:
-    """Return an argument that is True or False and not templated: the text ``'False'`` would count as True.
-
-    :raises ValueError: if it is anything else.
-    """
+    """Return an argument that is True or False, not templated: the text ``'False'`` would count as True."""
     if isinstance(value, bool):
         return value
     raise ValueError(f"{name} is True or False, and not templated; not {value!r:.80}")
 
 
 def check_conn_id(conn_id: object) -> str:
-    """Return the argument ``stably_conn_id``.
-
-    :raises ValueError: if it is no text, or empty.
-    """
+    """Return the argument ``stably_conn_id``: text that is not empty."""
     if isinstance(conn_id, str) and conn_id.strip():
         return conn_id
     raise ValueError(f"stably_conn_id is the id of a connection, not {conn_id!r:.80}")
@@ -121,10 +115,7 @@ def check_run_ids(run_ids: Any, name: str) -> Any:
 
 
 def check_run_id(run_id: Any) -> Any:
-    """Return the sensor's argument ``run_id``; it may not be missing, either.
-
-    :raises ValueError: as of :func:`check_run_ids`, or if it is None or empty.
-    """
+    """Return the sensor's argument ``run_id``, as :func:`check_run_ids` does; it may not be missing."""
     run = check_run_ids(run_id, "run_id")
     if is_missing(run) or run in ([], {}):
         raise _no_run(run, "run_id")
@@ -168,20 +159,14 @@ def text_or_none(value: object, name: str) -> str | None:
 
 
 def check_text(value: Any, name: str) -> Any:
-    """Return an argument that is sent as text; what cannot become text is refused when the DAG is parsed.
-
-    :raises ValueError: as of :func:`text_or_none`.
-    """
+    """Return an argument; when the DAG is parsed, refuse what :func:`text_or_none` would refuse."""
     if not _comes_later(value) and not is_missing(value):
         text_or_none(value, name)
     return value
 
 
 def check_junit_xml(target: Any) -> Any:
-    """Return the argument ``junit_xml``, a path as text; what nothing could write is refused at parsing.
-
-    :raises ValueError: if it is no address, or if the extra ``junit`` is not installed.
-    """
+    """Return the argument ``junit_xml``, a path as text; what nothing could write is refused at parsing."""
     if is_missing(target):
         return None
     if hasattr(target, "joinpath"):  # pathlib's or Airflow's
@@ -194,10 +179,7 @@ def check_junit_xml(target: Any) -> Any:
 
 
 def check_address(target: object) -> None:
-    """Refuse as the argument ``junit_xml`` what leads nowhere, or to a folder that depends on the worker.
-
-    :raises ValueError: if it is neither an absolute path nor an address.
-    """
+    """Refuse as the argument ``junit_xml`` what leads nowhere, or to a folder that depends on the worker."""
     if not isinstance(target, str) or not (target.startswith("/") or target.find("://") > 0):
         given = repr(target[:80]) if isinstance(target, str) else type(target).__name__
         raise ValueError(f"junit_xml is an absolute path or an address, not {given}")
@@ -220,10 +202,7 @@ def true_or_false(value: object, name: str) -> bool | None:
 
 
 def check_true_or_false(value: object, name: str) -> None:
-    """Refuse, when the DAG is parsed, what cannot become a boolean; a template may.
-
-    :raises ValueError: as of :func:`true_or_false`.
-    """
+    """Refuse, when the DAG is parsed, what :func:`true_or_false` would refuse; a template may come later."""
     if not _comes_later(value):
         true_or_false(value, name)
 
@@ -232,15 +211,11 @@ def check_env_overrides(overrides: object) -> None:
     """Refuse, when the DAG is parsed, environment overrides that cannot become a mapping of names to text.
 
     What a template or a task's output will come to is not known then. No error shows a value.
-
-    :raises ValueError: naming the variable, if there is one.
     """
     if isinstance(overrides, Mapping):
-        for name, value in overrides.items():
-            if not _comes_later(value):
-                _as_text(str(name), value)
-    elif not is_missing(overrides) and not _comes_later(overrides):
-        raise _no_mapping(overrides)
+        overrides = {name: value for name, value in overrides.items() if not _comes_later(value)}
+    if not _comes_later(overrides):
+        env_overrides_as_text(overrides)
 
 
 def _comes_later(value: object) -> bool:
@@ -251,22 +226,15 @@ def _comes_later(value: object) -> bool:
 
 
 def env_overrides_as_text(overrides: object) -> dict[str, str]:
-    """Return environment overrides as the API takes them: text. No error shows a value.
-
-    :raises ValueError: if they are not a mapping of names to text, numbers or booleans.
-    """
+    """Return environment overrides, text, numbers or booleans by name, as text. No error shows a value."""
     if is_missing(overrides):
         return {}
     if not isinstance(overrides, Mapping):
-        raise _no_mapping(overrides)
+        raise ValueError(
+            f"env_overrides is a mapping of names to values, not {type(overrides).__name__}; one template "
+            "for all of it needs render_template_as_native_obj=True in the DAG"
+        )
     return {str(name): _as_text(str(name), value) for name, value in overrides.items()}
-
-
-def _no_mapping(overrides: object) -> ValueError:
-    return ValueError(
-        f"env_overrides is a mapping of names to values, not {type(overrides).__name__}; one template for "
-        "all of it needs render_template_as_native_obj=True in the DAG"
-    )
 
 
 def _as_text(name: str, value: object) -> str:

@@ -41,7 +41,6 @@ CANCEL_RUN = Route("POST", "/v1/projects/{project_id}/runs/cancel")
 class Call(Generic[T]):
     """One request to the API and how to read its answer.
 
-    :param route: The route.
     :param path: The route's path with the ids filled in.
     :param read: Turns the JSON of a 2xx answer into the result, without secrets, or raises ValueError
         with the rest of the sentence that begins with "The answer".

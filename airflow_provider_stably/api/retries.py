@@ -40,7 +40,6 @@ RETRY_AFTER_JITTER = 0.25
 def replay_policy(call: Call[Any], *, heeded: float = MAX_RETRY_AFTER_SECONDS) -> dict[str, Any]:
     """Return keyword arguments for ``tenacity.Retrying`` and ``tenacity.AsyncRetrying``.
 
-    :param call: The call that is sent.
     :param heeded: Up to how many seconds a Retry-After is heeded.
     """
     return {

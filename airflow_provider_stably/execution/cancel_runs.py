@@ -69,12 +69,7 @@ class _NamedRuns:
 
 
 class CancelRuns:
-    """One execution of the operator.
-
-    :param options: The operator's options, rendered.
-    :param context: The task's context.
-    :param log: The operator's logger.
-    """
+    """One execution of the operator."""
 
     def __init__(self, options: CancelRunsOptions, context: Context, log: Any) -> None:
         self._options = options

@@ -22,7 +22,6 @@ LOOK_UP_SECONDS = 30.0
 class Clients:
     """Clients on one connection; none before :meth:`connect`.
 
-    :param stably_conn_id: The connection.
     :param sleep: Waits the given seconds between two attempts of ``usual``.
     """
 

@@ -16,7 +16,7 @@ KILL_REPEAT_SECONDS = 1.5
 
 
 def cancel_at_once(run: RunReference, client: StablyClient, log: Any) -> bool:
-    """Cancel a run in a signal handler, where what is interrupted may hold locks; return whether that worked.
+    """Cancel a run in a signal handler, taking no lock; return whether that worked.
 
     :param client: One that nothing else uses.
     """
@@ -37,5 +37,4 @@ def cancel_at_once(run: RunReference, client: StablyClient, log: Any) -> bool:
             # Not a warning: the task, when it goes on, settles it.
             log.info("Run %s: not cancelled yet: %s", run.run_id, failure)
             return False
-        # No Event: on_kill runs in a signal handler, and the thread that it interrupts may hold its lock.
         time.sleep(KILL_PAUSE_SECONDS)

@@ -41,7 +41,7 @@ KILL_PAUSE_SECONDS = 0.2
 class Ownership:
     """Which run this process has to cancel if it stops watching, and what has happened to the task.
 
-    No locks: ``on_kill`` runs in a signal handler, and what it interrupts could hold them.
+    No locks, so no Event: ``on_kill`` runs in a signal handler, and what it interrupts could hold them.
     """
 
     run_to_cancel: RunReference | None = None
@@ -60,7 +60,6 @@ class Ownership:
         """Wait, but no longer than until the task is killed."""
         end = time.monotonic() + seconds
         while not self.is_killed and (left := end - time.monotonic()) > 0:
-            # No Event: on_kill sets the flag in a signal handler, and this thread may hold an Event's lock.
             time.sleep(min(left, KILL_PAUSE_SECONDS))
         self.stop_if_killed()
 
@@ -75,10 +74,6 @@ class _Start(Enum):
 class Starter:
     """Finds or starts the run of a task.
 
-    :param options: The operator's options.
-    :param context: The task's context.
-    :param log: The operator's logger.
-    :param records: The task's start record.
     :param ownership: Gets the run as soon as its id is known.
     :param hook: The hook, with its connection already read.
     :param client: Sends the calls; its waits end when the task is killed.

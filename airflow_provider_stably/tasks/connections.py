@@ -19,9 +19,6 @@ def with_named_connection(run: RunReference, task: Any) -> RunReference:
     """Return a run with a connection that its task names in the DAG; with none, if the task names none.
 
     Whoever may write the XCom could name another team's connection.
-
-    :param run: The run as its task pushed it.
-    :param task: The task in the DAG.
     """
     # dag.test() gives a DAG's callback a serialized DAG, which does not say: that is one's own.
     if type(task).__module__.startswith("airflow.serialization"):

@@ -24,10 +24,7 @@ async def ask(question: Callable[..., T], *arguments: Any) -> T:
 
 
 async def is_still_deferred(ti: Any, run_id: str) -> bool:
-    """Tell whether a task instance is deferred, and for this very run.
-
-    :param ti: The trigger's ``task_instance``.
-    """
+    """Tell whether a trigger's task instance is deferred, and for this very run."""
     return await ask(_is_still_deferred, ti, run_id)
 
 

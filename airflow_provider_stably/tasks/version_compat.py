@@ -57,10 +57,7 @@ def is_asset(outlet: object) -> bool:
 
 
 def state_of_task(ti: Any) -> str | None:
-    """Return the state of a trigger's task instance; None if it is not known.
-
-    :param ti: The trigger's ``task_instance``.
-    """
+    """Return the state of a trigger's task instance; None if it is not known."""
     if not _has("airflow.sdk"):  # Remove when the oldest supported Airflow is 3.0
         return _state_in_database(ti)
     states = states_by_name(ti.dag_id, ti.run_id, task_ids=[ti.task_id], map_index=ti.map_index)
@@ -96,8 +93,6 @@ def with_readable_xcoms(context: Context) -> Context:
     """Return the context itself, or within ``dag.test()`` one whose task instance reads the database.
 
     There Airflow 3 calls a DAG's callback without a supervisor, so ``xcom_pull`` fails.
-
-    :param context: The context of a DAG's callback.
     """
     try:
         from airflow.sdk.execution_time import task_runner
@@ -153,10 +148,7 @@ def read_xcom(ti_key: Any, key: str) -> Any:
 
 
 def push_past_backend(ti: Any, key: str, value: str) -> None:
-    """Push an XCom past a custom backend, which keeps a reference where Airflow 3 itself reads the value.
-
-    :param ti: The running task's instance.
-    """
+    """Push an XCom past a custom backend, which keeps a reference where Airflow 3 itself reads the value."""
     from airflow.providers.common.compat.sdk import XCom
 
     # Airflow 2.11 reads it through the backend. Remove when the oldest supported Airflow is 3.0

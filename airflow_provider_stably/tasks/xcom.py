@@ -27,7 +27,6 @@ STABLY_RUN_KEY = "stably_run"
 class PushedRun:
     """A run as the task that started it pushed it.
 
-    :param run: The run.
     :param try_number: The task's try that started the run: callbacks of other tries leave it alone.
     :param cancel_on_kill: Whether the task's own callback is to cancel it.
     """
@@ -150,9 +149,6 @@ def _shared_map_index(context: Any, task_id: str) -> int | None:
     """Return the map index to read another task's run at; None for all of them.
 
     Within a mapped task group that is the task's own: the runs of other indexes belong to its siblings.
-
-    :param context: The task's context.
-    :param task_id: The other task.
     """
     group = context["task"].get_closest_mapped_task_group()
     others = context["dag"].task_dict[task_id].get_closest_mapped_task_group()
