@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_stably.api.calls import check_id
@@ -39,6 +39,7 @@ def _failure(entry: object) -> str:
     return f"{_FAILURE} of {entry!r}"
 
 
+@dataclass(slots=True, repr=False)
 class Notify:
     """One call of the notifier.
 
@@ -48,37 +49,34 @@ class Notify:
     :param render: Renders a value with a context, on a copy.
     """
 
-    def __init__(
-        self, options: NotifyOptions, context: Context, render: Callable[[Any, Context], Any]
-    ) -> None:
-        self._options = options
-        self._context = context
-        self._render = render
+    options: NotifyOptions
+    context: Context
+    render: Callable[[Any, Context], Any]
 
     def notify(self) -> None:
         """Cancel the runs; see the notifier."""
         with best_effort(_FAILURE):
             if self._is_dag_level:
-                self._context = with_readable_xcoms(self._context)
-            runs = self._named_runs() if self._options.run_ids is not None else self._pushed_runs()
+                self.context = with_readable_xcoms(self.context)
+            runs = self._named_runs() if self.options.run_ids is not None else self._pushed_runs()
             if self._are_any(runs):
                 cancel_within_budget(
                     runs,
-                    owner=budget_owner(self._context),
-                    stably_conn_id=self._options.stably_conn_id,
+                    owner=budget_owner(self.context),
+                    stably_conn_id=self.options.stably_conn_id,
                 )
 
     async def async_notify(self) -> None:
         """Do the same on the event loop of a triggerer."""
         with best_effort(_FAILURE):
-            by_id = self._options.run_ids is not None
+            by_id = self.options.run_ids is not None
             runs = await ask(self._named_runs if by_id else self._runs_without_ti)
             if self._are_any(runs):
-                await acancel_within_budget(runs, stably_conn_id=self._options.stably_conn_id)
+                await acancel_within_budget(runs, stably_conn_id=self.options.stably_conn_id)
 
     @property
     def _is_dag_level(self) -> bool:
-        return "reason" in self._context
+        return "reason" in self.context
 
     def _are_any(self, runs: Sequence[RunReference]) -> bool:
         if not runs:
@@ -86,7 +84,7 @@ class Notify:
         return bool(runs)
 
     def _named_runs(self) -> list[RunReference]:
-        task_ids = self._context["dag"].task_dict if "dag" in self._context else ()
+        task_ids = self.context["dag"].task_dict if "dag" in self.context else ()
         named = read_runs(self._rendered_run_ids(), task_ids=task_ids)
         for problem in named.problems("run_ids"):
             log.warning("%s; nothing is sent for it", problem)
@@ -99,40 +97,40 @@ class Notify:
         return runs
 
     def _default_project(self) -> str:
-        project_id = self._render(self._options.project_id, self._context)
-        hook = StablyHook(self._options.stably_conn_id)
+        project_id = self.render(self.options.project_id, self.context)
+        hook = StablyHook(self.options.stably_conn_id)
         given = None if is_missing(project_id) else project_id
         return check_id("project", look_up(lambda: hook.resolve_project_id(given)))
 
     def _rendered_run_ids(self) -> object:
         """Render each entry by itself: one that fails, for lack of an XCom perhaps, leaves the others."""
-        run_ids = self._options.run_ids
+        run_ids = self.options.run_ids
         if not isinstance(run_ids, list | tuple):
-            return self._render(run_ids, self._context)
+            return self.render(run_ids, self.context)
         rendered: list[object] = []
         for entry in run_ids:
             with best_effort(_failure(entry)):
-                rendered.append(self._render(entry, self._context))
+                rendered.append(self.render(entry, self.context))
         return rendered
 
     def _pushed_runs(self) -> list[RunReference]:
-        task_ids = self._options.task_ids
-        if "ti" not in self._context:
+        task_ids = self.options.task_ids
+        if "ti" not in self.context:
             return self._runs_without_ti()
         if task_ids is None:
             return self._own_run()
-        started = runs_of_tasks(self._context, task_ids, of_all_indexes=self._is_dag_level)
+        started = runs_of_tasks(self.context, task_ids, of_all_indexes=self._is_dag_level)
         for problem in started.wrong:
             log.warning("%s", problem)
         return list(started.runs)
 
     def _runs_without_ti(self) -> list[RunReference]:
         """Return the runs by DAG id and run id: Airflow 3.2 and later may give no ``ti``."""
-        if self._options.task_ids is None:
+        if self.options.task_ids is None:
             raise StablyError(_NO_TASK)
         dag_id, dag_run_id = self._dag_run
         runs: list[RunReference] = []
-        for name in self._options.task_ids:
+        for name in self.options.task_ids:
             with best_effort(_failure(name)):
                 for task_id, run in started_by(dag_id, dag_run_id, name):
                     runs.append(self._with_connection(run, task_id))
@@ -140,14 +138,14 @@ class Notify:
 
     def _with_connection(self, run: RunReference, task_id: str) -> RunReference:
         """Give a run the connection that its task names; a deadline's context does not have the DAG."""
-        context: Any = self._context
+        context: Any = self.context
         task = context["dag"].task_dict.get(task_id) if "dag" in context else None
         return replace(run, stably_conn_id=None) if task is None else with_named_connection(run, task)
 
     @property
     def _dag_run(self) -> tuple[str, str]:
         """DAG id and run id; a deadline's context has them as plain values."""
-        context: Any = self._context
+        context: Any = self.context
         if "dag" in context:
             return context["dag"].dag_id, context["run_id"]
         return context["dag_run"]["dag_id"], context["dag_run"]["dag_run_id"]
@@ -155,5 +153,5 @@ class Notify:
     def _own_run(self) -> list[RunReference]:
         if self._is_dag_level:
             raise StablyError(_NO_TASK)
-        own = None if run_has_ended(self._context) else own_run_of_this_try(self._context)
-        return [] if own is None else [with_named_connection(own.run, self._context["task"])]
+        own = None if run_has_ended(self.context) else own_run_of_this_try(self.context)
+        return [] if own is None else [with_named_connection(own.run, self.context["task"])]

@@ -13,13 +13,14 @@ from airflow_provider_stably.arguments import is_missing, text_or_none
 from airflow_provider_stably.exceptions import StablyError, StablyRunError
 from airflow_provider_stably.execution.options import RunTestsOptions, WatchRunOptions
 from airflow_provider_stably.hooks.stably import StablyHook
+from airflow_provider_stably.links.stably import RUN_URL_KEY, StablyRunLink
 from airflow_provider_stably.runs.cancel import CancelResult
 from airflow_provider_stably.runs.junit import junit_xml
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.runs.summary import RunSummary, is_another_branch
 from airflow_provider_stably.runs.watch_result import WatchResult
 from airflow_provider_stably.tasks.best_effort import best_effort
-from airflow_provider_stably.tasks.version_compat import is_asset
+from airflow_provider_stably.tasks.version_compat import is_asset, push_past_backend
 
 log = logging.getLogger(__name__)
 
@@ -29,20 +30,22 @@ SUMMARY_KEY = "summary"
 """The XCom that has the summary of every run, green or red; ``return_value`` has only that of a green one."""
 
 
+def make_known(context: Any, run: RunReference) -> None:
+    """Push a run and its page as soon as it is known, so that they are there however the task ends."""
+    push_unfinished(context, run)
+    context["ti"].xcom_push(key=RUN_URL_KEY, value=run.run_url)
+    push_past_backend(context["ti"], StablyRunLink.xcom_key, run.run_url)
+
+
 def push_unfinished(context: Any, run: RunReference, cancelled: CancelResult | None = None) -> None:
     """Push what is known of a run whose end this task has not seen.
 
-    As soon as the run is known, so that it is there however the task ends.
-
     :param cancelled: What became of it when the task gave up; None as long as it has not.
     """
-    message, status = f"Run {run.run_id}: its end was not seen by this task", None
+    message, summary = f"Run {run.run_id}: its end was not seen by this task", RunSummary.of(run, None)
     if cancelled is not None:
-        message, status = (
-            f"Run {run.run_id} was no longer watched, cancel result: {cancelled}",
-            cancelled.status,
-        )
-    summary = replace(RunSummary.of(run, None), status=status)
+        message = f"Run {run.run_id} was no longer watched, cancel result: {cancelled}"
+        summary = replace(summary, status=cancelled.status)
     _push(context, run.run_id, summary.with_message(f"{message}; see {run.run_url}"))
 
 

@@ -178,8 +178,8 @@ class RunTests:
             self._log,
             self._records,
             self._ownership,
-            hook=hook,
-            client=self._clients.usual,
+            hook,
+            self._clients.usual,
         ).resume_or_start()
 
     def _defer(self, run: RunReference) -> None:

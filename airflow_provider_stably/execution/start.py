@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -19,17 +19,15 @@ from airflow_provider_stably.exceptions import (
 )
 from airflow_provider_stably.execution.fail_for_good import not_retried, task_error
 from airflow_provider_stably.execution.options import RunTestsOptions
-from airflow_provider_stably.execution.results import push_unfinished
+from airflow_provider_stably.execution.results import make_known
 from airflow_provider_stably.execution.uninterrupted import finish_despite_interrupt
 from airflow_provider_stably.hooks.stably import StablyHook
-from airflow_provider_stably.links.stably import RUN_URL_KEY, StablyRunLink
 from airflow_provider_stably.runs import belief
 from airflow_provider_stably.runs.cancel import CancelOutcome, cancel
 from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.tasks.best_effort import best_effort
 from airflow_provider_stably.tasks.start_record import StartRecords
-from airflow_provider_stably.tasks.version_compat import push_past_backend
 from airflow_provider_stably.tasks.wiring import wiring_problems
 from airflow_provider_stably.tasks.xcom import STABLY_RUN_KEY, PushedRun
 
@@ -71,6 +69,7 @@ class _Start(Enum):
     SENT = "sent, answer not known"
 
 
+@dataclass(slots=True, repr=False)
 class Starter:
     """Finds or starts the run of a task.
 
@@ -79,25 +78,14 @@ class Starter:
     :param client: Sends the calls; its waits end when the task is killed.
     """
 
-    def __init__(
-        self,
-        options: RunTestsOptions,
-        context: Any,
-        log: Any,
-        records: StartRecords,
-        ownership: Ownership,
-        *,
-        hook: StablyHook,
-        client: StablyClient,
-    ) -> None:
-        self._options = options
-        self._context = context
-        self._log = log
-        self._records = records
-        self._ownership = ownership
-        self._hook = hook
-        self._client = client
-        self._started: RunReference | _Start = _Start.NOT_SENT
+    options: RunTestsOptions
+    context: Any
+    log: Any
+    records: StartRecords
+    ownership: Ownership
+    hook: StablyHook
+    client: StablyClient
+    _started: RunReference | _Start = field(default=_Start.NOT_SENT, init=False)
 
     def resume_or_start(self) -> RunReference:
         """Return the run of an earlier try that goes on, else a new one."""
@@ -108,33 +96,33 @@ class Starter:
 
     def _resume_or_cancel_earlier_run(self) -> RunReference | None:
         """Return an earlier try's run if this try resumes it; cancel it if not, and return None."""
-        record = self._records.read()
+        record = self.records.read()
         if record is None:
             return None
         run = record.run
         if run is None:
-            self._records.delete()  # whoever clears the task now has read the error
+            self.records.delete()  # whoever clears the task now has read the error
             raise AirflowFailException(
                 "An earlier try of this task was lost while it started a run, so an untracked run may exist: "
                 "look for it in the dashboard, then clear this task to start another"
             )
         # The record may have been written by somebody else: it names no connection for us to use.
-        own = self._options.stably_conn_id
+        own = self.options.stably_conn_id
         is_ours = run.stably_conn_id == own
         run = replace(run, stably_conn_id=own)
         goes_on = record.is_retried and is_ours
-        if not goes_on and not self._options.cancel_on_kill:
+        if not goes_on and not self.options.cancel_on_kill:
             return None
         # From here on, whatever goes wrong: on_kill, callbacks and teardowns find the run.
-        self._ownership.run_to_cancel = run if is_ours and self._options.cancel_on_kill else None
+        self.ownership.run_to_cancel = run if is_ours and self.options.cancel_on_kill else None
         self._push_reference(run)
         if not goes_on:
             self._cancel_before_another(run, is_ours=is_ours)
         elif not self._is_over(run):
-            self._log.info("Run %s of an earlier try goes on; see %s", run.run_id, run.run_url)
+            self.log.info("Run %s of an earlier try goes on; see %s", run.run_id, run.run_url)
             self._push(run)
             return run
-        self._ownership.run_to_cancel = None
+        self.ownership.run_to_cancel = None
         return None
 
     def _is_over(self, run: RunReference) -> bool:
@@ -143,20 +131,20 @@ class Starter:
         Nor is a 404 believed here: no second run is started on it.
         """
         try:
-            return self._client.send(calls.get_run(run.project_id, run.run_id)).is_finished
+            return self.client.send(calls.get_run(run.project_id, run.run_id)).is_finished
         except StablyError as error:
-            self._log.warning("Run %s of an earlier try cannot be read now: %s", run.run_id, error)
+            self.log.warning("Run %s of an earlier try cannot be read now: %s", run.run_id, error)
             return False
 
     def _cancel_before_another(self, run: RunReference, *, is_ours: bool) -> None:
-        driver = BlockingDriver(self._client, sleep=self._ownership.sleep_unless_killed)
+        driver = BlockingDriver(self.client, sleep=self.ownership.sleep_unless_killed)
         seconds = belief.MISSING_SECONDS
         result = run_blocking(cancel(run, driver, patience=seconds, missing_seconds=seconds))
-        self._log.info("Run %s of an earlier try: %s", run.run_id, result.outcome)
+        self.log.info("Run %s of an earlier try: %s", run.run_id, result.outcome)
         if result.is_over or (is_ours and result.outcome is CancelOutcome.NOT_FOUND):
             return
         if not is_ours and result.outcome in {CancelOutcome.NOT_FOUND, CancelOutcome.DENIED}:
-            self._records.delete()  # whoever clears the task now has read the error
+            self.records.delete()  # whoever clears the task now has read the error
             raise AirflowFailException(
                 f"Run {run.run_id} of an earlier try was started with another connection, and the one that "
                 f"this task names now, {run.stably_conn_id!r}, does not reach it ({result}); cancel it in "
@@ -170,30 +158,30 @@ class Starter:
 
     def _start(self) -> RunReference:
         with best_effort("The DAG's Stably tasks cannot be checked"):
-            for problem in wiring_problems(self._context["dag"], left_by=self._context["task"].task_id):
-                self._log.warning("A run may be left live: %s", problem)
+            for problem in wiring_problems(self.context["dag"], left_by=self.context["task"].task_id):
+                self.log.warning("A run may be left live: %s", problem)
         call = self._call()
-        self._ownership.stop_if_killed()
-        self._records.write(None)
+        self.ownership.stop_if_killed()
+        self.records.write(None)
         try:
             run = finish_despite_interrupt(lambda: self._send(call), when_interrupted=self._send_no_more)
         except BaseException as error:
             if self._started is _Start.NOT_SENT or isinstance(error, StablyError | AirflowException):
-                self._records.delete()
+                self.records.delete()
             elif isinstance(self._started, RunReference):
-                self._records.write(self._started)
-            elif not self._records.survive_retries and not isinstance(error, KeyboardInterrupt | SystemExit):
+                self.records.write(self._started)
+            elif not self.records.survive_retries and not isinstance(error, KeyboardInterrupt | SystemExit):
                 raise AirflowFailException(
                     f"The answer to the start was lost ({type(error).__name__}): an untracked run may exist; "
                     "look for it in the dashboard before you clear this task"
                 ) from None
             raise
-        self._records.write(run)
+        self.records.write(run)
         self._push(run)
         return run
 
     def _call(self) -> calls.Call[str]:
-        options = self._options
+        options = self.options
         try:
             project_id = text_or_none(options.project_id, "project_id")
             which = {
@@ -204,7 +192,7 @@ class Starter:
             autofix = true_or_false(options.autofix, "autofix")
         except ValueError as error:
             raise not_retried(error) from None
-        project_id = self._hook.resolve_project_id(project_id)
+        project_id = self.hook.resolve_project_id(project_id)
         return calls.start_run(project_id, **which, env_overrides=overrides, autofix=autofix)
 
     def _send(self, call: calls.Call[str]) -> RunReference:
@@ -212,32 +200,29 @@ class Starter:
         self._started = _Start.SENT
         started_at = time.time()
         try:
-            run_id = self._client.send(call)
+            run_id = self.client.send(call)
         except StablyAmbiguousStartError as error:
-            self._log.error("%s", error)
+            self.log.error("%s", error)
             raise
         except (StablyError, AirflowException):
             self._started = _Start.NOT_SENT
             raise
-        run = RunReference(run_id, call.project_id, self._options.stably_conn_id, started_at)
+        run = RunReference(run_id, call.project_id, self.options.stably_conn_id, started_at)
         self._started = run
-        self._ownership.run_to_cancel = run if self._options.cancel_on_kill else None
-        self._log.info("Run %s started in project %s; see %s", run.run_id, run.project_id, run.run_url)
+        self.ownership.run_to_cancel = run if self.options.cancel_on_kill else None
+        self.log.info("Run %s started in project %s; see %s", run.run_id, run.project_id, run.run_url)
         return run
 
     def _send_no_more(self) -> None:
-        self._ownership.is_killed = True
+        self.ownership.is_killed = True
 
     def _push(self, run: RunReference) -> None:
         self._push_reference(run)
-        ti = self._context["ti"]
-        push_unfinished(self._context, run)
-        ti.xcom_push(key="run_id", value=run.run_id)
-        ti.xcom_push(key=RUN_URL_KEY, value=run.run_url)
-        push_past_backend(ti, StablyRunLink.xcom_key, run.run_url)
+        make_known(self.context, run)
+        self.context["ti"].xcom_push(key="run_id", value=run.run_id)
 
     def _push_reference(self, run: RunReference) -> None:
-        self._ownership.may_be_pushed = True
-        ti = self._context["ti"]
-        pushed = PushedRun(run, ti.try_number, self._options.cancel_on_kill)
+        self.ownership.may_be_pushed = True
+        ti = self.context["ti"]
+        pushed = PushedRun(run, ti.try_number, self.options.cancel_on_kill)
         ti.xcom_push(key=STABLY_RUN_KEY, value=pushed.to_xcom())

@@ -18,9 +18,8 @@ from airflow_provider_stably.arguments import text_or_none
 from airflow_provider_stably.exceptions import StablyConfigError, StablyError, StablyRunTimeoutError
 from airflow_provider_stably.execution.fail_for_good import not_retried, task_error
 from airflow_provider_stably.execution.options import WatchRunOptions
-from airflow_provider_stably.execution.results import publish, push_unfinished, write_junit
+from airflow_provider_stably.execution.results import make_known, publish, write_junit
 from airflow_provider_stably.hooks.stably import StablyHook
-from airflow_provider_stably.links.stably import RUN_URL_KEY, StablyRunLink
 from airflow_provider_stably.runs.belief import Belief
 from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
 from airflow_provider_stably.runs.named_runs import read_run
@@ -29,7 +28,7 @@ from airflow_provider_stably.runs.watch import poll_once
 from airflow_provider_stably.runs.watch_result import HANDED_BACK, WatchEnd, WatchResult
 from airflow_provider_stably.tasks.best_effort import best_effort
 from airflow_provider_stably.tasks.deadline import deferred_deadline
-from airflow_provider_stably.tasks.version_compat import has_been_rescheduled, push_past_backend
+from airflow_provider_stably.tasks.version_compat import has_been_rescheduled
 from airflow_provider_stably.triggers.stably import wait_in_triggerer
 
 if TYPE_CHECKING:
@@ -71,9 +70,7 @@ class WatchRun:
         """
         run = self._named_run(options)
         if not self.knows_run:
-            push_unfinished(context, run)
-            context["ti"].xcom_push(key=RUN_URL_KEY, value=run.run_url)
-            push_past_backend(context["ti"], StablyRunLink.xcom_key, run.run_url)
+            make_known(context, run)
             self.knows_run = True
         return run
 

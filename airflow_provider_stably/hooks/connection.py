@@ -50,6 +50,8 @@ def read_connection(connection: Connection, *, timeout: float | None = None) -> 
     :param timeout: Seconds, before the connection's ``extra.timeout``; None leaves it to that.
     :raises StablyConfigError: naming the connection and the field, if anything cannot be used.
     """
+    from airflow import __version__ as airflow_version
+
     reader = _Reader(connection.conn_id)
     reader.check_type(connection.conn_type)
     api_key = reader.api_key(connection.password)
@@ -67,7 +69,7 @@ def read_connection(connection: Connection, *, timeout: float | None = None) -> 
         proxy=reader.proxy(extra),
         verify=reader.verify(extra),
         trust_env=reader.boolean(extra, "trust_env", True),
-        user_agent=f"airflow-provider-stably/{__version__} apache-airflow/{_airflow_version()}",
+        user_agent=f"airflow-provider-stably/{__version__} apache-airflow/{airflow_version}",
     )
     return ConnectionSettings(endpoint, project_id=str(connection.login or "").strip())
 
@@ -196,9 +198,3 @@ def _as_boolean(value: object) -> bool | None:
     if isinstance(value, bool):
         return value
     return _BOOLEANS.get(str(value).strip().lower()) if isinstance(value, str | int) else None
-
-
-def _airflow_version() -> str:
-    from airflow import __version__ as airflow_version
-
-    return airflow_version

@@ -59,7 +59,13 @@ def is_asset(outlet: object) -> bool:
 def state_of_task(ti: Any) -> str | None:
     """Return the state of a trigger's task instance; None if it is not known."""
     if not _has("airflow.sdk"):  # Remove when the oldest supported Airflow is 3.0
-        return _state_in_database(ti)
+        from airflow.models import TaskInstance
+        from airflow.utils.session import create_session
+
+        names = {name: getattr(ti, name) for name in ("dag_id", "task_id", "run_id", "map_index")}
+        with create_session() as session:
+            state: str | None = session.query(TaskInstance.state).filter_by(**names).scalar()
+        return state
     states = states_by_name(ti.dag_id, ti.run_id, task_ids=[ti.task_id], map_index=ti.map_index)
     return states.get(ti.task_id if ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}")
 
@@ -158,18 +164,6 @@ def push_past_backend(ti: Any, key: str, value: str) -> None:
         return
     task = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": ti.map_index}
     plain.set(key=key, value=value, **task)
-
-
-def _state_in_database(ti: Any) -> str | None:
-    from airflow.models import TaskInstance
-    from airflow.utils.session import create_session
-
-    with create_session() as session:
-        query = session.query(TaskInstance.state).filter_by(
-            dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
-        )
-        state: str | None = query.scalar()
-    return state
 
 
 class _ReadingDatabase:
