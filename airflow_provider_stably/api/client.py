@@ -46,7 +46,7 @@ class StablySession(requests.Session):
     def __init__(self, endpoint: Endpoint, *, by_address: bool = False) -> None:
         super().__init__()
         self.endpoint = endpoint
-        self.auth = _unchanged  # else requests asks ~/.netrc
+        self.auth = lambda request: request  # else requests asks ~/.netrc
         self.headers["User-Agent"] = endpoint.user_agent
         self.headers["Accept-Encoding"] = answers.ACCEPT_ENCODING
         self.trust_env = endpoint.trust_env
@@ -177,10 +177,6 @@ def _received(response: requests.Response) -> answers.Answer:
     ):
         body += chunk
     return answers.Answer.received(response.status_code, response.headers.items(), bytes(body))
-
-
-def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
 
 
 def _was_sent(error: Exception) -> bool:

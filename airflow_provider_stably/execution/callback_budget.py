@@ -87,7 +87,8 @@ def cancel_within_budget(
     work: _Work = []
     for conn_id, its_runs in by_connection(fresh, stably_conn_id).items():
         with best_effort(f"Not cancelled: {_names(its_runs)}"):
-            work.append((look_up(_hook(conn_id).make_async_client, budget.pauses), its_runs))
+            hook = StablyHook(conn_id, timeout=REQUEST_SECONDS)
+            work.append((look_up(hook.make_async_client, budget.pauses), its_runs))
             budget.asked.update(its_runs)
     left = max(LEAST_SECONDS, budget.end - time.monotonic())  # reading connections took some of it
     if work:
@@ -100,8 +101,8 @@ async def acancel_within_budget(runs: Iterable[RunReference], *, stably_conn_id:
     pauses = iter(LOOK_UP_PAUSES)
     for conn_id, its_runs in by_connection(runs, stably_conn_id).items():
         with best_effort(f"Not cancelled: {_names(its_runs)}"):
-            client = await ask(look_up, _hook(conn_id).make_async_client, pauses)
-            work.append((client, its_runs))
+            hook = StablyHook(conn_id, timeout=REQUEST_SECONDS)
+            work.append((await ask(look_up, hook.make_async_client, pauses), its_runs))
     await _cancel_all(work, BUDGET_SECONDS)
 
 
@@ -121,10 +122,6 @@ def look_up(question: Callable[[], T], pauses: Iterator[float] | None = None) ->
             log.info("%s; looking it up again in %g s", error, pause)
         # Two seconds in all, in the callback's own process or, in a triggerer, a thread: no event loop waits.
         time.sleep(pause)
-
-
-def _hook(conn_id: str) -> StablyHook:
-    return StablyHook(conn_id, timeout=REQUEST_SECONDS)
 
 
 def _budget_of(owner: object) -> _Budget:
