@@ -72,7 +72,7 @@ class Program:
         """Whether the program has ended without :meth:`terminate` or :meth:`kill`."""
         return self._process is not None and self._process.poll() is not None
 
-    def terminate(self, *, by: signal.Signals = signal.SIGTERM, timeout: float = 30) -> None:
+    def terminate(self, *, by: signal.Signals = signal.SIGTERM, timeout: float = 90) -> None:
         """Signal the program to end, wait for that, and kill its remaining descendants.
 
         :raises subprocess.TimeoutExpired: If it has not ended in time; it is killed even then.
