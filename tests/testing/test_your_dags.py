@@ -39,6 +39,7 @@ def project(tmp_path):
     """A project of somebody else's: its conftest, its tests, and a DAG in its folder."""
     folder = tmp_path / "project"
     shutil.copytree(ROOT / "tests/testing/your_dags", folder)
+    (folder / "pytest.ini").touch()  # else ours counts where the temporary folder lies in the checkout
     (folder / "dags").mkdir()
     shutil.copy(ROOT / "example_dags/example_stably_gate_deployment.py", folder / "dags/deployment.py")
     return folder
