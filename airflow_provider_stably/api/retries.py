@@ -116,7 +116,10 @@ def _wait(state: RetryCallState, *, heeded: float) -> float:
 
 def _log_replay(state: RetryCallState) -> None:
     log.warning(
-        "%s; attempt %d follows in %.1f s", _failure(state), state.attempt_number + 1, state.upcoming_sleep
+        "%s; attempt %d follows within %.1f s",
+        _failure(state),
+        state.attempt_number + 1,
+        state.upcoming_sleep,
     )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from typing import Self
 
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.exceptions import StablyConfigError
+from airflow_provider_stably.execution.start import Ownership
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.tasks.best_effort import best_effort
@@ -22,16 +22,16 @@ LOOK_UP_SECONDS = 30.0
 class Clients:
     """Clients on one connection; none before :meth:`connect`.
 
-    :param sleep: Waits the given seconds between two attempts of ``usual``.
+    :param ownership: Says whether the task was killed, which shortens waits.
     """
 
     usual: StablyClient
     on_kill: StablyClient | None = None
     at_last: StablyClient
 
-    def __init__(self, stably_conn_id: str, *, sleep: Callable[[float], None]) -> None:
+    def __init__(self, stably_conn_id: str, ownership: Ownership) -> None:
         self._stably_conn_id = stably_conn_id
-        self._sleep = sleep
+        self._ownership = ownership
 
     def connect(self) -> StablyHook:
         """Look the connection up and make the clients that all calls use from now on.
@@ -44,8 +44,8 @@ class Clients:
         # Nor may it be this one: a kill may come while the run is cancelled for another reason. If not, there
         # is time: an API that takes seconds may drop the request of a client that does not wait. But no name
         # look-up that may stall: a kill during the start leaves the cancel to this one.
-        self.at_last = hook.make_client(by_address=True)
-        self.usual = hook.make_client(sleep=self._sleep)
+        self.at_last = hook.make_client(sleep=self._ownership.sleep_less_if_killed, by_address=True)
+        self.usual = hook.make_client(sleep=self._ownership.sleep_unless_killed)
         return hook
 
     def connect_for(self, run: RunReference, *, until: float) -> None:
@@ -63,7 +63,7 @@ class Clients:
                 if left <= 0:
                     raise
                 log.warning("%s; looking it up again for run %s", error, run.run_id)
-            self._sleep(min(LOOK_UP_SECONDS, left))
+            self._ownership.sleep_unless_killed(min(LOOK_UP_SECONDS, left))
 
     def reconnect(self) -> Self:
         """Look the connection up anew, if that works, and return the clients to go on with."""

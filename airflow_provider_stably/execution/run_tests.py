@@ -55,7 +55,7 @@ class RunTests:
         self._log = log
         self._records = StartRecords(context)
         self._ownership = Ownership()
-        self._clients = Clients(options.stably_conn_id, sleep=self._ownership.sleep_unless_killed)
+        self._clients = Clients(options.stably_conn_id, self._ownership)
         self._is_killing = False
         self._is_first_part = False
 
@@ -254,7 +254,10 @@ class RunTests:
             clients = self._clients
             if clients.on_kill is None:  # the task stops while its connection is missing
                 clients.connect()
-            driver = BlockingDriver(clients.at_last, reconnect=lambda: clients.reconnect().at_last)
+            sleep = self._ownership.sleep_less_if_killed
+            driver = BlockingDriver(
+                clients.at_last, sleep=sleep, reconnect=lambda: clients.reconnect().at_last
+            )
             result = run_blocking(cancel(run, driver, patience=watch.CANCEL_PATIENCE_SECONDS))
             self._log.info("Run %s is no longer watched; cancel result: %s", run.run_id, result)
             if not self._ownership.is_killed:  # then there is no time left

@@ -34,6 +34,9 @@ from airflow_provider_stably.tasks.xcom import STABLY_RUN_KEY, PushedRun
 KILL_PAUSE_SECONDS = 0.2
 """How often a wait checks whether the task was killed."""
 
+LAST_PAUSE_SECONDS = 1.0
+"""Longest pause once the task was killed, whatever a Retry-After says: Airflow 3 sends SIGKILL after 5 s."""
+
 
 @dataclass(slots=True)
 class Ownership:
@@ -55,11 +58,19 @@ class Ownership:
             raise AirflowException("The task was killed")
 
     def sleep_unless_killed(self, seconds: float) -> None:
-        """Wait, but no longer than until the task is killed."""
+        """Wait, but no longer than until the task is killed; then raise."""
+        self._wait_unless_killed(seconds)
+        self.stop_if_killed()
+
+    def sleep_less_if_killed(self, seconds: float) -> None:
+        """Wait, but not for more than :data:`LAST_PAUSE_SECONDS` once the task is killed."""
+        self._wait_unless_killed(seconds - LAST_PAUSE_SECONDS)
+        time.sleep(min(seconds, LAST_PAUSE_SECONDS))
+
+    def _wait_unless_killed(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         while not self.is_killed and (left := end - time.monotonic()) > 0:
             time.sleep(min(left, KILL_PAUSE_SECONDS))
-        self.stop_if_killed()
 
 
 class _Start(Enum):

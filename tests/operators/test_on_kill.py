@@ -120,6 +120,28 @@ def test_a_kill_asks_once_for_a_run_that_is_over(emulator, context):
     assert requests <= 2  # the second is the task's own
 
 
+@pytest.mark.parametrize("gives_up_already", [False, True], ids=["while waiting", "while giving up"])
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_kill_outlasts_a_long_retry_after(emulator, context, status, gives_up_already):
+    """The API is back before the SIGKILL, five seconds later, but had asked to wait for half a minute."""
+    operator = run_operator()
+    for call in ("get", "cancel"):
+        emulator.inject(Fault(status=status, headers={"Retry-After": "30"}), call=call, times=math.inf)
+    if gives_up_already:
+        context["ti"].xcom_push.side_effect = RuntimeError("the database is gone")
+
+    with _executing(operator, context) as result:
+        wait_until(lambda: emulator.requests("cancel" if gives_up_already else "get"))
+        operator.on_kill()
+        asked = len(emulator.requests("cancel"))
+        wait_until(lambda: len(emulator.requests("cancel")) > asked)
+        emulator.heal()
+        with pytest.raises((*ENDS_KILLED, RuntimeError)):
+            result.result(timeout=3)
+
+    assert emulator.live_runs() == []
+
+
 def test_a_kill_needs_no_name_look_up(emulator, context, monkeypatch):
     """A name lookup that stalls, as on busy clusters, would outlast the process."""
     by_name = emulator.url.replace("127.0.0.1", "localhost")
