@@ -228,8 +228,10 @@ class RunTests:
             next_try_knows_run=self._records.survive_retries, is_resumed=self._is_resumed()
         )
         is_gone = not may_retry and result.cancellation == CancelOutcome.NOT_FOUND
-        if result.is_over or is_gone:  # else a task that is cleared cancels the run first
+        if result.is_over or is_gone:
             self._records.delete()
+        else:  # a task that is cleared cancels the run first, and a retry goes on with it
+            self._records.keep(run)
         if error is None:
             self._log.info("%s", result.run.report)
             return result.run.return_value()
@@ -265,8 +267,8 @@ class RunTests:
             if result.is_over:
                 self._ownership.run_to_cancel = None
                 self._records.delete()
-            elif (recorded := self._records.read()) is None or recorded.run != run:
-                self._records.write(run)
+            else:
+                pass
 
     def _forbid_retry_beside_live_run(self, cause: BaseException | str) -> None:
         """Fail for good if the run may be live and the next try would start another one beside it.

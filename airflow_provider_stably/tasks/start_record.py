@@ -69,6 +69,12 @@ class StartRecords:
             names = {} if run is None else asdict(run)
             self._store.set(START_RECORD_KEY, {**names, "try_number": self._try_number, **self._counters})
 
+    def keep(self, run: RunReference) -> None:
+        """Record a run that may be live, if that is missing: a clean-up of the store may have deleted it."""
+        with best_effort("The record of this task's start could not be checked"):
+            if (recorded := self.read()) is None or recorded.run != run:
+                self.write(run)
+
     def delete(self) -> None:
         """Delete the record: the run is over, or there is none. One that stays does little harm."""
         if self._store is not None:

@@ -166,6 +166,17 @@ def test_a_live_run_that_the_next_try_knows_is_retried(emulator, complete, store
         complete("timed_out", cancellation="unknown")
 
 
+@pytest.mark.parametrize("cancel_on_kill", [True, False])
+def test_a_record_that_was_cleaned_up_is_written_anew(emulator, complete, store, cancel_on_kill):
+    """A retry without it, as after ``airflow state-store clean``, would start a run beside the live one."""
+    emulator.inject(Fault(status=500), times=math.inf)
+
+    with pytest.raises(StablyRunTimeoutError):
+        complete("timed_out", cancellation="unknown", cancel_on_kill=cancel_on_kill)
+
+    assert [store[START_RECORD_KEY]["run_id"]] == emulator.live_runs()
+
+
 @pytest.mark.parametrize("missing", ["API", "connection"])
 def test_a_lost_trigger_with_a_live_run_is_not_retried(emulator, context, complete, hide_connection, missing):
     """Before Airflow 3.3 the next try would start another run beside it."""
