@@ -22,7 +22,7 @@ from airflow_provider_stably.runs.cancel import CancelOutcome, cancel
 from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.runs.summary import RunSummary
-from airflow_provider_stably.runs.watch import settle
+from airflow_provider_stably.runs.watch import poll_again, settle
 from airflow_provider_stably.runs.watch_result import HANDED_BACK, WatchEnd, WatchResult
 from airflow_provider_stably.tasks.best_effort import best_effort
 from airflow_provider_stably.tasks.deadline import deferred_deadline
@@ -101,10 +101,10 @@ class RunTests:
             self.cancel_pushed_run()
             raise AirflowFailException(f"The trigger's event cannot be read: {error}") from None
         try:
+            if not result.is_over and result.end is not WatchEnd.HANDED_BACK:
+                result = self._settle(result)
             if result.end is WatchEnd.HANDED_BACK:
                 result = self._go_on_watching(result)
-            elif not result.is_over and self._options.cancel_on_kill:
-                result = self._settle(result)
         except BaseException as error:
             self.cancel_owned_run()
             self._forbid_retry_beside_live_run(error)
@@ -123,10 +123,11 @@ class RunTests:
         return self._watch(run)
 
     def _settle(self, result: WatchResult) -> WatchResult:
-        with best_effort(f"Run {result.run.run_id} could not be cancelled"):
+        rule = settle if self._options.cancel_on_kill else poll_again
+        with best_effort(f"Run {result.run.run_id} could not be settled"):
             run = self._own(self._run_of(result))
             self._clients.connect_for(run, until=time.time() + watch.CANCEL_PATIENCE_SECONDS)
-            return run_blocking(settle(run, self._driver(), result))
+            return run_blocking(rule(run, self._driver(), result))
         self._ownership.stop_if_killed()
         return result
 

@@ -24,7 +24,7 @@ from airflow_provider_stably.runs.belief import Belief
 from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
 from airflow_provider_stably.runs.named_runs import read_run
 from airflow_provider_stably.runs.reference import RunReference
-from airflow_provider_stably.runs.watch import poll_once
+from airflow_provider_stably.runs.watch import poll_again, poll_once
 from airflow_provider_stably.runs.watch_result import HANDED_BACK, WatchEnd, WatchResult
 from airflow_provider_stably.tasks.best_effort import best_effort
 from airflow_provider_stably.tasks.deadline import deferred_deadline
@@ -113,22 +113,21 @@ class WatchRun:
     def complete(self, event: object, options: WatchRunOptions, context: Context) -> dict[str, Any] | None:
         """End the sensor with the trigger's event; see the sensor.
 
-        :returns: The run's summary; None if the triggerer could not watch the run, so the worker has to.
+        :returns: The run's summary; None if the worker has to go on watching the run.
         """
         self.knows_run = True
         try:
             result = WatchResult.from_event(event)
         except (ValueError, TypeError) as error:
             raise AirflowFailException(f"The trigger's event cannot be read: {error}") from None
+        if not result.is_over and result.end is not WatchEnd.HANDED_BACK:
+            run = RunReference(result.run.run_id, result.run.project_id)
+            with best_effort(f"Run {run.run_id} cannot be polled once more, from the worker"):
+                result = run_blocking(poll_again(run, BlockingDriver(self._hook.client), result))
         if result.end is WatchEnd.HANDED_BACK:
             self._log.warning(HANDED_BACK, result.run.run_id, result.detail)
             self._is_handed_back = True
             return None
-        if not result.is_over:
-            run = RunReference(result.run.run_id, result.run.project_id)
-            with best_effort(f"Run {run.run_id} cannot be polled once more, from the worker"):
-                driver, belief = BlockingDriver(self._hook.client), Belief(key_has_worked=True)
-                result = run_blocking(poll_once(run, driver, belief)) or result
         return self._end(result, options, context)
 
     def _named_run(self, options: WatchRunOptions) -> RunReference:

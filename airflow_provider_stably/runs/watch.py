@@ -151,6 +151,21 @@ async def poll_once(run: RunReference, stably: Driver, belief: Belief) -> WatchR
     return WatchResult(WatchEnd.FINISHED, RunSummary.of(run, polled)) if polled.is_finished else None
 
 
+async def poll_again(run: RunReference, stably: Driver, result: WatchResult) -> WatchResult:
+    """Poll a run that is not to be cancelled once more: its triggerer stopped watching before it ended.
+
+    :returns: Handed back, where the run is live after all, unless its time is over.
+    """
+    try:
+        polled = await stably.send(calls.get_run(run.project_id, run.run_id))
+    except StablyError as error:
+        log.info("Run %s: %s", run.run_id, error)
+        return result
+    if polled.is_finished:
+        return WatchResult(WatchEnd.FINISHED, RunSummary.of(run, polled))
+    return result if result.end is WatchEnd.TIMED_OUT else replace(result, end=WatchEnd.HANDED_BACK)
+
+
 def _warn(run: RunReference, belief: Belief, error: StablyError, now: float) -> bool:
     """Warn of a failed poll, once a minute; return whether to read the connection again."""
     if not belief.remind(now):

@@ -43,6 +43,20 @@ def test_a_run_that_is_handed_back_is_watched_here(emulator, complete):
     assert emulator.requests("start") == []
 
 
+@pytest.mark.parametrize("end", ["denied", "not_found"])
+def test_a_run_that_is_live_after_all_is_watched_on(emulator, complete, end):
+    """Where nothing cancels the run, what the triggerer believed is asked once more before it is."""
+    statuses = ["RUNNING", "RUNNING", "PASSED"]
+
+    assert complete(end, statuses=statuses, cancel_on_kill=False)["status"] == "PASSED"
+
+
+@pytest.mark.parametrize("end", ["denied", "not_found", "timed_out"])
+def test_a_run_to_be_left_alone_may_have_passed(complete, end):
+    """A run that nothing cancels is polled once more before its task fails."""
+    assert complete(end, statuses=["PASSED"], cancel_on_kill=False)["status"] == "PASSED"
+
+
 @pytest.mark.parametrize("starts_in", [0.0, 1e9], ids=["now", "in thirty years"])
 def test_a_run_that_is_handed_back_has_its_deadline(emulator, complete, starts_in):
     """The timeout counts from the run's start, wherever it is watched, and whatever its XCom says."""

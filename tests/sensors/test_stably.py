@@ -74,6 +74,17 @@ def test_what_a_triggerer_did_not_see_is_polled(emulator, context, end):
     assert sensor.execute_complete(context, event)["status"] == "PASSED"
 
 
+@pytest.mark.parametrize("end", ["denied", "not_found"])
+def test_a_run_that_is_live_after_all_is_watched_on(emulator, context, end):
+    """What the triggerer believed is no longer so: the sensor pokes on instead of failing."""
+    run_id = emulator.add_run(project_id=PROJECT, statuses=["RUNNING", "RUNNING", "PASSED"])
+    sensor = StablyRunSensor(task_id="wait", run_id=run_id, deferrable=True, poke_interval=0.01)
+    event = {"end": end, "run": {"run_id": run_id, "project_id": PROJECT}, "detail": "?"}
+    context["ti"].start_date = datetime.now(UTC)
+
+    assert sensor.execute_complete(context, event)["status"] == "PASSED"
+
+
 @pytest.mark.parametrize("how", ["soft_fail", "never_fail"])
 def test_a_deferred_refusal_skips_a_soft_sensor(context, how):
     """What may be retried is skipped, too, where a sensor is to fail softly."""
