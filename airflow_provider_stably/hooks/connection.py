@@ -13,6 +13,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from airflow_provider_stably import __version__
 from airflow_provider_stably.api.address import Address, is_loopback
@@ -118,7 +119,7 @@ class _Reader:
                 '"allow_http" to true if that network is yours'
             )
             raise self.error("host", problem)
-        if address.path.rstrip("/").endswith("/v1"):
+        if "v1" in unquote(address.path).casefold().split("/"):
             raise self.error("host", "leave /v1 out: it is added to each call's path")
         return address.base_url(self.port(port, address) if port else None)
 

@@ -86,6 +86,10 @@ def test_host_and_port_make_the_base_url(host, port, base_url):
         ("http://127.1", None, "host", "not an address"),
         ("stably.example:0", None, "host", "not an address"),
         ("stably.example:99999", None, "host", "not an address"),
+        *(
+            (f"stably.example{path}", None, "host", "leave /v1 out")
+            for path in ("/v1", "/V1//", "/v1/projects/p/runs", "/x/v1/.", "/v1%2F", "/%76%31")
+        ),
         ("stably.example:1", 2, "port", "contradicts"),
         (None, "https", "port", "'https' is not between 1 and 65535"),
         (None, -1, "port", "-1 is not between 1 and 65535"),
