@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -197,14 +198,14 @@ def cancel_all(clients: Mapping[RunReference, StablyClient], *, missing_seconds:
     """Cancel runs side by side, each with its own result.
 
     A refusal is a word about its project, not about all runs of a connection: it stops those of the project
-    that are not begun yet.
+    that are not begun yet. A run that is not found is tried again after all others, which would wait for it.
 
     :param clients: Each run and the client that reaches it.
     :param missing_seconds: As of :func:`~airflow_provider_stably.runs.cancel.cancel`.
     """
     refused: set[tuple[str, str | None]] = set()
 
-    def cancel_one(run: RunReference) -> CancelResult:
+    def cancel_one(run: RunReference, missing_seconds: float = 0.0) -> CancelResult:
         project = (run.project_id, run.stably_conn_id)
         if project in refused:
             detail = f"the API key had been refused for project {run.project_id}"
@@ -215,7 +216,13 @@ def cancel_all(clients: Mapping[RunReference, StablyClient], *, missing_seconds:
         log.info("Run %s: %s", run.run_id, replace(result, detail=""))
         return result
 
-    return _side_by_side(cancel_one, clients)
+    # Without its start, a young run, too, is not waited for.
+    results = _side_by_side(lambda run: cancel_one(replace(run, started_at=None)), clients)
+    missing = [run for run, result in results.items() if result.is_404]
+    for run, result in _side_by_side(partial(cancel_one, missing_seconds=missing_seconds), missing).items():
+        if result.outcome is not CancelOutcome.NOT_FOUND or results[run].outcome is CancelOutcome.NOT_FOUND:
+            results[run] = result  # else it was just seen, or could not be read: it may be live
+    return results
 
 
 def wait_until_over(

@@ -9,8 +9,11 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.exceptions import StablyCancelError
 from airflow_provider_stably.execution import cancel_runs
+from airflow_provider_stably.execution.cancel_runs import cancel_all
+from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.operators.stably import StablyCancelRunOperator
 from airflow_provider_stably.runs.cancel import MAX_CANCEL_ATTEMPTS
+from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.testing import Fault
 from tests.constants import PROJECT
 from tests.interruption import Interrupted, interrupt_when
@@ -264,6 +267,30 @@ def test_a_404_has_to_last_where_it_counts_as_over(emulator, context, run_id):
     emulator.inject(Fault(status=404), times=2)
 
     assert cancel(context, [run_id], ignore_missing=True) == [run_id]
+    assert emulator.live_runs() == []
+
+
+def test_a_run_just_seen_is_not_taken_for_gone(emulator, context, run_id):
+    """A 404 that lasts makes no run count as over that the same task has read as live."""
+    emulator.inject(Fault(body={"cancelled": []}), call="cancel", times=math.inf)
+    emulator.inject(Fault(body={"status": "RUNNING"}), call="get")
+    emulator.inject(Fault(status=404, body={"error": "?"}), call="get", times=math.inf)
+
+    with pytest.raises(StablyCancelError, match="unknown, not found now"):
+        cancel(context, [run_id], ignore_missing=True)
+
+
+@pytest.mark.parametrize("started_at", [None, 4e9], ids=["old", "young"])
+def test_missing_runs_hold_up_no_other(emulator, context, run_id, started_at):
+    """Each run is asked for before the wait begins in which a missing one may still be found."""
+    clients = {
+        RunReference(name, PROJECT, started_at=started_at): StablyHook().client
+        for name in [*(f"gone-{number}" for number in range(20)), run_id]
+    }
+
+    cancel_all(clients, missing_seconds=0.2)
+
+    assert emulator.requests("cancel", run_id=run_id)[0] in emulator.requests("cancel")[: len(clients)]
     assert emulator.live_runs() == []
 
 
