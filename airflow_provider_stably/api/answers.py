@@ -36,6 +36,9 @@ MAX_ANSWER_VALUES = 150_000
 Each costs up to 200 bytes of memory when it is parsed, however short its JSON is.
 """
 
+_MAX_GZIP_MEMBERS = 100
+"""For each, zlib copies all that follows it: 3 MB of empty ones would take a minute."""
+
 _LONGEST_NUMBER = 100
 """Digits of a number that is read: the time that long ones take grows with their square."""
 
@@ -157,16 +160,21 @@ def _decompressed(body: bytes, encoding: str) -> bytes:
         return body
     if encoding not in {"gzip", "x-gzip", "deflate"}:
         raise ValueError("has a content encoding that was not asked for")
-    decompressor = zlib.decompressobj(_window_bits(body, encoding))
-    try:
-        plain = decompressor.decompress(body, MAX_ANSWER_BYTES + 1)
-    except zlib.error:
-        raise ValueError(f"is not {encoding}") from None
-    if len(plain) > MAX_ANSWER_BYTES:
-        raise ValueError(too_long)
-    if not decompressor.eof:
-        raise ValueError("was cut off")
-    return plain
+    plain, window_bits = b"", _window_bits(body, encoding)
+    for _ in range(_MAX_GZIP_MEMBERS):
+        decompressor = zlib.decompressobj(window_bits)
+        try:
+            plain += decompressor.decompress(body, MAX_ANSWER_BYTES + 1 - len(plain))
+        except zlib.error:
+            raise ValueError(f"is not {encoding}") from None
+        if len(plain) > MAX_ANSWER_BYTES:
+            raise ValueError(too_long)
+        if not decompressor.eof:
+            raise ValueError("was cut off")
+        body = decompressor.unused_data
+        if encoding == "deflate" or not body.startswith(b"\x1f\x8b"):
+            return plain
+    raise ValueError(f"has more than {_MAX_GZIP_MEMBERS} gzip members")
 
 
 def _window_bits(body: bytes, encoding: str) -> int:
@@ -202,8 +210,8 @@ def _http_error(
     call: Call[Any], answer: Answer, endpoint: Endpoint, redactor: Redactor, now: datetime
 ) -> StablyHTTPError:
     status, detail = answer.status, redactor.of_body(answer.body)
-    cause, next_step = _meaning(answer, redactor)
     phrase = responses.get(status, "(not a registered status)")
+    cause, next_step = _meaning(answer, redactor)
     message = f"{cause}: {call} answered {status} {phrase} ({endpoint.label}){next_step}"
     if detail:
         message += f": {detail}"

@@ -257,6 +257,10 @@ _GZIP = b"Content-Encoding: gzip"
 HEAVY: dict[str, Script] = {
     "16 MB of test cases, gzip": answer(_with_cases(b'{"title":"a","status":"FAILED"},', 16_000_000), _GZIP),
     "1 GB, gzip": answer(_deflated(b"", b" " * 1_000_000, 1000), _GZIP),
+    "150,000 empty gzip members": answer(gzip.compress(b"") * 150_000, _GZIP),
+    "90 gzip members of 2.9 MB in all": answer(
+        gzip.compress(b'{"status": "PASSED"}') + gzip.compress(b"") * 89 + b"x" * 2_900_000, _GZIP
+    ),
     "2.9 MB of empty objects": answer(
         b'{"status":"PASSED","results":{"testCases":[' + b"{}," * 966_000 + b"{}]}}"
     ),

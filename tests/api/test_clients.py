@@ -216,6 +216,11 @@ async def test_a_trickling_body_is_given_up_on(emulator, endpoint, send):
             {"Content-Encoding": "gzip"},
             id="gzip bomb",
         ),
+        pytest.param(
+            gzip.compress(b"x" * answers.MAX_ANSWER_BYTES) + gzip.compress(b"x"),
+            {"Content-Encoding": "gzip"},
+            id="gzip members",
+        ),
     ],
 )
 async def test_a_huge_body_is_not_read_to_its_end(emulator, send, body, headers):

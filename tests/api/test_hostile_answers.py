@@ -351,6 +351,10 @@ async def test_a_long_header_line_is_read(ask, size):
             answer(gzip.compress(PASSED)[:-8], b"Content-Encoding: gzip"), id="gzip without trailer"
         ),
         pytest.param(answer(gzip.compress(PASSED)[:-1], b"Content-Encoding: gzip"), id="gzip, a byte short"),
+        pytest.param(
+            answer(gzip.compress(PASSED) + gzip.compress(b" ")[:-1], b"Content-Encoding: gzip"),
+            id="gzip, its second member a byte short",
+        ),
         pytest.param(answer(gzip.compress(PASSED) + b"x", b"Content-Encoding: br"), id="brotli"),
         pytest.param(answer(PASSED, b"Content-Encoding: gzip"), id="not gzip"),
         pytest.param(always(hostile.CHUNKED + b"14\r\n" + PASSED + b"\r\n"), id="no last chunk"),
@@ -363,7 +367,9 @@ async def test_a_cut_body_is_no_answer(ask, script):
         await ask(script)
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP", "deflate", "raw deflate", "identity"])
+@pytest.mark.parametrize(
+    "encoding", ["gzip", "x-gzip", "GZIP", "gzip, in members", "deflate", "raw deflate", "identity"]
+)
 async def test_what_is_offered_is_read(ask, encoding):
     """Both clients offer gzip and deflate, and read them, with and without zlib's header."""
     import zlib
@@ -373,13 +379,14 @@ async def test_what_is_offered_is_read(ask, encoding):
         "deflate": zlib.compress(PASSED),
         "raw deflate": raw.compress(PASSED) + raw.flush(),
         "identity": PASSED,
+        "gzip, in members": b"".join(map(gzip.compress, (b"", PASSED[:9], PASSED[9:], b""))) + b"padding",
     }
     body = bodies.get(encoding, gzip.compress(PASSED))
     offered = []
 
     def script(request):
         offered.append(b"Accept-Encoding: gzip, deflate\r\n" in request)
-        return answer(body, b"Content-Encoding: " + encoding.split()[-1].encode())(request)
+        return answer(body, b"Content-Encoding: " + encoding.partition(",")[0].split()[-1].encode())(request)
 
     assert (await ask(script)).is_passed
     assert offered == [True]
