@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -79,11 +79,12 @@ def cancel_within_budget(
     """Cancel runs, each with the connection that it was started with, and log what became of each.
 
     :param owner: Whose callback this is. Callbacks of one owner share one budget, as Airflow waits for all of
-        them together, and the second leaves alone what the first has asked for.
+        them together, and the second leaves alone what the first has asked for with the same connection.
     :param stably_conn_id: For the runs whose connection is not known.
     """
     budget = _budget_of(owner)
-    fresh = [run for run in runs if run not in budget.asked]
+    by_name = (replace(run, stably_conn_id=run.stably_conn_id or stably_conn_id) for run in runs)
+    fresh = [run for run in by_name if run not in budget.asked]
     work: _Work = []
     for conn_id, its_runs in by_connection(fresh, stably_conn_id).items():
         with best_effort(f"Not cancelled: {_names(its_runs)}"):

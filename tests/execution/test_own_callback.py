@@ -236,18 +236,30 @@ def test_the_callback_gives_up_on_a_dead_api(emulator, context, monkeypatch):
     assert len(emulator.requests()) <= 30
 
 
-def test_two_callbacks_of_a_task_share_a_budget(emulator, context, monkeypatch):
+@pytest.mark.parametrize("is_named", [False, True], ids=["its own run", "by id"])
+def test_two_callbacks_of_a_task_share_a_budget(emulator, context, monkeypatch, is_named):
     """The second leaves alone what the first has asked for: Airflow waits 20 s for both."""
     monkeypatch.setattr(callback_budget, "BUDGET_SECONDS", 1.0)
-    _started(emulator, context)
+    run_id = _started(emulator, context)
     emulator.inject(Fault(delay=math.inf), times=math.inf)
     began = time.monotonic()
 
-    StablyCancelRunNotifier()(context)
+    StablyCancelRunNotifier(run_ids=run_id if is_named else None)(context)
     cancel_run_on_failure(context)
 
     assert time.monotonic() - began < 1.0 + callback_budget.SECONDS_TO_END + 1.5
     assert len(emulator.requests("cancel")) == 1
+
+
+def test_another_connections_refusal_spares_no_run(emulator, context, monkeypatch):
+    """A notifier's connection may not reach the run that it names: the task's own is asked all the same."""
+    monkeypatch.setenv("AIRFLOW_CONN_OTHERS", emulator.connection(login=PROJECT, password="not-the-key"))
+    run_id = _started(emulator, context)
+
+    StablyCancelRunNotifier(run_ids=run_id, stably_conn_id="others")(context)
+    cancel_run_on_failure(context)
+
+    assert emulator.live_runs() == []
 
 
 def test_two_callbacks_share_the_pauses(emulator, context, monkeypatch):
