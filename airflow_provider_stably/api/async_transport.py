@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from aiohttp.http import RawResponseMessage
     from aiohttp.streams import StreamReader
 
-MAX_HEAD_LINES = 100
-"""Most lines of an answer's head, interim answers included: as in the other client, by ``http.client``.
+MAX_HEAD_LINES = 101
+"""Most lines of an answer's head, interim answers included.
+
+That is the status, 99 headers and the empty line, as in the other client, where ``http.client`` sets it.
 
 aiohttp before 3.14 keeps every header, and each costs as much as all before it when the connection ends.
 """

@@ -10,7 +10,7 @@ import ssl
 import threading
 import time
 import tracemalloc
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
 
 import pytest
@@ -342,6 +342,15 @@ async def test_switching_protocols_is_no_interim_answer(ask):
 async def test_a_long_header_line_is_read(ask, size):
     """A Content-Security-Policy of many kilobytes is no reason to lose an answer."""
     assert (await ask(answer(PASSED, b"Content-Security-Policy: " + b"x" * size))).is_passed
+
+
+@pytest.mark.parametrize(("headers", "is_read"), [(99, True), (100, False)])
+async def test_both_clients_read_as_many_headers(ask, headers, is_read):
+    """What a worker reads, a triggerer reads, too."""
+    script = answer(PASSED, *(b"X-%d: x" % number for number in range(headers - 1)))
+
+    with nullcontext() if is_read else pytest.raises(StablyUnreachableError):
+        assert (await ask(script)).is_passed
 
 
 @pytest.mark.parametrize(
