@@ -269,7 +269,7 @@ class RunTests:
                 self._ownership.run_to_cancel = None
                 self._records.delete()
             else:
-                pass
+                self._records.keep(run)
 
     def _forbid_retry_beside_live_run(self, cause: BaseException | str) -> None:
         """Fail for good if the run may be live and the next try would start another one beside it.

@@ -45,6 +45,21 @@ def test_a_start_is_recorded_until_its_run_is_over(emulator, context, store):
     assert store == {}
 
 
+def test_an_interrupted_task_writes_its_record_anew(emulator, context, store):
+    """A retry without it, as after ``airflow state-store clean``, would start a run beside the live one."""
+    emulator.inject(Fault(status=500), call="cancel", times=math.inf)
+
+    def is_watched():
+        if is_polled := bool(emulator.requests("get")):
+            store.clear()
+        return is_polled
+
+    with interrupt_when(is_watched), pytest.raises(Interrupted):
+        run_operator(playwright_project_name="hangs").execute(context)
+
+    assert [store[START_RECORD_KEY]["run_id"]] == emulator.live_runs()
+
+
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_a_retry_resumes_a_live_run(emulator, context, store, deferrable):
     """After a lost worker the next try watches the run of the last; no second one is started."""
