@@ -123,11 +123,6 @@ def unreachable(
     return StablyUnreachableError(message, request_sent=request_sent, is_local=is_local)
 
 
-def is_unwritable(error: Exception) -> bool:
-    """Whether part of the request, a host name for example, has no form in bytes: so nothing was sent."""
-    return isinstance(error, UnicodeError) and not isinstance(error, UnicodeDecodeError)
-
-
 def retry_after_seconds(value: str | None, now: datetime) -> float | None:
     """Read a Retry-After header: seconds, or a date.
 

@@ -18,6 +18,7 @@ from airflow_provider_stably.api import answers
 from airflow_provider_stably.api.async_transport import EndpointConnector, UnreadableAnswerError
 from airflow_provider_stably.api.calls import Call
 from airflow_provider_stably.api.endpoint import READ_TIMEOUTS, Endpoint, tls_context_for
+from airflow_provider_stably.api.exchange import noting_what_is_sent
 from airflow_provider_stably.api.retries import (
     MAX_RETRY_AFTER_SECONDS,
     as_ambiguous_start,
@@ -29,13 +30,6 @@ if TYPE_CHECKING:
     from yarl import URL
 
 T = TypeVar("T")
-
-_NOT_SENT = (
-    aiohttp.ClientConnectorError,
-    aiohttp.ConnectionTimeoutError,
-    aiohttp.ClientHttpProxyError,
-    aiohttp.InvalidURL,  # the proxy's too; that of a redirect is never requested
-)
 
 _MAX_LINE_BYTES = 64 * 1024
 """Longest header line that is read: as in the other client, where ``http.client`` sets it."""
@@ -95,13 +89,14 @@ class AsyncStablyClient:
         :raises StablyError: as :meth:`airflow_provider_stably.api.client.StablyClient.send_once`.
         """
         try:
-            answer = await self._answer(call)
+            with noting_what_is_sent() as sent:
+                answer = await self._answer(call)
         except (aiohttp.ClientError, OSError, ValueError, ArithmeticError) as error:
             failure = answers.unreachable(
                 call,
                 error,
                 self._endpoint,
-                request_sent=_was_sent(error),
+                request_sent=bool(sent),
                 is_local=_is_local(error),
             )
         else:
@@ -236,11 +231,6 @@ async def _tls(endpoint: Endpoint) -> ssl.SSLContext | bool:
     bundle = endpoint.ca_bundle()
     # Reading a CA bundle takes tens of milliseconds, too long for a loop that others wait on.
     return False if bundle is None else await asyncio.to_thread(tls_context_for, bundle)
-
-
-def _was_sent(error: Exception) -> bool:
-    """Whether the request may have reached the server; when in doubt, yes."""
-    return not (isinstance(error, _NOT_SENT) or answers.is_unwritable(error))
 
 
 def _is_local(error: Exception) -> bool:

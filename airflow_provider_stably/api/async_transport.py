@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
+from airflow_provider_stably.api.exchange import note_sending
+
 if TYPE_CHECKING:
     import asyncio
 
+    from aiohttp.connector import Connection
     from aiohttp.http import RawResponseMessage
     from aiohttp.streams import StreamReader
 
@@ -48,6 +51,12 @@ class EndpointConnector(aiohttp.TCPConnector):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._factory: Any = self._bounded_protocol  # aiohttp has no public way to name one
+
+    async def connect(self, *args: Any, **kwargs: Any) -> Connection:
+        """Connect, through a proxy and by TLS where they are; then aiohttp sends the request."""
+        connection = await super().connect(*args, **kwargs)
+        note_sending()
+        return connection
 
     def _bounded_protocol(self) -> ResponseHandler:
         return _BoundedProtocol(loop=self._loop)

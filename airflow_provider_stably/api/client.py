@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Callable
 from typing import Any, NoReturn, Self, TypeVar
 
 import requests
 import tenacity
-from urllib3.exceptions import HTTPError, LocationValueError, NewConnectionError, SSLError
+from urllib3.exceptions import HTTPError
 
 from airflow_provider_stably.api import answers
 from airflow_provider_stably.api.calls import Call
 from airflow_provider_stably.api.endpoint import Endpoint, tls_context_for
+from airflow_provider_stably.api.exchange import noting_what_is_sent
 from airflow_provider_stably.api.retries import as_ambiguous_start, replay_policy
 from airflow_provider_stably.api.transport import EndpointAdapter
 from airflow_provider_stably.exceptions import StablyError
@@ -21,14 +21,6 @@ from airflow_provider_stably.exceptions import StablyError
 T = TypeVar("T")
 
 _CHUNK_BYTES = 64 * 1024
-
-_NOT_SENT = (
-    requests.exceptions.ConnectTimeout,
-    requests.exceptions.ProxyError,
-    requests.exceptions.InvalidSchema,  # of a proxy
-    requests.exceptions.InvalidURL,  # the proxy's too; that of a redirect is never requested
-    LocationValueError,  # the same, found later, while connecting
-)
 
 
 class StablySession(requests.Session):
@@ -141,9 +133,10 @@ class StablyClient:
         """
         self._check_bundle()
         try:
-            answer = self._answer(call)
+            with noting_what_is_sent() as sent:
+                answer = self._answer(call)
         except (requests.RequestException, HTTPError, OSError, ValueError, ArithmeticError) as error:
-            failure = answers.unreachable(call, error, self._endpoint, request_sent=_was_sent(error))
+            failure = answers.unreachable(call, error, self._endpoint, request_sent=bool(sent))
         else:
             return answers.read_answer(call, answer, self._endpoint)
         raise failure  # not from the library's error: that may hold a proxy's password
@@ -177,17 +170,3 @@ def _received(response: requests.Response) -> answers.Answer:
     ):
         body += chunk
     return answers.Answer.received(response.status_code, response.headers.items(), bytes(body))
-
-
-def _was_sent(error: Exception) -> bool:
-    """Whether the request may have reached the server; when in doubt, yes."""
-    if isinstance(error, _NOT_SENT) or answers.is_unwritable(error):
-        return False
-    reason = getattr(error.args[0] if error.args else None, "reason", None)
-    if isinstance(error, requests.exceptions.SSLError):
-        return not _is_certificate_error(reason)
-    return not isinstance(reason, NewConnectionError)
-
-
-def _is_certificate_error(reason: object) -> bool:
-    return isinstance(reason, SSLError) and isinstance(reason.args[0], ssl.SSLCertVerificationError)

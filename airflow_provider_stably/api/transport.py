@@ -25,6 +25,7 @@ from urllib3.util.ssltransport import SSLTransport
 
 from airflow_provider_stably.api.address import is_loopback
 from airflow_provider_stably.api.endpoint import CONNECT_TIMEOUTS, READ_TIMEOUTS, Endpoint
+from airflow_provider_stably.api.exchange import note_sending
 
 MAX_CONNECTIONS = 8
 """How many calls of one session may be under way at once before connections are thrown away."""
@@ -226,6 +227,13 @@ class _Remembering:
         if isinstance(self, HTTPSConnection):
             self.ssl_context = _tls_context(self)
         super().connect()  # type: ignore[misc] # as above
+
+    def endheaders(self: Any, *args: Any, **kwargs: Any) -> None:
+        """Send a request, but not a CONNECT; connect before, where urllib3 has not yet."""
+        if self.sock is None:
+            self.connect()
+        note_sending()
+        super().endheaders(*args, **kwargs)  # type: ignore[misc] # as above
 
     def _tunnel(self: Any) -> None:
         """Ask a proxy for the way; the TLS handshake after it has a timeout of its own."""

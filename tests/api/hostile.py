@@ -99,15 +99,23 @@ class HostileProxy(HostileServer):
     :param shakes_hands: Whether the inner handshake ends, so that it is the answer that does not.
     :param sends: What the API sends instead of that record.
     :param waits: Seconds before it answers CONNECT, and again before the inner handshake.
+    :param drops: Whether the connection ends once the API has the request.
     """
 
     def __init__(
-        self, tls: ssl.SSLContext, *, shakes_hands: bool = True, sends: bytes = b"", waits: float = 0.0
+        self,
+        tls: ssl.SSLContext,
+        *,
+        shakes_hands: bool = True,
+        sends: bytes = b"",
+        waits: float = 0.0,
+        drops: bool = False,
     ) -> None:
         super().__init__(always(), tls=tls)
         self._shakes_hands = shakes_hands
         self._sends = sends
         self._waits = waits
+        self._drops = drops
 
     def _serve(self, connection: socket.socket) -> None:
         connection.settimeout(10)
@@ -118,6 +126,8 @@ class HostileProxy(HostileServer):
             self._stopped.wait(self._waits)
             if self._shakes_hands:
                 self.requests.append(self._read_and_answer_within(outer))
+            if self._drops:
+                return
             if self._sends:
                 self._stopped.wait()
             outer.sendall(b"\x17\x03\x03\x40\x00")  # a record of 16 kB

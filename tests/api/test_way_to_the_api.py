@@ -14,14 +14,16 @@ from requests.utils import select_proxy
 from airflow_provider_stably.api import answers, async_client, calls, transport
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.api.endpoint import Endpoint, tls_context_for
+from airflow_provider_stably.api.exchange import note_sending, noting_what_is_sent
 from airflow_provider_stably.exceptions import (
+    StablyAmbiguousStartError,
     StablyError,
     StablyHTTPError,
     StablyNotFoundError,
     StablyUnreachableError,
 )
 from airflow_provider_stably.testing import Fault, StablyEmulator
-from tests.api.hostile import ENDLESS, HostileServer, always, answer
+from tests.api.hostile import ENDLESS, HostileProxy, HostileServer, always, answer
 from tests.constants import KEY, PROJECT
 
 
@@ -85,6 +87,46 @@ async def test_a_host_without_address_is_unreachable(endpoint, send, closed_port
 
     assert not caught.value.request_sent
     assert "pw" not in str(caught.value)
+
+
+@pytest.mark.parametrize("to_tls", [False, True], ids=["plain", "tunnel"])
+async def test_a_start_that_a_proxy_drops_is_sent_once(endpoint, send, authority, tmp_path, to_tls):
+    """The API may have it: so it is ambiguous, through any proxy, as it is without one."""
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(bundle)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1", "stably.example").configure_cert(tls)
+
+    with HostileProxy(tls, drops=True) if to_tls else HostileServer(always()) as proxy:
+        base_url = f"{'https' if to_tls else 'http'}://stably.example"
+        through = replace(endpoint, base_url=base_url, proxy=proxy.url, verify=str(bundle))
+        with pytest.raises(StablyAmbiguousStartError):
+            await asyncio.to_thread(asyncio.run, send(calls.start_run(PROJECT), through))
+
+    assert [request[:4] for request in proxy.requests] == [b"POST"]
+
+
+async def test_a_connect_that_is_dropped_is_not_ambiguous(endpoint, send):
+    """A proxy that goes away before the way to the API is open has had no request for it."""
+    with HostileServer(always()) as proxy:
+        through = replace(endpoint, base_url="https://stably.invalid", proxy=proxy.url)
+
+        with pytest.raises(StablyUnreachableError) as caught:
+            await send(calls.start_run(PROJECT), through)
+
+    assert not caught.value.request_sent
+    assert {request[:7] for request in proxy.requests} == {b"CONNECT"}
+
+
+def test_a_call_within_a_call_notes_its_own_request():
+    """A signal handler that sends in the middle of a start does not decide whether that was sent."""
+    with noting_what_is_sent() as start:
+        with noting_what_is_sent() as cancel:
+            note_sending()
+        assert (start, cancel) == ([], [True])
+        note_sending()
+
+    assert start == [True]
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

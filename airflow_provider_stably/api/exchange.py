@@ -1,0 +1,30 @@
+"""What holds for one request and its answer, whichever library carries them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_noted: ContextVar[list[bool] | None] = ContextVar("_noted", default=None)
+
+
+@contextmanager
+def noting_what_is_sent() -> Iterator[list[bool]]:
+    """Give a list that is empty as long as no request of this thread or task can have reached the API.
+
+    What fails before that may be sent again, whatever the error is.
+    """
+    noted: list[bool] = []
+    outer = _noted.set(noted)
+    try:
+        yield noted
+    finally:
+        _noted.reset(outer)
+
+
+def note_sending() -> None:
+    """Say that there is a connection to the API, and that a request begins to be written to it."""
+    noted = _noted.get()
+    if noted is not None:  # None: a session's user sends by hand
+        noted.append(True)
