@@ -18,7 +18,7 @@ from airflow_provider_stably.api import answers
 from airflow_provider_stably.api.async_transport import EndpointConnector, UnreadableAnswerError
 from airflow_provider_stably.api.calls import Call
 from airflow_provider_stably.api.endpoint import READ_TIMEOUTS, Endpoint, tls_context_for
-from airflow_provider_stably.api.exchange import noting_what_is_sent
+from airflow_provider_stably.api.exchange import MAX_HEAD_LINE_BYTES, noting_what_is_sent
 from airflow_provider_stably.api.retries import (
     MAX_RETRY_AFTER_SECONDS,
     as_ambiguous_start,
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from yarl import URL
 
 T = TypeVar("T")
-
-_MAX_LINE_BYTES = 64 * 1024
-"""Longest header line that is read: as in the other client, where ``http.client`` sets it."""
 
 _EXPIRED = 10
 """OpenSSL's code for a certificate that has expired."""
@@ -190,8 +187,8 @@ async def _new_session(endpoint: Endpoint) -> aiohttp.ClientSession:
             sock_read=endpoint.read_timeout,
         ),
         auto_decompress=False,
-        max_line_size=_MAX_LINE_BYTES,
-        max_field_size=_MAX_LINE_BYTES,
+        max_line_size=MAX_HEAD_LINE_BYTES,
+        max_field_size=MAX_HEAD_LINE_BYTES,
         # With trust_env, aiohttp would let ~/.netrc replace the Authorization header.
         trust_env=False,
     )

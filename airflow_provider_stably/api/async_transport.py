@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
-from airflow_provider_stably.api.exchange import note_sending
+from airflow_provider_stably.api.exchange import MAX_HEAD_BYTES, MAX_HEAD_LINES, note_sending
 
 if TYPE_CHECKING:
     import asyncio
@@ -16,17 +16,6 @@ if TYPE_CHECKING:
     from aiohttp.connector import Connection
     from aiohttp.http import RawResponseMessage
     from aiohttp.streams import StreamReader
-
-MAX_HEAD_LINES = 101
-"""Most lines of an answer's head, interim answers included.
-
-That is the status, 99 headers and the empty line, as in the other client, where ``http.client`` sets it.
-
-aiohttp before 3.14 keeps every header, and each costs as much as all before it when the connection ends.
-"""
-
-MAX_HEAD_BYTES = 512 * 1024
-"""Most bytes of an answer's head."""
 
 MAX_FRAMING_BYTES = 128 * 1024
 """Most bytes of chunk sizes and trailers: enough for ten thousand chunks.
@@ -109,7 +98,7 @@ class _BoundedProtocol(ResponseHandler):
             return  # aiohttp 3.14 has bytes that it has not counted yet
         if self._body is None:
             if self._bytes > MAX_HEAD_BYTES:
-                self._give_up("too long a head", UnreadableAnswerError)
+                self._give_up("too long a head")
             return
         if is_head:
             self._bytes = self._body.total_bytes
@@ -122,7 +111,7 @@ class _BoundedProtocol(ResponseHandler):
             line, newline, data = data.partition(b"\n")
             self._lines += len(newline)
             if self._lines > MAX_HEAD_LINES:
-                self._give_up("too many header lines", UnreadableAnswerError)
+                self._give_up("too many header lines")
             else:
                 super().data_received(line + newline)
         return data

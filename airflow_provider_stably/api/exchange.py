@@ -6,6 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+MAX_HEAD_LINES = 101
+"""Most lines of an answer's head, interim answers included: a status, 99 headers and the empty line.
+
+aiohttp before 3.14 keeps every header, and each costs as much as all before it when the connection ends.
+"""
+
+MAX_HEAD_BYTES = 512 * 1024
+"""Most bytes of an answer's head."""
+
+MAX_HEAD_LINE_BYTES = 64 * 1024
+"""Longest line of it that is read."""
+
 _noted: ContextVar[list[bool] | None] = ContextVar("_noted", default=None)
 
 

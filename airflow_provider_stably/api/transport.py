@@ -5,12 +5,10 @@ Nothing here takes a lock or needs a thread, so it works in a signal handler too
 
 from __future__ import annotations
 
-import io
 import socket
 import time
 import weakref
 from functools import cache, partial
-from http.client import SWITCHING_PROTOCOLS, HTTPResponse
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,7 +22,8 @@ from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs
 from urllib3.util.ssltransport import SSLTransport
 
 from airflow_provider_stably.api.address import is_loopback
-from airflow_provider_stably.api.endpoint import CONNECT_TIMEOUTS, READ_TIMEOUTS, Endpoint
+from airflow_provider_stably.api.bounded_response import BoundedResponse
+from airflow_provider_stably.api.endpoint import CONNECT_TIMEOUTS, Endpoint
 from airflow_provider_stably.api.exchange import note_sending
 
 MAX_CONNECTIONS = 8
@@ -73,58 +72,6 @@ class EndpointAdapter(HTTPAdapter):
             raise
         response.request = request
         return response
-
-
-class _TimedResponse(HTTPResponse):
-    """An answer that has to be there, from the first header to the last trailer, within a bounded time."""
-
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        self.fp: Any = io.BufferedReader(_TimedReader(sock, self.fp.detach()))
-
-    def begin(self) -> None:
-        """Read status and headers; skip interim answers, of which ``http.client`` skips only 100."""
-        super().begin()
-        while 100 <= self.status <= 199 and self.status != SWITCHING_PROTOCOLS:
-            self.headers: Any = None  # else begin() takes them for those of the answer
-            super().begin()
-        # urllib3 would log what follows a line that is no header, an echo of the key for example.
-        self.headers.defects.clear()
-        self.headers.set_payload(None)
-        # requests would parse them, twice, for seconds if they are long.
-        del self.headers["Set-Cookie"], self.headers["Set-Cookie2"]
-
-
-class _TimedReader(io.RawIOBase):
-    """What a socket receives, until its time is up.
-
-    A socket's own timeout starts anew with each byte.
-
-    :param sock: Its timeout is the longest that a single read may take; all of them together may take
-        :data:`~airflow_provider_stably.api.endpoint.READ_TIMEOUTS` times as long.
-    :param raw: Reads from the socket.
-    """
-
-    def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
-        self._sock = sock
-        self._raw = raw
-        self._timeout = sock.gettimeout()
-        self._deadline = time.monotonic() + READ_TIMEOUTS * (self._timeout or 0)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        if self._timeout is not None:  # None: the caller asked for no timeout
-            left = self._deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError("the answer was not complete in time")
-            self._sock.settimeout(min(self._timeout, left))
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
 
 
 class _TimedSocket(socket.socket):
@@ -179,9 +126,9 @@ _reached_at: dict[str, str] = {}
 
 
 class _Remembering:
-    """A connection that remembers the address it reaches, and reads answers as :class:`_TimedResponse`."""
+    """A connection that remembers the address it reaches, and reads answers as :class:`.BoundedResponse`."""
 
-    response_class = _TimedResponse
+    response_class = BoundedResponse
 
     @property
     def is_connected(self: Any) -> bool:

@@ -99,6 +99,7 @@ class HostileProxy(HostileServer):
     :param shakes_hands: Whether the inner handshake ends, so that it is the answer that does not.
     :param sends: What the API sends instead of that record.
     :param waits: Seconds before it answers CONNECT, and again before the inner handshake.
+    :param connected: How it answers CONNECT.
     :param drops: Whether the connection ends once the API has the request.
     """
 
@@ -109,12 +110,14 @@ class HostileProxy(HostileServer):
         shakes_hands: bool = True,
         sends: bytes = b"",
         waits: float = 0.0,
+        connected: bytes = b"HTTP/1.1 200 Connected\r\n\r\n",
         drops: bool = False,
     ) -> None:
         super().__init__(always(), tls=tls)
         self._shakes_hands = shakes_hands
         self._sends = sends
         self._waits = waits
+        self._connected = connected
         self._drops = drops
 
     def _serve(self, connection: socket.socket) -> None:
@@ -122,7 +125,7 @@ class HostileProxy(HostileServer):
         with suppress(OSError), self._tls.wrap_socket(connection, server_side=True) as outer:
             _read_request(outer)
             self._stopped.wait(self._waits)
-            outer.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+            outer.sendall(self._connected)
             self._stopped.wait(self._waits)
             if self._shakes_hands:
                 self.requests.append(self._read_and_answer_within(outer))
@@ -201,6 +204,20 @@ def answer(body: bytes, *headers: bytes, status: bytes = b"200 OK") -> Script:
     """Send a whole answer."""
     fields = b"".join(header + b"\r\n" for header in (b"Content-Length: %d" % len(body), *headers))
     return always(b"HTTP/1.1 " + status + b"\r\n" + fields + b"\r\n" + body)
+
+
+HEADS: dict[str, bytes] = {
+    "a charset that does not exist": b"Content-Type: multipart/mixed; boundary*=undefined''x",
+    "a boundary in a slow charset": b"Content-Type: multipart/mixed; boundary*=idna''xn--" + b"a" * 60_000,
+    "a boundary in two ways": b"Content-Type: multipart/mixed; boundary*=x; boundary*0*=y",
+    "a quote without end": b'Content-Type: multipart/mixed; a="' + b";" * 60_000,
+    "a quote without end, folded": b'Content-Type: multipart/mixed; a="' + (b"\r\n " + b";" * 60_000) * 2,
+    "messages within messages": b"Content-Type: message/rfc822\r\r" * 2000,
+    "messages after no header": b"x\r\n" + b"Content-Type: message/rfc822\r\n\r" * 90,
+    "lone CRs": b"\r\n".join([b"a:\r" * 16_000] * 7),
+    "lone CRs, many": b"\r\n".join([b"a:\r" * 21_000] * 90),
+}
+"""Header lines that Python's mail parser makes much of."""
 
 
 def _for_ever(start: bytes, part: bytes) -> Script:

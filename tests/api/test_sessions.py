@@ -69,6 +69,15 @@ def test_no_request_that_a_caller_sees_has_the_key(emulator, endpoint, closed_po
         assert "Authorization" not in request.headers
 
 
+def test_a_content_type_is_given_whole(endpoint):
+    """A page that is read by hand is decoded by its charset."""
+    page = answer("Prüfung".encode(), b"content-type:  text/html; charset=utf-8 ")
+    with HostileServer(page) as server, StablyClient(replace(endpoint, base_url=server.url)) as client:
+        read = client.session.get(server.url)
+
+    assert (read.headers["Content-Type"], read.text) == ("text/html; charset=utf-8", "Prüfung")
+
+
 def test_no_request_has_a_password_out_of_netrc(emulator, endpoint, tmp_path, monkeypatch):
     """Nothing of that file is in a request that a caller, an answer or an error holds."""
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password else\n")
@@ -144,8 +153,8 @@ def test_cookies_are_not_kept(emulator, endpoint):
 
 
 def test_long_cookies_cost_no_time(endpoint):
-    """They are not even parsed: 0.1 s was measured, and 3 s before."""
-    cookies = [b"Set-Cookie: " + b"a=b;" * 15_000] * 90
+    """They are not even parsed: 0.02 s was measured, and 0.4 s before."""
+    cookies = [b"Set-Cookie: " + b"a=b;" * 15_000] * 8
     with (
         HostileServer(answer(b"{}", *cookies)) as server,
         StablyClient(replace(endpoint, base_url=server.url)) as client,
