@@ -75,6 +75,8 @@ class _BoundedProtocol(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the server; none, if aiohttp goes on with what it has."""
+        if self.exception() is not None:
+            return  # aiohttp would fail and close anew, and then ask TLS what that has forgotten
         if len(data) <= _PIECE_BYTES:
             self._receive(data)
             return

@@ -77,6 +77,7 @@ class HostileServer:
 
     def _serve(self, connection: socket.socket) -> None:
         connection.settimeout(10)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with suppress(OSError), ExitStack() as opened:
             opened.enter_context(connection)
             if self._tls is not None:

@@ -110,6 +110,33 @@ async def test_an_answer_nobody_asked_for_is_not_read(endpoint, pause):
     assert answers == ["r", "r"]
 
 
+async def test_what_follows_an_answer_within_tls_does_not_lose_it(endpoint, authority, tmp_path, monkeypatch):
+    """Bytes after the last that the head promised, in one TLS record with it, are nobody's."""
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(bundle)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    head_came = threading.Event()
+    feed_data = _BoundedProtocol.feed_data
+
+    def fed_data(self, data, size=0):
+        feed_data(self, data, size)
+        head_came.set()
+
+    def script(_):
+        yield OK + b"Content-Length: 20\r\n\r\n"
+        head_came.wait(LONG)
+        yield PASSED + b"and more"
+
+    monkeypatch.setattr(_BoundedProtocol, "feed_data", fed_data)
+    with HostileServer(script, tls=tls) as server:
+        asked = replace(endpoint, base_url=server.url, verify=str(bundle))
+        async with AsyncStablyClient(asked) as client:
+            run = await client.send_once(GET)
+
+    assert run.is_passed
+
+
 @pytest.mark.parametrize(
     ("by_proxy", "verifies"),
     [(False, True), (True, True), (True, False)],
