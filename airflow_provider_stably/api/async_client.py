@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING, Self, TypeVar
-from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 import aiohttp
@@ -18,13 +17,17 @@ from airflow_provider_stably.api import answers
 from airflow_provider_stably.api.async_transport import EndpointConnector, UnreadableAnswerError
 from airflow_provider_stably.api.calls import Call
 from airflow_provider_stably.api.endpoint import READ_TIMEOUTS, Endpoint, tls_context_for
-from airflow_provider_stably.api.exchange import MAX_HEAD_LINE_BYTES, noting_what_is_sent
+from airflow_provider_stably.api.exchange import (
+    MAX_HEAD_LINE_BYTES,
+    noting_what_is_sent,
+    refuse_other_proxies,
+)
 from airflow_provider_stably.api.retries import (
     MAX_RETRY_AFTER_SECONDS,
     as_ambiguous_start,
     replay_policy,
 )
-from airflow_provider_stably.exceptions import StablyError, StablyUnreachableError
+from airflow_provider_stably.exceptions import StablyError
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -56,9 +59,7 @@ class AsyncStablyClient:
 
     async def __aenter__(self) -> Self:
         self._proxy = self._endpoint.effective_proxy()
-        if self._proxy and urlsplit(self._proxy).scheme not in {"http", "https"}:  # aiohttp takes it for http
-            problem = f"Only http:// and https:// proxies can be used in a triggerer ({self._endpoint.label})"
-            raise StablyUnreachableError(problem, request_sent=False, is_local=True)
+        refuse_other_proxies(self._proxy, self._endpoint.label)
         self._session = await _enter_session(self._endpoint)
         return self
 

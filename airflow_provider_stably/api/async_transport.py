@@ -75,8 +75,6 @@ class _BoundedProtocol(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the server; none, if aiohttp goes on with what it has."""
-        if self.exception() is not None:
-            return  # aiohttp would fail and close anew, and then ask TLS what that has forgotten
         if len(data) <= _PIECE_BYTES:
             self._receive(data)
             return
@@ -84,6 +82,8 @@ class _BoundedProtocol(ResponseHandler):
             self._receive(data[start : start + _PIECE_BYTES])
 
     def _receive(self, piece: bytes) -> None:
+        if self.exception() is not None:
+            return  # aiohttp would fail and close anew, and then ask TLS what that has forgotten
         is_head = self._body is None
         if piece and self._body is not None and self._body.is_eof():
             self._give_up("more came than the answer")
@@ -94,7 +94,7 @@ class _BoundedProtocol(ResponseHandler):
             piece = self._after_head(piece)
         else:
             self._lines += lines
-        if self.transport is not None:
+        if self.exception() is None:
             super().data_received(piece)
         if self._reading_paused:
             return  # aiohttp 3.14 has bytes that it has not counted yet
@@ -109,7 +109,7 @@ class _BoundedProtocol(ResponseHandler):
 
     def _after_head(self, data: bytes) -> bytes:
         """Take the head line by line, and return what follows it."""
-        while data and self._body is None and self.transport is not None:
+        while data and self._body is None and self.exception() is None:
             line, newline, data = data.partition(b"\n")
             self._lines += len(newline)
             if self._lines > MAX_HEAD_LINES:
@@ -144,4 +144,3 @@ class _BoundedProtocol(ResponseHandler):
             self._body.set_exception(error)
         if self.transport is not None:
             self.transport.abort()
-            self.transport = None

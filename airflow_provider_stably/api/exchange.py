@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from urllib.parse import urlsplit
+
+from airflow_provider_stably.exceptions import StablyUnreachableError
 
 MAX_HEAD_LINES = 101
 """Most lines of an answer's head, interim answers included: a status, 99 headers and the empty line.
@@ -17,6 +20,18 @@ MAX_HEAD_BYTES = 512 * 1024
 
 MAX_HEAD_LINE_BYTES = 64 * 1024
 """Longest line of it that is read."""
+
+
+def refuse_other_proxies(proxy: str | None, label: str) -> None:
+    """Let only proxies pass that speak HTTP: aiohttp knows no other, and nothing bounds the words of SOCKS.
+
+    :param label: Of the endpoint.
+    :raises StablyUnreachableError: if it is another one.
+    """
+    if proxy and urlsplit(proxy).scheme not in {"http", "https"}:
+        problem = f"Only http:// and https:// proxies can be used: see extra.proxy, or environment ({label})"
+        raise StablyUnreachableError(problem, request_sent=False, is_local=True)
+
 
 _noted: ContextVar[list[bool] | None] = ContextVar("_noted", default=None)
 

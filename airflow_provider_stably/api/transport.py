@@ -24,7 +24,7 @@ from urllib3.util.ssltransport import SSLTransport
 from airflow_provider_stably.api.address import is_loopback
 from airflow_provider_stably.api.bounded_response import BoundedResponse
 from airflow_provider_stably.api.endpoint import CONNECT_TIMEOUTS, Endpoint
-from airflow_provider_stably.api.exchange import note_sending
+from airflow_provider_stably.api.exchange import note_sending, refuse_other_proxies
 
 MAX_CONNECTIONS = 8
 """How many calls of one session may be under way at once before connections are thrown away."""
@@ -53,6 +53,7 @@ class EndpointAdapter(HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         """Make the pools for connections through a proxy."""
+        refuse_other_proxies(proxy, self._endpoint.label)
         manager = super().proxy_manager_for(proxy, **kwargs)
         _bound(manager, self._connection)
         return manager

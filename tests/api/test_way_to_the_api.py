@@ -232,13 +232,13 @@ async def test_the_connections_proxy_beats_the_environments(
         assert [name for name, server in asked.items() if server.requests] == ([used] if used else [])
 
 
-async def test_a_socks_proxy_is_not_spoken_to_over_http(endpoint, send, monkeypatch):
-    """It is told neither its own password nor the key, and a start through it was not sent."""
+async def test_a_socks_proxy_is_refused(endpoint, send, monkeypatch):
+    """It is told neither its own password nor the key, the error says why, and no start was sent."""
     with HostileServer(always()) as proxy:
         monkeypatch.setenv("all_proxy", proxy.url.replace("http://", "socks5://user:hush@"))
         through = replace(endpoint, base_url="https://stably.invalid")
 
-        with pytest.raises(StablyUnreachableError) as caught:
+        with pytest.raises(StablyUnreachableError, match="Only http:// and https:// proxies") as caught:
             await send(calls.start_run(PROJECT), through)
 
     assert (caught.value.request_sent, proxy.requests) == (False, [])
