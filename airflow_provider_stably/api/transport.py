@@ -186,7 +186,7 @@ class _Remembering:
     def _tunnel(self: Any) -> None:
         """Ask a proxy for the way; the TLS handshake after it has a timeout of its own."""
         super()._tunnel()  # type: ignore[misc] # as above
-        self.sock.settimeout(self.sock.gettimeout())
+        self.sock.settimeout(self.timeout)
 
     def _connect_tls_proxy(self: Any, hostname: str, sock: socket.socket) -> Any:
         """Connect to an https proxy, with the same trust as to the API."""
