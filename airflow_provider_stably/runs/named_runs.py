@@ -7,8 +7,9 @@ import json
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
+from airflow_provider_stably.api.address import Address
 from airflow_provider_stably.api.calls import check_id
 from airflow_provider_stably.api.endpoint import DASHBOARD_URL
 from airflow_provider_stably.api.text import one_line
@@ -33,7 +34,7 @@ SHOWN_CHARACTERS = 200
 _SEPARATORS = re.compile(r"[\s,;]+")
 _STRUCTURED = re.compile(r"[][(){}<>\"']")
 _HISTORY = re.compile(r"/project/([^/]+)/playwright/history/([^/]+)(/.*)?")
-_HOST = urlsplit(DASHBOARD_URL).netloc
+_HOST = Address.parse(DASHBOARD_URL).host
 
 _NOT_AN_ID = "not an id (letters, digits and '._~-')"
 _NOT_AN_ADDRESS = f"not a run's address ({DASHBOARD_URL}/project/<project>/playwright/history/<run>)"
@@ -222,13 +223,18 @@ def _parsed(text: str) -> object:
         return None
     if text.count("{") > MAX_ENTRIES:  # those of an f-string take half a minute
         raise _TooMuchError
-    for parse in (json.loads, ast.literal_eval):
+    for parse in (json.loads, _literal):
         try:
             parsed = parse(text)
         except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
             continue
         return parsed if isinstance(parsed, list | tuple | set | dict | str) else None
     return None
+
+
+def _literal(text: str) -> object:
+    """Read a Python literal; escaped, as Python takes minutes to normalize a long name that is not ASCII."""
+    return ast.literal_eval(text.encode("ascii", "backslashreplace").decode())
 
 
 def _read_word(word: str, reading: _Reading) -> None:
@@ -246,10 +252,10 @@ def _read_word(word: str, reading: _Reading) -> None:
 def _ids_of_address(address: str) -> tuple[str | None, str | None]:
     """Return project and run of a run's page in the dashboard; None twice for any other address."""
     try:
-        url = urlsplit(address if "://" in address else f"https://{address}")
+        url = Address.parse(address if "://" in address else f"https://{address}")
     except ValueError:
         return None, None
-    match = _HISTORY.fullmatch(url.path) if url.hostname == _HOST else None
+    match = _HISTORY.fullmatch(url.path) if url.host == _HOST else None
     return (unquote(match[1]), unquote(match[2])) if match else (None, None)
 
 

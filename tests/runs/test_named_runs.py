@@ -264,6 +264,29 @@ def test_what_is_too_much_is_told(value):
     assert len(named.runs) <= 2000
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["https://x{}/", "app.stably.ai{}/project/p", "[a{}]", "['{}', {}]"],
+    ids=["address", "host", "name", "list"],
+)
+def test_a_text_of_accents_is_read_soon(text):
+    """Normalizing it takes time that grows with its square: minutes for the longest."""
+    accents = "\u0301" * 40_000 + "\u0316" * 40_000
+    began = time.thread_time()
+
+    named = read_runs(text.format(*[accents] * text.count("{}")))
+
+    assert time.thread_time() - began < 5
+    assert not named.runs
+
+
+def test_a_summary_that_is_not_ascii_is_read():
+    """A template makes text of a branch's name, too."""
+    outputs = [{"run_id": "run-1", "branch_name": "gr\u00f6\u00dfe-\U0001f600"}]
+
+    assert [list(read_runs(write(outputs)).runs) for write in (str, json.dumps)] == [[NamedRun("run-1")]] * 2
+
+
 @pytest.mark.parametrize(("length", "is_read"), [(399_000, True), (400_001, False)])
 def test_a_text_of_400_000_characters_is_read(length, is_read):
     """More is told, and not looked at."""
