@@ -226,9 +226,8 @@ class _CookielessResponse(aiohttp.ClientResponse):
 async def _tls(endpoint: Endpoint) -> ssl.SSLContext | bool:
     if not endpoint.base_url.startswith("https:"):
         return True  # no TLS, so what is trusted does not matter
-    bundle = endpoint.ca_bundle()
     # Reading a CA bundle takes tens of milliseconds, too long for a loop that others wait on.
-    return False if bundle is None else await asyncio.to_thread(tls_context_for, bundle)
+    return await asyncio.to_thread(tls_context_for, endpoint.ca_bundle())
 
 
 def _is_local(error: Exception) -> bool:

@@ -116,22 +116,36 @@ class Endpoint:
         raise TypeError("an Endpoint holds an API key: pickle the Airflow connection's id instead")
 
 
-def tls_context_for(bundle: str) -> ssl.SSLContext:
+def tls_context_for(bundle: str | None) -> ssl.SSLContext:
     """Read a CA bundle, a file or a folder, as a TLS context that trusts nothing else.
 
+    :param bundle: None verifies nothing.
     :raises StablyUnreachableError: if it cannot be used; nothing was sent.
     """
     import ssl  # not every DAG parse has loaded it
 
-    is_folder = os.path.isdir(bundle)
-    try:
-        return ssl.create_default_context(
-            cafile=None if is_folder else bundle, capath=bundle if is_folder else None
-        )
-    except OSError as error:  # ssl.SSLError is one
-        kind = type(error).__name__
-        message = f"CA bundle {bundle!r} cannot be used, see extra.verify or environment: {kind}"
-        raise StablyUnreachableError(message, request_sent=False, is_local=True) from error
+    if bundle is None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    else:
+        is_folder = os.path.isdir(bundle)
+        try:
+            context = ssl.create_default_context(
+                cafile=None if is_folder else bundle, capath=bundle if is_folder else None
+            )
+        except OSError as error:  # ssl.SSLError is one
+            kind = type(error).__name__
+            message = f"CA bundle {bundle!r} cannot be used, see extra.verify or environment: {kind}"
+            raise StablyUnreachableError(message, request_sent=False, is_local=True) from error
+    leave_out_dhe(context)
+    return context
+
+
+def leave_out_dhe(context: ssl.SSLContext) -> None:
+    """Offer no key exchange whose numbers a server may choose as long as seconds of work (TLS 1.2's DHE)."""
+    names = [cipher["name"] for cipher in context.get_ciphers()]
+    context.set_ciphers(":".join(name for name in names if not name.startswith("DHE-")))
 
 
 def origin(url: SplitResult) -> tuple[str, str | None, int | None]:

@@ -23,7 +23,7 @@ from urllib3.util.ssltransport import SSLTransport
 
 from airflow_provider_stably.api.address import is_loopback
 from airflow_provider_stably.api.bounded_response import BoundedResponse
-from airflow_provider_stably.api.endpoint import CONNECT_TIMEOUTS, Endpoint
+from airflow_provider_stably.api.endpoint import CONNECT_TIMEOUTS, Endpoint, leave_out_dhe
 from airflow_provider_stably.api.exchange import note_sending, refuse_other_proxies
 
 MAX_CONNECTIONS = 8
@@ -117,6 +117,7 @@ def _tls_context(connection: Any) -> Any:
     """Make what urllib3 would make for a connection, but for the kind of TLS."""
     context: Any = create_urllib3_context(cert_reqs=resolve_cert_reqs(connection.cert_reqs))
     if hasattr(context, "wrap_bio"):  # pyOpenSSL's, which other packages may have put there, has none
+        leave_out_dhe(context)
         weak: Any = weakref.proxy(context)  # each connection has one, and no circle keeps it
         context.wrap_socket = partial(_TLS, ssl_context=weak)
     return context

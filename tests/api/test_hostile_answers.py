@@ -14,6 +14,7 @@ from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
 
 import pytest
+import trustme
 
 from airflow_provider_stably.api import calls
 from airflow_provider_stably.api.answers import Answer, read_answer
@@ -206,6 +207,39 @@ async def test_a_handshake_without_end_is_given_up_on(send, endpoint):
 
         with pytest.raises(StablyUnreachableError):
             await asyncio.wait_for(asyncio.to_thread(asyncio.run, send(GET, asked, once=True)), LONG)
+
+
+FFDHE2048 = """\
+-----BEGIN DH PARAMETERS-----
+MIIBCAKCAQEA//////////+t+FRYortKmq/cViAnPTzx2LnFg84tNpWp4TZBFGQz
++8yTnc4kmz75fS/jY2MMddj2gbICrsRhetPfHtXV/WVhJDP1H18GbtCFY2VVPe0a
+87VXE15/V8k1mE8McODmi3fipona8+/och3xWKE2rec1MKzKT0g6eXq8CrGCsyT7
+YdEIqUuyyOP7uWrat2DX9GgdT0Kj3jlN9K5W7edjcrsZCwenyO4KbXCeAvzhzffi
+7MA0BM0oNC9hkXL+nOmFg/+OTxIy7vKBg8P+OxtMb61zO7X8vC7CIAXFjvGDfRaD
+ssbzSibBsu/6iGtCOGEoXJf//////////wIBAg==
+-----END DH PARAMETERS-----
+"""
+"""As RFC 7919 defines it: short enough for the machine that runs this test."""
+
+
+@pytest.mark.parametrize("verifies", [True, False])
+async def test_no_server_chooses_how_long_a_handshake_takes(send, endpoint, authority, tmp_path, verifies):
+    """TLS 1.2's DHE is not offered: with parameters of 10,000 bits it holds an event loop for seconds."""
+    bundle, parameters = tmp_path / "ca.pem", tmp_path / "dh.pem"
+    authority.cert_pem.write_to_path(bundle)
+    parameters.write_text(FFDHE2048)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1", key_type=trustme.KeyType.RSA).configure_cert(tls)
+    tls.maximum_version = ssl.TLSVersion.TLSv1_2
+    tls.set_ciphers("DHE-RSA-AES256-GCM-SHA384")
+    tls.load_dh_params(str(parameters))
+
+    with HostileServer(answer(PASSED), tls=tls) as server:
+        asked = replace(endpoint, base_url=server.url, verify=str(bundle) if verifies else False)
+        with pytest.raises(StablyUnreachableError):
+            await send(GET, asked, once=True)
+
+    assert server.requests == []
 
 
 @pytest.fixture
