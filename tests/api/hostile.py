@@ -318,6 +318,9 @@ HEAVY: dict[str, Script] = {
     ),
     "Retry-After of 60 kB": answer(b"{}", b"Retry-After: " + b"9" * 60_000, status=b"429 Too Many"),
     "a Content-Type of 60 kB": answer(b"<html>", b"Content-Type: " + b"\\" * 60_000),
+    "a redirect to accents": answer(
+        b"{}", b"Location: http://" + "\u0301\u0316".encode() * 15_000, status=b"302 Found"
+    ),
     "a run id of 2.9 MB": answer(b'{"runId": "' + b"x" * 2_900_000 + b'"}'),
     "the key, many times": answer((KEY.encode() + b" ") * 100_000, status=b"500 Oops"),
 }

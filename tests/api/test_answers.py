@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -260,6 +261,25 @@ def test_a_redirect_names_the_host_without_secrets():
         _read(GET, answer)
 
     assert not any(secret in str(caught.value) for secret in ("pw", "token", "login"))
+
+
+@pytest.mark.parametrize(
+    ("location", "host"),
+    [
+        ("https://tab\there/x", "***"),
+        ("https://s/a?b#c@d/x", "***"),
+        ("https://evil.example/" + "x" * 5000, "evil.example"),
+        ("/login?next=" + "x" * 5000, "the same host"),
+        ("https://" + "user" * 2000 + "@evil.example/", "no valid address"),
+    ],
+    ids=["tab", "slash", "long", "relative", "long user"],
+)
+def test_a_secret_is_hidden_before_a_host_is_looked_for(location, host):
+    """Otherwise a part of it might be taken for the host, or a tab left out of it."""
+    call = calls.start_run("project-1", env_overrides={"A": "tab\there", "B": "s/a?b#c@d"})
+
+    with pytest.raises(StablyHTTPError, match=rf"A redirect to {re.escape(host)} was refused"):
+        _read(call, _answer(302, b"", location=location))
 
 
 @pytest.mark.parametrize(
