@@ -45,9 +45,6 @@ _LONGEST_NUMBER = 100
 ACCEPT_ENCODING = "gzip, deflate"
 """What both clients offer: all that :class:`Answer` decompresses."""
 
-_BIG_ANSWER_BYTES = 16 * 1024
-"""A third of it in empty objects takes a hundred milliseconds for each 64 kB."""
-
 _ERRORS = {401: StablyAuthError, 403: StablyAuthError, 404: StablyNotFoundError}
 
 
@@ -77,10 +74,10 @@ class Answer:
         except ValueError as problem:
             return cls(status, by_name, b"", str(problem))
 
-    @property
-    def is_big(self) -> bool:
-        """Whether reading it takes milliseconds: too long for an event loop that others wait on."""
-        return len(self.body) > _BIG_ANSWER_BYTES
+
+def is_big(body: bytes) -> bool:
+    """Whether decompressing or reading takes milliseconds: too long for an event loop that others wait on."""
+    return len(body) > 16 * 1024  # a hundred milliseconds for each 64 kB of empty objects
 
 
 def read_answer(call: Call[T], answer: Answer, endpoint: Endpoint, *, now: datetime | None = None) -> T:
@@ -219,7 +216,7 @@ def _http_error(
 def _is_api_error(body: bytes) -> bool:
     """Whether a body is the contract's ``{"error": ...}``, which is short."""
     try:
-        parsed = {} if len(body) > _BIG_ANSWER_BYTES else _parsed(body)
+        parsed = {} if is_big(body) else _parsed(body)
     except ValueError:
         return False
     return isinstance(parsed, dict) and isinstance(parsed.get("error"), str)

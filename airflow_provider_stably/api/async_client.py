@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _EXPIRED = 10
 """OpenSSL's code for a certificate that has expired."""
@@ -98,9 +99,7 @@ class AsyncStablyClient:
                 is_local=_is_local(error),
             )
         else:
-            if answer.is_big:
-                return await asyncio.to_thread(answers.read_answer, call, answer, self._endpoint)
-            return answers.read_answer(call, answer, self._endpoint)
+            return await _off_loop_if_big(answer.body, answers.read_answer, call, answer, self._endpoint)
         raise failure  # not from the library's error: that holds the request's headers, and so the key
 
     async def _answer(self, call: Call[T]) -> answers.Answer:
@@ -128,7 +127,14 @@ class AsyncStablyClient:
                 # aiohttp's own bound, for the whole call, has the connect timeout in it.
                 async with asyncio.timeout(self._endpoint.read_timeout):
                     body = await _body(response)
-        return answers.Answer.received(response.status, response.headers.items(), body)
+        return await _off_loop_if_big(
+            body, answers.Answer.received, response.status, response.headers.items(), body
+        )
+
+
+async def _off_loop_if_big(body: bytes, work: Callable[..., R], *args: object) -> R:
+    """Do with a body what takes the longer the bigger it is."""
+    return await asyncio.to_thread(work, *args) if answers.is_big(body) else work(*args)
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:
