@@ -91,7 +91,7 @@ def read_answer(call: Call[T], answer: Answer, endpoint: Endpoint, *, now: datet
     :raises StablyHTTPError: on any other status outside 200 to 299; redirects are refused.
     :raises StablyResponseError: if a 2xx answer is not the JSON that the contract promises.
     """
-    redactor = Redactor.hiding(endpoint.api_key, [*call.secrets, *endpoint.proxy_secrets()])
+    redactor = Redactor.hiding(endpoint.api_key, call.secrets, endpoint.proxy_secrets())
     if not 200 <= answer.status <= 299:
         raise _http_error(call, answer, endpoint, redactor, now or datetime.now(UTC))
     problem = answer.problem

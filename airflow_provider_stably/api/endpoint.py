@@ -89,8 +89,10 @@ class Endpoint:
         user, _, password = urlsplit(proxy or "").netloc.rpartition("@")[0].partition(":")
         if not password:
             return []
-        pair = f"{unquote(user)}:{unquote(password)}".encode()
-        return [unquote(password), b64encode(pair).decode()]
+        pair = f"{unquote(user)}:{unquote(password)}"
+        # Both clients send it in Latin-1; a proxy may write it in UTF-8.
+        basic = [b64encode(pair.encode(encoding, "replace")).decode() for encoding in ("latin-1", "utf-8")]
+        return [unquote(password), *basic]
 
     def effective_verify(self) -> bool | str:
         """Return the CA bundle to trust: its own, else the environment's, if that is trusted.

@@ -73,8 +73,8 @@ class Redactor:
         object.__setattr__(self, "_spare", _LONGEST_ESCAPE * min(len(in_order[0]), _LONGEST_PIECE))
 
     @staticmethod
-    def hiding(api_key: str, values: Iterable[object] = ()) -> Redactor:
-        """Hide the key, and those of the values that are long enough to be secret.
+    def hiding(api_key: str, values: Iterable[object] = (), proxy_secrets: Iterable[str] = ()) -> Redactor:
+        """Hide the key, a proxy's secrets, and those of the values that are long enough to be secret.
 
         So are the last thousand values that this process has hidden before.
         """
@@ -84,7 +84,7 @@ class Redactor:
             _sent[text] = None
         for text in list(_sent)[: max(0, len(_sent) - max(_MAX_SENT, len(own)))]:
             _sent.pop(text, None)
-        return _redactor(api_key, frozenset([*_sent, *own]))
+        return _redactor(api_key, frozenset([*_sent, *own, *proxy_secrets]))
 
     def is_secret(self, text: str) -> bool:
         """Whether a text holds the key or a long one of the other secrets, or is one of them."""

@@ -5,6 +5,7 @@ import base64
 import ssl
 from dataclasses import replace
 from types import SimpleNamespace
+from urllib.parse import quote
 
 import pytest
 import requests
@@ -166,22 +167,26 @@ async def test_a_proxy_on_the_way_to_tls_does_not_get_the_key(endpoint, send):
     assert KEY.encode() not in proxy.requests[0]
 
 
-async def test_a_proxys_password_is_hidden_where_it_echoes_it(endpoint, send):
+@pytest.mark.parametrize(
+    "password", ["hush!hush", "pw1", "p\u00e4\u00df!"], ids=["long", "short", "not ASCII"]
+)
+async def test_a_proxys_password_is_hidden_where_it_echoes_it(endpoint, send, password):
     """A proxy that is sent the requests themselves, over plain http, may put them into its error page."""
 
     def echo(request):
-        body = b"http://user:hush%21hush was refused: hush!hush, " + request
+        body = f"http://user:{quote(password)} was refused: {password}, ".encode() + request
         return [b"HTTP/1.1 502 Bad\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)]
 
     with HostileServer(echo) as server:
-        proxy = server.url.replace("//", "//user:hush%21hush@")
+        proxy = server.url.replace("//", f"//user:{quote(password)}@")
         through = replace(endpoint, base_url="http://stably.invalid", proxy=proxy)
 
         with pytest.raises(StablyHTTPError) as caught:
             await send(calls.get_run(PROJECT, "r"), through, once=True)
 
     assert "was refused" in str(caught.value)
-    for secret in ("hush", base64.b64encode(b"user:hush!hush").decode()):
+    pairs = [base64.b64encode(f"user:{password}".encode(name)).decode() for name in ("latin-1", "utf-8")]
+    for secret in (password, quote(password), *pairs):
         assert secret not in str(caught.value)
 
 
