@@ -65,7 +65,7 @@ class Redactor:
         # Unescaping a text goes on where a secret that itself looks escaped is found already.
         secrets |= {plain for plain in map(_unescaped, secrets) if len(plain) >= SHORTEST_SECRET}
         secrets |= {misread for text in secrets for misread in _misread(text)}
-        pieces = secrets.union(*map(_pieces, secrets))
+        pieces = {piece.replace("\0", "") for piece in secrets.union(*map(_pieces, secrets))} - {""}
         # The longest first: one may be a part of another.
         in_order = tuple(sorted(pieces, key=len, reverse=True))
         object.__setattr__(self, "_pieces", in_order)
@@ -97,7 +97,7 @@ class Redactor:
     def of_body(self, body: bytes) -> str:
         """Quote the start of a body; the contract's ``{"error": ...}`` is unwrapped for the eye only."""
         start = body[: 4 * self._window(MAX_CHARACTERS)]
-        text = start.decode(json.detect_encoding(start), "replace").strip()
+        text = start.decode(json.detect_encoding(start), "replace").replace("\0", "").strip()
         try:
             parsed = json.loads(text)
         except (ValueError, RecursionError):
@@ -136,7 +136,7 @@ class Redactor:
         return limit + self._spare
 
     def _hide(self, text: str) -> str:
-        hidden = text
+        hidden = text.replace("\0", "")  # UTF-16 read as UTF-8 has one beside each letter
         for piece in self._pieces:
             hidden = hidden.replace(piece, "***")
         return hidden if hidden is text else _REPEATED.sub("***", hidden)

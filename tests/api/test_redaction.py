@@ -140,6 +140,25 @@ def test_an_escaped_secret_is_hidden(secret, form, outer):
         assert part not in text
 
 
+@pytest.mark.parametrize("escape", [str, json.dumps, quote, lambda text: f"\u041e {text}"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le"])
+def test_a_secret_with_nul_beside_its_letters_is_hidden(encoding, escape):
+    """So UTF-16 looks where it is read as something else, before or after it was escaped."""
+    misread = KEY.encode(encoding).decode("latin-1")
+
+    assert "***" in (text := Redactor.hiding(KEY).of(f"no {escape(misread)}!"))
+    assert KEY[:4] not in text.replace("\\x00", "").replace("%00", "")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("start", ["\u041e\u0448\u0438\u0431\u043a\u0430: ", "\u65e5\u672c: "], ids=ascii)
+def test_a_page_that_begins_in_any_script_hides_secrets(start, encoding):
+    """Its encoding cannot be told from its first letters then."""
+    text = Redactor.hiding(KEY, ["p\u00e4ss w0rd"]).of_body(f"{start}p\u00e4ss w0rd {KEY}".encode(encoding))
+
+    assert text.endswith("*** ***")
+
+
 @pytest.mark.parametrize(
     "encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig", "latin-1", "cp1252"]
 )
