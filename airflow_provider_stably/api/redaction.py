@@ -24,11 +24,14 @@ SHORTEST_IN_AN_ID = 8
 _LONGEST_PIECE = 100
 """A longer secret is searched for in pieces too, so that what a cut may leave of one is short."""
 
-_ESCAPES = re.compile(r"""(?:\\(?:u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|x[0-9A-Fa-f]{2}|["'\\/bfnrt]))+""")
-"""Those of JSON, JavaScript and Python."""
+_HEX = "[0-9A-Fa-f]"
+_ESCAPES = re.compile(
+    rf"(?:\\(?:u{_HEX}{{4}}|u\{{{_HEX}{{1,6}}\}}|U{_HEX}{{8}}|x{_HEX}{{2}}|[0-3]?[0-7]{{1,2}}|[\"'\\/abfnrtv]))+"
+)
+"""Those of JSON, JavaScript, Python and C."""
 
-_ESCAPE = re.compile(r"\\(?:[uUx]([0-9A-Fa-f]+)|(.))")
-_LETTERS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_ESCAPE = re.compile(rf"\\(?:[uUx]\{{?({_HEX}+)\}}?|([0-7]+)|(.))")
+_LETTERS = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 _PERCENT = re.compile(r"%([0-9A-Fa-f]{2})")
 
 _MAY_BE_ESCAPED = re.compile(r"[\\&%+]")
@@ -143,7 +146,8 @@ class Redactor:
 
 
 def _unquoted(text: str) -> str:
-    return _PERCENT.sub(lambda found: chr(int(found[1], 16)), text)
+    # %u is how JavaScript's escape() writes \\u.
+    return _PERCENT.sub(lambda found: chr(int(found[1], 16)), text.replace("%u", r"\u"))
 
 
 def _form_decoded(text: str) -> str:
@@ -161,9 +165,9 @@ def _characters(escapes: re.Match[str]) -> str:
 
 
 def _character(escape: re.Match[str]) -> str:
-    if not escape[1]:
-        return _LETTERS.get(escape[2], escape[2])
-    code = int(escape[1], 16)
+    if escape[3]:
+        return _LETTERS.get(escape[3], escape[3])
+    code = int(escape[1], 16) if escape[1] else int(escape[2], 8)
     return chr(code) if code <= sys.maxunicode else escape[0]
 
 

@@ -121,6 +121,9 @@ FORMS = {
     "percent, lower case": lambda text: re.sub("%..", lambda found: found[0].lower(), quote(text, safe="")),
     "percent, every byte": lambda text: "".join(f"%{byte:02x}" for byte in text.encode()),
     "form": quote_plus,
+    "JavaScript, code points": lambda text: "".join(f"\\u{{{ord(letter):x}}}" for letter in text),
+    "JavaScript, escape()": lambda text: re.sub(r"\\(u....)", r"%\1", json.dumps(text)),
+    "octal": lambda text: "".join(f"\\{byte:03o}" for byte in text.encode()),
 }
 
 
@@ -304,6 +307,12 @@ def test_a_run_id_that_echoes_or_is_none_is_refused(run_id):
         calls.start_run("p").read({"runId": run_id}, redactor)
 
     assert not isinstance(run_id, str) or len(run_id) < 3 or run_id not in str(caught.value)
+
+
+@pytest.mark.parametrize("echo", [r"a\vb\0c\7d-hush", "a\vb\0c\ad-hush", "a%0Bb%00c%07d-hush"])
+def test_a_secret_of_control_characters_is_hidden(echo):
+    """As it is, or by the short escapes of JavaScript and C."""
+    assert Redactor.hiding(KEY, ["a\vb\0c\ad-hush", "\0" * 5]).of(f"no {echo}!") == "no ***!"
 
 
 def test_a_short_value_within_a_run_id_is_chance():
