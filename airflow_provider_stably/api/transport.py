@@ -124,13 +124,14 @@ def _tls_context(connection: Any) -> Any:
 
 
 _reached_at: dict[str, str] = {}
-"""Host, or proxy, to the IP address at which this process last reached it."""
+"""Host, or proxy, to the IP address at which this process last reached it by its name."""
 
 
 class _Remembering:
     """A connection that remembers the address it reaches, and reads answers as :class:`.BoundedResponse`."""
 
     response_class = BoundedResponse
+    remembers = True
 
     @property
     def is_connected(self: Any) -> bool:
@@ -168,7 +169,8 @@ class _Remembering:
             self._dns_host, self.timeout = name, timeout
         sock = _TimedSocket(made.family, made.type, made.proto, made.detach())
         sock.settimeout(timeout)  # for the TLS handshake
-        _reached_at[self.host] = sock.getpeername()[0]
+        if self.remembers:
+            _reached_at[self.host] = sock.getpeername()[0]
         return sock
 
     def connect(self: Any) -> None:
@@ -206,7 +208,12 @@ def _received(sock: Any) -> int:
 
 
 class _ByAddress(_Remembering):
-    """A connection to the address that was reached last; by name if there is none, or if that fails."""
+    """A connection to the address that was reached last; the next one is by name.
+
+    That address may take connections, and still not be the API's any more.
+    """
+
+    remembers = False
 
     def _addresses(self: Any) -> list[str]:
         address = _reached_at.pop(self.host, None)

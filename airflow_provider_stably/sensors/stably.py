@@ -5,8 +5,8 @@ Declared here, carried out in ``execution``, which is imported when a task runs.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -29,7 +29,7 @@ from airflow_provider_stably.arguments import (
 from airflow_provider_stably.exceptions import StablyConfigError
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import StablyRunLink
-from airflow_provider_stably.tasks.version_compat import is_mapped_instance
+from airflow_provider_stably.tasks.version_compat import is_mapped_instance, task_started_at
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import (
@@ -130,7 +130,7 @@ class StablyRunSensor(BaseSensorOperator):
         if summary is not None:
             return summary
         # The wait goes on here, for what is left of it; rescheduled, it would only defer again.
-        waited = (datetime.now(UTC) - context["ti"].start_date).total_seconds()
+        waited = time.time() - task_started_at(context)
         self.mode, self.timeout = "poke", max(0.0, self._options.timeout - waited)
         return super().execute(context)
 

@@ -6,7 +6,7 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from airflow_provider_stably.tasks.version_compat import AIRFLOW_ENFORCES_EXECUTION_TIMEOUT
+from airflow_provider_stably.tasks.version_compat import AIRFLOW_ENFORCES_EXECUTION_TIMEOUT, task_started_at
 
 DEFERRAL_GRACE_SECONDS = 300
 """How long after the trigger's own deadline Airflow gives up: that happens only without a triggerer."""
@@ -29,11 +29,10 @@ def deferred_deadline(context: Any, *, from_time: float, timeout: float) -> floa
     execution_timeout: timedelta | None = context["task"].execution_timeout
     if execution_timeout is None:
         return deadline
-    task_started_at: float = context["ti"].start_date.timestamp()
     limit = execution_timeout.total_seconds()
     if AIRFLOW_ENFORCES_EXECUTION_TIMEOUT:
         limit -= min(LONGEST_LEAD_SECONDS, limit / 10)
-    return min(deadline, task_started_at + limit)
+    return min(deadline, task_started_at(context) + limit)
 
 
 def deferral_timeout(deadline: float) -> timedelta:

@@ -6,6 +6,7 @@ files that import an operator are parsed all the time.
 
 from __future__ import annotations
 
+import time
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
@@ -38,6 +39,12 @@ HAS_TRIGGER_ON_KILL = HAS_TASK_STATE_STORE
 
 Remove when the oldest supported Airflow is 3.3.
 """
+
+
+def task_started_at(context: Any) -> float:
+    """Return when the task began, in seconds since the epoch; now, in ``dag.test()`` of Airflow 2.11."""
+    start_date = context["ti"].start_date
+    return time.time() if start_date is None else float(start_date.timestamp())
 
 
 def is_mapped_instance(operator: object) -> bool:

@@ -115,17 +115,17 @@ class StablyRunTrigger(BaseTrigger):
             self._check_arguments()
             result = await self._watch()
             await self._wait_for_worker(began)
-        except asyncio.CancelledError:
-            if self.task_instance is None:  # inline, in dag.test(): after an interruption nobody goes on
-                await _shield(self._cancel())
-            elif not HAS_TRIGGER_ON_KILL:
-                # A shutdown cancels the trigger the same way; only the task's state says which it is.
-                await _shield(self.cancel_if_abandoned(in_doubt=False))
-            raise
         except Exception:  # whatever it is, it is raised again; the run must not stay live
             # Airflow may fail the task without resuming it, so nobody else would cancel.
             await _shield(self._cancel())
             await self._wait_for_worker(began)
+            raise
+        except BaseException:  # an interruption: asyncio's, or that of pytest-timeout
+            if self.task_instance is None:  # inline, in dag.test(): nobody goes on
+                await _shield(self._cancel())
+            elif not HAS_TRIGGER_ON_KILL:
+                # A shutdown cancels the trigger the same way; only the task's state says which it is.
+                await _shield(self.cancel_if_abandoned(in_doubt=False))
             raise
         yield TriggerEvent(result.to_event())  # type: ignore[no-untyped-call] # so is this
 

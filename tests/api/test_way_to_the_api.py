@@ -2,10 +2,11 @@
 
 import asyncio
 import base64
+import socket
 import ssl
 from dataclasses import replace
 from types import SimpleNamespace
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 import requests
@@ -88,6 +89,19 @@ async def test_a_host_without_address_is_unreachable(endpoint, send, closed_port
 
     assert not caught.value.request_sent
     assert "pw" not in str(caught.value)
+
+
+def test_an_address_that_is_no_longer_the_apis_is_left(emulator, endpoint, monkeypatch):
+    """A client that goes by address tries it once: a server taken out of service may listen there."""
+    run_id, port = emulator.add_run(project_id=PROJECT), urlsplit(emulator.url).port
+    monkeypatch.setitem(transport._reached_at, "localhost", "127.0.0.2")
+    asked = replace(endpoint, base_url=f"http://localhost:{port}", api_key=KEY, read_timeout=0.3)
+    call = calls.get_run(PROJECT, run_id)
+    with socket.create_server(("127.0.0.2", port)), StablyClient(asked, by_address=True) as client:
+        with pytest.raises(StablyUnreachableError):
+            client.send_once(call)
+
+        assert not client.send_once(call).is_finished
 
 
 @pytest.mark.parametrize("to_tls", [False, True], ids=["plain", "tunnel"])

@@ -42,6 +42,9 @@ run_here_execution_timeout = run_dag(
 run_deferred_execution_timeout = run_dag(
     "run_deferred_execution_timeout", deferrable=True, execution_timeout=timedelta(seconds=3)
 )
+run_deferred_in_time = run_dag(
+    "run_deferred_in_time", deferrable=True, execution_timeout=timedelta(minutes=5)
+)
 run_and_leave = run_dag("run_and_leave", wait_for_completion=False)
 run_with_secrets = run_dag(
     "run_with_secrets",

@@ -196,6 +196,14 @@ def test_a_run_that_takes_too_long_is_cancelled(emulator, dags, mode, limit):
     assert len(emulator.requests("start")) == 1
 
 
+def test_a_run_within_its_execution_timeout_passes(quick, dags):
+    """It is watched to its end, also where its start is not known: in ``dag.test()`` of Airflow 2.11."""
+    ti = _task(dags.run_deferred_in_time.test(run_conf={"script": "passes"}))
+
+    assert str(ti.state) == "success"
+    assert quick.requests("cancel") == []
+
+
 @BOTH
 def test_a_run_that_passed_unseen_is_a_success(emulator, dags, mode):
     """The last poll failed, but cancelling found the run PASSED, so the task succeeds."""

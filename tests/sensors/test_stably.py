@@ -116,12 +116,13 @@ def test_a_run_that_is_over_is_not_deferred(emulator, context):
     assert sensor.execute(context)["status"] == "PASSED"
 
 
-def test_a_run_that_is_handed_back_is_watched_here(emulator, context):
+@pytest.mark.parametrize("start_date", [datetime.now(UTC), None], ids=["", "as in dag.test() of 2.11"])
+def test_a_run_that_is_handed_back_is_watched_here(emulator, context, start_date):
     """Where the triggerer cannot reach the API, the worker goes on."""
     run_id = emulator.add_run(project_id=PROJECT, statuses=["RUNNING", "PASSED"])
     sensor = StablyRunSensor(task_id="wait", run_id=run_id, deferrable=True, poke_interval=0.01)
     event = {"end": "handed_back", "run": {"run_id": run_id, "project_id": PROJECT}, "detail": "no trust"}
-    context["ti"].start_date = datetime.now(UTC)
+    context["ti"].start_date = start_date
 
     assert sensor.execute_complete(context, event)["status"] == "PASSED"
 

@@ -301,6 +301,17 @@ async def test_an_interrupted_inline_trigger_cancels_its_run(emulator, trigger):
     assert emulator.live_runs() == []
 
 
+async def test_an_inline_trigger_cancels_whatever_interrupts_it(emulator, trigger, monkeypatch):
+    """What pytest-timeout raises is neither an error nor asyncio's interruption."""
+    _in_triggerer(trigger, None)
+    monkeypatch.setattr(stably, "watch", create_autospec(stably.watch, side_effect=pytest.fail.Exception))
+
+    with pytest.raises(pytest.fail.Exception):
+        [event async for event in trigger.run()]
+
+    assert emulator.live_runs() == []
+
+
 @pytest.mark.parametrize("ahead", [-3600, 0, 60])
 async def test_a_trigger_fires_no_sooner_than_it_must(emulator, monkeypatch, ahead):
     """Airflow 3.3 fails a task whose trigger is faster than the worker's exit; their clocks may differ."""
