@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -142,5 +142,4 @@ class _BoundedProtocol(ResponseHandler):
         self.set_exception(error)
         if self._body is not None and not self._body.is_eof():
             self._body.set_exception(error)
-        if self.transport is not None:
-            self.transport.abort()
+        cast("asyncio.Transport", self.transport).abort()
