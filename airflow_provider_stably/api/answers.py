@@ -80,6 +80,14 @@ def is_big(body: bytes) -> bool:
     return len(body) > 16 * 1024  # a hundred milliseconds for each 64 kB of empty objects
 
 
+def remember_secrets(call: Call[Any], endpoint: Endpoint) -> Redactor:
+    """Have what a call sends in confidence hidden in each answer from now on, and return what hides it.
+
+    To be called before sending: a call's own answer may be lost, or come after one that echoes its secrets.
+    """
+    return Redactor.hiding(endpoint.api_key, call.secrets, endpoint.proxy_secrets())
+
+
 def read_answer(call: Call[T], answer: Answer, endpoint: Endpoint, *, now: datetime | None = None) -> T:
     """Read an answer as the call's result, or raise what it means.
 
@@ -91,7 +99,7 @@ def read_answer(call: Call[T], answer: Answer, endpoint: Endpoint, *, now: datet
     :raises StablyHTTPError: on any other status outside 200 to 299; redirects are refused.
     :raises StablyResponseError: if a 2xx answer is not the JSON that the contract promises.
     """
-    redactor = Redactor.hiding(endpoint.api_key, call.secrets, endpoint.proxy_secrets())
+    redactor = remember_secrets(call, endpoint)
     if not 200 <= answer.status <= 299:
         raise _http_error(call, answer, endpoint, redactor, now or datetime.now(UTC))
     problem = answer.problem

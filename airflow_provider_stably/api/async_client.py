@@ -89,6 +89,7 @@ class AsyncStablyClient:
         """
         try:
             with noting_what_is_sent() as sent:
+                answers.remember_secrets(call, self._endpoint)
                 answer = await self._answer(call)
         except (aiohttp.ClientError, OSError, ValueError, ArithmeticError) as error:
             failure = answers.unreachable(

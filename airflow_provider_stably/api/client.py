@@ -134,6 +134,7 @@ class StablyClient:
         self._check_bundle()
         try:
             with noting_what_is_sent() as sent:
+                answers.remember_secrets(call, self._endpoint)
                 answer = self._answer(call)
         except (requests.RequestException, HTTPError, OSError, ValueError, ArithmeticError) as error:
             failure = answers.unreachable(call, error, self._endpoint, request_sent=bool(sent))

@@ -49,6 +49,10 @@ _MAX_SENT = 1000
 _sent: dict[str, None] = {}
 """The secret values that this process has sent last: a later answer may echo them, to another client."""
 
+_MAX_KEYS = 100
+_keys: dict[str, None] = {}
+"""Likewise its keys and what proxies may echo; apart, so that values never take their place."""
+
 
 @dataclass(frozen=True, slots=True)
 class Redactor:
@@ -79,15 +83,12 @@ class Redactor:
     def hiding(api_key: str, values: Iterable[object] = (), proxy_secrets: Iterable[str] = ()) -> Redactor:
         """Hide the key, a proxy's secrets, and those of the values that are long enough to be secret.
 
-        So are the last thousand values that this process has hidden before.
+        So are the last thousand values that this process has hidden before, and its last hundred keys.
         """
-        own = [text for text in (str(value).strip() for value in values) if len(text) >= SHORTEST_SECRET]
-        for text in own:
-            _sent.pop(text, None)
-            _sent[text] = None
-        for text in list(_sent)[: max(0, len(_sent) - max(_MAX_SENT, len(own)))]:
-            _sent.pop(text, None)
-        return _redactor(api_key, frozenset([*_sent, *own, *proxy_secrets]))
+        proxy_secrets = list(proxy_secrets)
+        own = _remember(_sent, values, _MAX_SENT)
+        _remember(_keys, [api_key, *proxy_secrets], _MAX_KEYS)
+        return _redactor(api_key, frozenset([*_sent, *own, *_keys, *proxy_secrets]) - {api_key})
 
     def is_secret(self, text: str) -> bool:
         """Whether a text holds the key or a long one of the other secrets, or is one of them."""
@@ -143,6 +144,17 @@ class Redactor:
         for piece in self._pieces:
             hidden = hidden.replace(piece, "***")
         return hidden if hidden is text else _REPEATED.sub("***", hidden)
+
+
+def _remember(sent: dict[str, None], new: Iterable[object], most: int) -> list[str]:
+    """Note the new secrets that are long enough as the last; the oldest go. Return those that were noted."""
+    own = [text for text in (str(value).strip() for value in new) if len(text) >= SHORTEST_SECRET]
+    for text in own:
+        sent.pop(text, None)
+        sent[text] = None
+    for text in list(sent)[: max(0, len(sent) - max(most, len(own)))]:
+        sent.pop(text, None)
+    return own
 
 
 def _unquoted(text: str) -> str:

@@ -21,6 +21,7 @@ from tests.constants import KEY
 def _nothing_was_sent(monkeypatch):
     """What other tests sent is hidden nowhere here."""
     monkeypatch.setattr(redaction, "_sent", {})
+    monkeypatch.setattr(redaction, "_keys", {})
 
 
 @pytest.mark.parametrize(
@@ -270,6 +271,26 @@ def test_a_secret_is_hidden_in_later_answers():
     assert run.status == "is ***"
     assert run.test_results[0].title == r"***, ***\n"
     assert run.test_results[0].status == r"a\nb"
+
+
+def test_another_connections_key_is_hidden():
+    """Or the old one after a rotation; however many values of starts came since, and in a run id too."""
+    Redactor.hiding("key-of-another-team", proxy_secrets=["hush-hush"])
+    Redactor.hiding(KEY, [f"of-a-start-{index}" for index in range(1500)])
+
+    redactor = Redactor.hiding(KEY)
+
+    assert redactor.of("neither key-of-another-team nor hush-hush") == "neither *** nor ***"
+    with pytest.raises(ValueError, match="no run id"):
+        calls.start_run("p").read({"runId": "key-of-another-team"}, redactor)
+
+
+def test_the_keys_that_are_remembered_are_bounded():
+    """A process that meets ever new keys keeps the last hundred."""
+    for index in range(150):
+        redactor = Redactor.hiding(f"key-number-{index}")
+
+    assert len(redactor.values) == 99
 
 
 def test_a_known_status_is_no_secret():

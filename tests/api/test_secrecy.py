@@ -6,21 +6,21 @@ import logging
 import os
 import pickle
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_stably.api import calls
+from airflow_provider_stably.api import calls, redaction
 from airflow_provider_stably.api.async_client import AsyncStablyClient
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.api.endpoint import Endpoint
 from airflow_provider_stably.exceptions import StablyError
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.runs.summary import RunSummary
-from tests.api.hostile import HostileServer, always
+from tests.api.hostile import HostileServer, always, answer
 from tests.constants import KEY, PROJECT
 
 VALUE = 'p\u00e4ss "w0rd"\tof the start'
@@ -164,6 +164,36 @@ def test_no_secret_is_shown_whatever_a_server_echoes(server, answer):
     for text in [*logged, *(text for result in results for text in _shown(result))]:
         for hidden in (KEY, VALUE, VALUE[-12:], json.dumps(VALUE)[1:-1], "w0rd"):
             assert hidden not in text
+
+
+@pytest.mark.parametrize("is_lost", [True, False], ids=["lost", "under way"])
+async def test_a_start_without_its_answer_has_its_values_hidden(endpoint, send, monkeypatch, is_lost):
+    """Later answers to the same process may echo them."""
+    monkeypatch.setattr(redaction, "_sent", {})
+    was_sent = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def script(request):
+        if request.startswith(b"GET"):
+            yield from answer(json.dumps({"status": "FAILED", "branchName": VALUE}).encode())(request)
+            return
+        loop.call_soon_threadsafe(was_sent.set)
+        if not is_lost:
+            yield 60.0  # the server stops before
+
+    with HostileServer(script) as server:
+        there = replace(endpoint, base_url=server.url)
+        start = asyncio.ensure_future(asyncio.to_thread(lambda: asyncio.run(_sent_by(send, CALLS[0], there))))
+        await (start if is_lost else was_sent.wait())
+        run = await send(calls.get_run(PROJECT, "r"), there)
+    await start
+
+    assert run.branch_name == "***"
+
+
+async def _sent_by(send, call, endpoint):
+    with suppress(StablyError):
+        await send(call, endpoint, once=True)
 
 
 def test_proxies_and_settings_show_no_secret(endpoint):
