@@ -25,12 +25,24 @@ MAX_HEAD_LINE_BYTES = 64 * 1024
 def refuse_other_proxies(proxy: str | None, label: str) -> None:
     """Let only proxies pass that speak HTTP: aiohttp knows no other, and nothing bounds the words of SOCKS.
 
+    :param proxy: Its address; without a scheme, ``http`` is meant.
     :param label: Of the endpoint.
-    :raises StablyUnreachableError: if it is another one.
+    :raises StablyUnreachableError: if it is another one, or no address: requests' own errors may show it.
     """
-    if proxy and urlsplit(proxy).scheme not in {"http", "https"}:
-        problem = f"Only http:// and https:// proxies can be used: see extra.proxy, or environment ({label})"
+    if proxy and not _speaks_http(proxy if "://" in proxy else f"http://{proxy}"):
+        problem = (
+            "Only http:// and https:// proxies with a valid host and port can be used: see extra.proxy, or "
+            f"environment ({label})"
+        )
         raise StablyUnreachableError(problem, request_sent=False, is_local=True)
+
+
+def _speaks_http(proxy: str) -> bool:
+    try:
+        url = urlsplit(proxy)
+        return url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+    except ValueError:  # of the host or the port
+        return False
 
 
 _noted: ContextVar[list[bool] | None] = ContextVar("_noted", default=None)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.utils import select_proxy
 from urllib3 import HTTPConnectionPool, PoolManager
 from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
@@ -53,7 +54,6 @@ class EndpointAdapter(HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         """Make the pools for connections through a proxy."""
-        refuse_other_proxies(proxy, self._endpoint.label)
         manager = super().proxy_manager_for(proxy, **kwargs)
         _bound(manager, self._connection)
         return manager
@@ -66,6 +66,7 @@ class EndpointAdapter(HTTPAdapter):
             sent.headers["Authorization"] = f"Bearer {self._endpoint.api_key}"
         if is_loopback(urlsplit(sent.url or "").hostname):
             kwargs["proxies"] = None  # a proxy would get the key in clear text
+        refuse_other_proxies(select_proxy(sent.url or "", kwargs.get("proxies")), self._endpoint.label)
         try:
             response = super().send(sent, *args, **kwargs)
         except requests.RequestException as error:

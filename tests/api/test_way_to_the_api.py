@@ -14,7 +14,7 @@ import urllib3
 from requests.utils import select_proxy
 
 from airflow_provider_stably.api import answers, async_client, calls, transport
-from airflow_provider_stably.api.client import StablyClient
+from airflow_provider_stably.api.client import StablyClient, StablySession
 from airflow_provider_stably.api.endpoint import Endpoint, tls_context_for
 from airflow_provider_stably.api.exchange import note_sending, noting_what_is_sent
 from airflow_provider_stably.exceptions import (
@@ -262,6 +262,33 @@ async def test_a_socks_proxy_is_refused(endpoint, send, monkeypatch):
 
     assert (caught.value.request_sent, proxy.requests) == (False, [])
     assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "http://user:hush@",
+        "https://hush@",
+        "user:hush@",
+        "http://user:hush@:3128",
+        "http://user:hush@proxy:99999",
+        "http://user:hush#hush@proxy:3128",
+        "http://user:hush@[",
+        "socks5://user:hush@proxy",
+    ],
+)
+async def test_a_proxy_without_a_valid_host_is_refused(endpoint, send, monkeypatch, proxy):
+    """Both clients say so, and so does the session; no error shows its password, no start was sent."""
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    nowhere = replace(endpoint, base_url="https://stably.invalid")
+
+    with pytest.raises(StablyUnreachableError) as caught:
+        await send(calls.start_run(PROJECT), nowhere)
+    with StablySession(nowhere) as session, pytest.raises(StablyUnreachableError) as of_session:
+        session.get("/v1")
+
+    assert not caught.value.request_sent
+    assert "hush" not in f"{caught.value} {of_session.value}"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
