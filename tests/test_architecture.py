@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "tasks": {"exceptions", "api", "runs", "arguments"},
     "hooks": {"", "exceptions", "arguments", "api", "runs", "tasks", "get_provider_info"},
     "triggers": {"exceptions", "api", "runs", "tasks", "hooks"},
-    "links": {"tasks"},
+    "links": {"api", "tasks"},
     "execution": {"exceptions", "arguments", "api", "runs", "tasks", "hooks", "triggers", "links"},
     "operators": {"arguments", "tasks", "hooks", "links", "execution"},
     "sensors": {"exceptions", "arguments", "tasks", "hooks", "links", "execution"},

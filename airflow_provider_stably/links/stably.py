@@ -28,9 +28,11 @@ class StablyRunLink(BaseOperatorLink):
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Return the run's address; empty if the task has not started one.
 
-        Whoever may write XComs may have written this one, so nothing but an ``https://`` address is a link.
+        Whoever may write XComs may have written this one, so only an address of Stably's dashboard is a link.
         """
+        from airflow_provider_stably.api.endpoint import DASHBOARD_URL  # a DAG parse does without the API
+
         if getattr(operator, "knows_no_run", False):
             return ""
         url = read_xcom(ti_key, RUN_URL_KEY)
-        return url if isinstance(url, str) and url.startswith("https://") else ""
+        return url if isinstance(url, str) and url.startswith(f"{DASHBOARD_URL}/") else ""

@@ -63,10 +63,23 @@ def test_the_button_has_no_address_before_the_run(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "url", ["javascript:alert(1)", "http://x", "//x", " https://x", ["https://x"], {}, 7]
+    "url",
+    [
+        "javascript:alert(1)",
+        "http://app.stably.ai/",
+        "//app.stably.ai/",
+        " https://app.stably.ai/",
+        "https://x.example/login",
+        "https://app.stably.ai@x.example/",
+        "https://app.stably.ai.x.example/",
+        ["https://app.stably.ai/"],
+        {},
+        7,
+    ],
+    ids=repr,
 )
-def test_the_button_leads_to_https_only(monkeypatch, url):
-    """Whoever may write XComs cannot make the button run a script."""
+def test_the_button_leads_to_the_dashboard_only(monkeypatch, url):
+    """Whoever may write XComs cannot make the button run a script, or lead elsewhere."""
     from airflow.providers.common.compat.sdk import XCom
 
     monkeypatch.setattr(XCom, "get_value", lambda **_: url)
