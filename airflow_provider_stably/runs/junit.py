@@ -8,7 +8,8 @@ from datetime import UTC
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from airflow_provider_stably.api.models import Run, TestResult, TestStatus
+from airflow_provider_stably.api.models import MAX_CHARACTERS, Run, TestResult, TestStatus
+from airflow_provider_stably.api.text import one_line
 from airflow_provider_stably.runs.summary import NOT_FAILED, RunSummary
 
 if TYPE_CHECKING:
@@ -32,13 +33,14 @@ def junit_xml(
     """
     from junitparser import Error, JUnitXml, TestCase, TestSuite
 
-    written = TestSuite(_text(suite))
+    suite = _text(one_line(suite, limit=MAX_CHARACTERS))  # each case repeats it
+    written = TestSuite(suite)
     for name, value in _properties(summary, environment).items():
         written.add_property(name, _text(value))
     results = () if run is None or run.test_results is None else run.test_results
-    cases = list(_cases(results, _text(suite)))
+    cases = list(_cases(results, suite))
     if verdict and all(result.status in NOT_FAILED for result in results):
-        lost = TestCase("Stably run", classname=_text(suite), time=0.0)
+        lost = TestCase("Stably run", classname=suite, time=0.0)
         lost.result = [Error(_text(verdict), type_=_text(summary.status or "UNKNOWN"))]
         cases.append(lost)
     written.add_testcases(cases)
@@ -59,7 +61,7 @@ def _properties(summary: RunSummary, environment: str | None) -> Mapping[str, st
         "project_id": summary.project_id,
         "run_url": summary.run_url,
         "branch": summary.branch,
-        "environment": environment,
+        "environment": None if environment is None else one_line(environment, limit=MAX_CHARACTERS),
     }
     return {name: value for name, value in properties.items() if value is not None}
 

@@ -72,6 +72,14 @@ def test_the_suite_says_what_ran_and_how_long():
     }
 
 
+def test_long_names_are_cut():
+    """Each of ten thousand cases repeats the suite's name, which a DAG run's conf may make long."""
+    document = _write(_run(), suite="s" * 10_000, environment="e" * 10_000)
+
+    assert len(document) < 10_000
+    assert read_junit(document).get("name") == "s" * 200
+
+
 @pytest.mark.parametrize(
     "run",
     [None, _run("CANCELLED", None), _run("FAILED", ()), _run("PASSED", ()), _run("FAILED", CASES[:2])],
