@@ -135,7 +135,7 @@ def _task_id(entry: object) -> str:
     if not isinstance(entry, str) or not entry.strip():
         raise ValueError(f"task_ids are tasks or task groups, or their ids, not {entry!r:.80}")
     if _is_template(entry):
-        raise ValueError(f"task_ids is not templated: {entry!r}; name the task, or render run_ids")
+        raise ValueError(f"task_ids is not templated: {entry!r:.80}; name the task, or render run_ids")
     return entry
 
 
@@ -243,4 +243,4 @@ def _as_text(name: str, value: object) -> str:
     if isinstance(value, str | int | float):
         return str(value)
     kind = "None" if value is None else type(value).__name__
-    raise ValueError(f"env_overrides: the value of {name!r} is {kind}, not text, a number or a boolean")
+    raise ValueError(f"env_overrides: the value of {name[:80]!r} is {kind}, not text, a number or a boolean")

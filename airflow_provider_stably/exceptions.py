@@ -31,7 +31,7 @@ class StablyConfigError(StablyError):
     """
 
     def __init__(self, problem: str, *, conn_id: str, field: str) -> None:
-        where = f"Airflow connection {conn_id!r}"
+        where = f"Airflow connection {conn_id[:250]!r}"  # Airflow's longest
         super().__init__(
             f"{where} {problem}" if field == "conn_id" else f"{where}, field {field!r}: {problem}"
         )

@@ -7,6 +7,7 @@ from airflow.providers.common.compat.sdk import DAG
 from airflow_provider_stably.arguments import (
     env_overrides_as_text,
     is_missing,
+    read_task_ids,
     text_or_none,
     true_or_false,
 )
@@ -65,6 +66,22 @@ def test_bad_overrides_are_an_error_without_values(overrides):
         env_overrides_as_text(overrides)
 
     assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "fail",
+    [
+        lambda name: env_overrides_as_text({name: None}),
+        lambda name: read_task_ids("{{" + name, run_ids=None),
+    ],
+    ids=["env_overrides", "task_ids"],
+)
+def test_errors_cut_what_is_long(fail):
+    """A name of a megabyte makes no log line of one."""
+    with pytest.raises(ValueError, match=r"^(env_overrides|task_ids)") as caught:
+        fail("n" * 10**6)
+
+    assert len(str(caught.value)) < 1000
 
 
 @pytest.mark.parametrize("min_tests", [-1, True, 1.5, "1", None], ids=repr)

@@ -79,3 +79,8 @@ def test_a_runs_error_is_found_however_it_was_wrapped():
 
     assert [find_run_error(e) for e in (error, not_retried(error), caused)] == [error] * 3
     assert [find_run_error(e) for e in (circular, "text", None)] == [None] * 3
+
+
+def test_a_long_connection_id_is_cut():
+    """A connection id of a megabyte makes no log line of one."""
+    assert len(str(StablyConfigError("is not defined", conn_id="c" * 10**6, field="conn_id"))) < 300
