@@ -6,7 +6,6 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING, Self, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -187,7 +186,6 @@ async def _new_session(endpoint: Endpoint) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=EndpointConnector(ssl=await _tls(endpoint), keepalive_timeout=KEEPALIVE_SECONDS),
         cookie_jar=_NoCookieJar(),
-        response_class=_CookielessResponse,
         headers={"User-Agent": endpoint.user_agent, "Accept-Encoding": answers.ACCEPT_ENCODING},
         timeout=aiohttp.ClientTimeout(
             total=endpoint.connect_timeout + READ_TIMEOUTS * endpoint.read_timeout,
@@ -207,27 +205,6 @@ class _NoCookieJar(aiohttp.DummyCookieJar):
 
     def update_cookies_from_headers(self, headers: Sequence[str], response_url: URL) -> None:
         """Ignore cookies."""
-
-
-class _NoCookies(SimpleCookie):
-    def load(self, rawdata: object) -> None:
-        """Ignore cookies."""
-
-
-_NO_COOKIES = _NoCookies()
-
-
-class _CookielessResponse(aiohttp.ClientResponse):
-    """Parses no cookie, so logs none: aiohttp 3.10 shows what it cannot read. Remove with 3.12."""
-
-    @property
-    def cookies(self) -> SimpleCookie:
-        """None."""
-        return _NO_COOKIES
-
-    @cookies.setter
-    def cookies(self, cookies: SimpleCookie) -> None:
-        """Keep none."""
 
 
 async def _tls(endpoint: Endpoint) -> ssl.SSLContext | bool:

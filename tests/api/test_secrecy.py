@@ -206,3 +206,15 @@ def test_proxies_and_settings_show_no_secret(endpoint):
             shown = repr(holder) + repr(getattr(holder, "__dict__", ""))
             assert KEY not in shown
             assert "hush" not in shown
+
+
+@pytest.mark.parametrize("status", ["200 OK", "407 No"])
+def test_a_proxys_cookies_show_no_password(status):
+    """One that cannot be read is not logged: aiohttp before 3.12.7 did."""
+    cookie = f"HTTP/1.1 {status}\r\nSet-Cookie: user:hush-hush@x=1\r\n\r\n".encode()
+    with HostileServer(always(cookie)) as proxy, _all_that_is_logged() as logged:
+        address = proxy.url.replace("http://", "http://user:hush-hush@")
+        asyncio.run(_with_both(Endpoint("https://api.example", KEY, proxy=address)))
+
+    assert proxy.requests
+    assert "hush-hush" not in " ".join(logged)

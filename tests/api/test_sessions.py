@@ -239,9 +239,6 @@ async def test_an_idle_connection_outlasts_a_triggers_pause(emulator, endpoint, 
         await client.send(call)
 
         monkeypatch.setattr("aiohttp.connector.monotonic", lambda: time.monotonic() + 240)
-        monkeypatch.setattr(
-            asyncio.get_running_loop(), "time", lambda: time.monotonic() + 240
-        )  # aiohttp 3.10
         await client.send(call)
 
     assert emulator.connections == 1
@@ -318,15 +315,3 @@ def test_a_caller_may_ask_for_no_timeout(emulator, endpoint):
         response = client.session.get(f"{emulator.url}/v1/x", timeout=urllib3.Timeout(None, None))
 
     assert response.status_code == 404
-
-
-def test_cookies_of_an_answer_on_a_loop_are_not_parsed(endpoint):
-    """An aiohttp before 3.12 loads them into each answer, and logs those that it cannot read."""
-    from http.cookies import SimpleCookie
-
-    response = object.__new__(async_client._CookielessResponse)
-    response.cookies = SimpleCookie("a=b")
-
-    response.cookies.load("c=d")
-
-    assert response.cookies == {}
