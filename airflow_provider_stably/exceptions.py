@@ -1,11 +1,13 @@
-"""Every error class of this package; none has an Airflow base, none leaks an HTTP library.
+"""Every error class of this package; none has an Airflow base, none leaks an HTTP library, nor a secret.
 
 Operators turn what no retry can help into ``AirflowFailException``, with the error here as its context.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -188,3 +190,21 @@ class StablyRunTimeoutError(StablyRunError):
 
 class StablyRunLostError(StablyRunError):
     """The run could not be watched any longer: for minutes the key was refused, or the run not found."""
+
+
+@contextmanager
+def clearing_locals() -> Iterator[None]:
+    """Clear the locals of the calls that an error gets out of: some logs show them, and they hold the key.
+
+    The error is the same one, and its traceback still says where it was. It may be an interruption, which a
+    library's frames under way pass through; or a log of ours may show it.
+    """
+    try:
+        yield
+    except BaseException as error:
+        errors = [error]
+        for each in errors:  # also those that this grows by
+            traceback.clear_frames(each.__traceback__)
+            behind = (each.__cause__, each.__context__)
+            errors += [other for other in behind if other is not None and other not in errors]
+        raise

@@ -26,7 +26,7 @@ from airflow_provider_stably.api.retries import (
     as_ambiguous_start,
     replay_policy,
 )
-from airflow_provider_stably.exceptions import StablyError
+from airflow_provider_stably.exceptions import StablyError, clearing_locals
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -86,21 +86,22 @@ class AsyncStablyClient:
 
         :raises StablyError: as :meth:`airflow_provider_stably.api.client.StablyClient.send_once`.
         """
-        try:
-            with noting_what_is_sent() as sent:
-                answers.remember_secrets(call, self._endpoint)
-                answer = await self._answer(call)
-        except (aiohttp.ClientError, OSError, ValueError, ArithmeticError) as error:
-            failure = answers.unreachable(
-                call,
-                error,
-                self._endpoint,
-                request_sent=bool(sent),
-                is_local=_is_local(error),
-            )
-        else:
-            return await _off_loop_if_big(answer.body, answers.read_answer, call, answer, self._endpoint)
-        raise failure  # not from the library's error: that holds the request's headers, and so the key
+        with clearing_locals():
+            try:
+                with noting_what_is_sent() as sent:
+                    answers.remember_secrets(call, self._endpoint)
+                    answer = await self._answer(call)
+            except (aiohttp.ClientError, OSError, ValueError, ArithmeticError) as error:
+                failure = answers.unreachable(
+                    call,
+                    error,
+                    self._endpoint,
+                    request_sent=bool(sent),
+                    is_local=_is_local(error),
+                )
+            else:
+                return await _off_loop_if_big(answer.body, answers.read_answer, call, answer, self._endpoint)
+            raise failure  # not from the library's error: that holds the request's headers, and so the key
 
     async def _answer(self, call: Call[T]) -> answers.Answer:
         if call.replayable:

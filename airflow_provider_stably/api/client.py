@@ -16,7 +16,7 @@ from airflow_provider_stably.api.endpoint import Endpoint, tls_context_for
 from airflow_provider_stably.api.exchange import noting_what_is_sent
 from airflow_provider_stably.api.retries import as_ambiguous_start, replay_policy
 from airflow_provider_stably.api.transport import EndpointAdapter
-from airflow_provider_stably.exceptions import StablyError
+from airflow_provider_stably.exceptions import StablyError, clearing_locals
 
 T = TypeVar("T")
 
@@ -126,6 +126,7 @@ class StablyClient:
             raise meaning from error
         return result
 
+    @clearing_locals()
     def send_once(self, call: Call[T]) -> T:
         """Send a call a single time, for those who repeat it themselves or have no time to.
 

@@ -18,7 +18,7 @@ from airflow_provider_stably.arguments import (
     text_or_none,
     true_or_false,
 )
-from airflow_provider_stably.exceptions import StablyConfigError
+from airflow_provider_stably.exceptions import StablyConfigError, clearing_locals
 
 if TYPE_CHECKING:
     import requests
@@ -117,10 +117,7 @@ class StablyHook(BaseHook):
         return AsyncStablyClient(self._settings.endpoint)
 
     async def get_async_client(self) -> AsyncStablyClient:
-        """Look the connection up without blocking the event loop and return a client for ``async with``.
-
-        :raises StablyConfigError: if the connection cannot be used.
-        """
+        """Return what :meth:`make_async_client` does, without blocking the event loop."""
         from airflow_provider_stably.tasks.triggerer import ask
 
         return await ask(self.make_async_client)
@@ -285,6 +282,7 @@ class StablyHook(BaseHook):
         return self.client
 
     @cached_property
+    @clearing_locals()
     def _settings(self) -> ConnectionSettings:
         from airflow_provider_stably.hooks.connection import read_connection
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from airflow_provider_stably.api.text import one_line
-from airflow_provider_stably.exceptions import StablyError
+from airflow_provider_stably.exceptions import StablyError, clearing_locals
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,8 @@ def best_effort(failure: str) -> Iterator[None]:
     """
     failure = one_line(failure, limit=MAX_CHARACTERS)
     try:
-        yield
+        with clearing_locals():
+            yield
     except StablyError as error:  # its text is the cause, so no traceback
         log.warning("%s. %s", error, failure)
     except Exception:  # whatever others raise: see above; what got out would hide the first error

@@ -5,6 +5,8 @@ import json
 import logging
 import os
 import pickle
+import signal
+import traceback
 import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -22,6 +24,7 @@ from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.runs.summary import RunSummary
 from tests.api.hostile import HostileServer, always, answer
 from tests.constants import KEY, PROJECT
+from tests.shown import held_by_frames
 
 VALUE = 'p\u00e4ss "w0rd"\tof the start'
 EXAMPLES = int(os.environ.get("STABLY_EXAMPLES", "100"))
@@ -206,6 +209,50 @@ def test_proxies_and_settings_show_no_secret(endpoint):
             shown = repr(holder) + repr(getattr(holder, "__dict__", ""))
             assert KEY not in shown
             assert "hush" not in shown
+
+
+class _Interruption(BaseException):
+    """Airflow's timeout of a task is no Exception either."""
+
+
+@pytest.mark.parametrize("call", CALLS, ids=["start", "poll", "cancel"])
+def test_an_interrupted_calls_frames_hold_no_secret(call):
+    """It gets out as it is, and says where it was, but the libraries' locals, with the key, are gone."""
+    interruption = _Interruption()
+
+    def interrupt(*_):
+        raise interruption
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with HostileServer(always(10.0)) as server, StablyClient(Endpoint(server.url, KEY)) as client:
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+            with pytest.raises(_Interruption) as interrupted:
+                client.send_once(call)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+    assert interrupted.value is interruption
+    assert "urllib3" in "".join(traceback.format_exception(interruption))
+    shown = held_by_frames(interruption)
+    assert KEY not in shown
+    assert "w0rd" not in shown
+
+
+@pytest.mark.parametrize("call", CALLS, ids=["start", "poll", "cancel"])
+async def test_a_cancelled_calls_frames_hold_no_secret(call):
+    """A timeout of asyncio, which needs the very error that it made, still works."""
+    with HostileServer(always(10.0)) as server:
+        async with AsyncStablyClient(Endpoint(server.url, KEY)) as client:
+            with pytest.raises(TimeoutError) as interrupted:
+                async with asyncio.timeout(0.3):
+                    await client.send_once(call)
+
+    assert isinstance(interrupted.value.__cause__, asyncio.CancelledError)
+    assert "aiohttp" in "".join(traceback.format_exception(interrupted.value))
+    shown = held_by_frames(interrupted.value)
+    assert KEY not in shown
+    assert "w0rd" not in shown
 
 
 @pytest.mark.parametrize("status", ["200 OK", "407 No"])

@@ -10,6 +10,7 @@ from airflow_provider_stably.exceptions import StablyConfigError
 from airflow_provider_stably.hooks.connection import read_connection
 from airflow_provider_stably.hooks.stably import StablyHook
 from tests.constants import KEY
+from tests.shown import held_by_frames
 
 
 def _connection(**fields):
@@ -252,6 +253,20 @@ def test_a_proxys_password_is_not_shown():
     endpoint = _endpoint_from(_connection(extra={"proxy": "http://user:hush@p.example"}))
 
     assert "hush" not in str(caught.value) + repr(endpoint)
+
+
+def test_a_refused_connections_frames_hold_no_key(monkeypatch):
+    """Some logs render the locals of an error's traceback, and a connection's repr shows its password."""
+    fields = {"conn_type": "stably", "password": KEY, "extra": {"timeout": "soon"}}
+    monkeypatch.setenv("AIRFLOW_CONN_MY_CONN", json.dumps(fields))
+
+    with pytest.raises(StablyConfigError) as caught:
+        StablyHook("my_conn").get_conn()
+
+    del fields
+    held = held_by_frames(caught.value)
+    assert caught.value.field == "extra.timeout"
+    assert KEY not in held
 
 
 def test_unknown_extras_are_ignored_with_one_warning(caplog):
