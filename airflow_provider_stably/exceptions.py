@@ -5,6 +5,7 @@ Operators turn what no retry can help into ``AirflowFailException``, with the er
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -197,8 +198,10 @@ def clearing_locals() -> Iterator[None]:
     """Clear the locals of the calls that an error gets out of: some logs show them, and they hold the key.
 
     The error is the same one, and its traceback still says where it was. It may be an interruption, which a
-    library's frames under way pass through; or a log of ours may show it.
+    library's frames under way pass through; or a log of ours may show it. An error that was handled before is
+    somebody else's, and left as it is.
     """
+    theirs = sys.exception()
     try:
         yield
     except BaseException as error:
@@ -206,5 +209,5 @@ def clearing_locals() -> Iterator[None]:
         for each in errors:  # also those that this grows by
             traceback.clear_frames(each.__traceback__)
             behind = (each.__cause__, each.__context__)
-            errors += [other for other in behind if other is not None and other not in errors]
+            errors += [other for other in behind if other is not None and other not in (*errors, theirs)]
         raise

@@ -21,9 +21,11 @@ from airflow_provider_stably.exceptions import (
     StablyRunLostError,
     StablyRunTimeoutError,
     StablyUnreachableError,
+    clearing_locals,
     find_run_error,
 )
 from airflow_provider_stably.execution.fail_for_good import not_retried
+from tests.shown import held_by_frames
 
 ERRORS = [
     StablyError("m"),
@@ -84,3 +86,19 @@ def test_a_runs_error_is_found_however_it_was_wrapped():
 def test_a_long_connection_id_is_cut():
     """A connection id of a megabyte makes no log line of one."""
     assert len(str(StablyConfigError("is not defined", conn_id="c" * 10**6, field="conn_id"))) < 300
+
+
+def test_another_error_that_is_being_handled_keeps_its_locals():
+    """A task's own error is not changed because a callback meets one of ours."""
+
+    def fail(told):
+        raise ValueError
+
+    with pytest.raises(StablyError) as caught:
+        try:
+            fail("the task's")
+        except ValueError:
+            with clearing_locals():
+                raise StablyError from None
+
+    assert "the task's" in held_by_frames(caught.value.__context__)
