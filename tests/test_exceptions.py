@@ -94,11 +94,14 @@ def test_another_error_that_is_being_handled_keeps_its_locals():
     def fail(told):
         raise ValueError
 
-    with pytest.raises(StablyError) as caught:
+    def call_back():
         try:
             fail("the task's")
         except ValueError:
             with clearing_locals():
                 raise StablyError from None
+
+    with pytest.raises(StablyError) as caught:
+        call_back()
 
     assert "the task's" in held_by_frames(caught.value.__context__)
