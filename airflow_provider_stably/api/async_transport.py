@@ -96,6 +96,7 @@ class _BoundedProtocol(ResponseHandler):
             self._lines += lines
         if self.exception() is None:
             super().data_received(piece)
+            self._tell_of_unreadable_body()
         if self._reading_paused:
             return  # aiohttp 3.14 has bytes that it has not counted yet
         if self._body is None:
@@ -106,6 +107,11 @@ class _BoundedProtocol(ResponseHandler):
             self._bytes = self._body.total_bytes
         if self._bytes - self._body.total_bytes > MAX_FRAMING_BYTES:
             self._give_up("too many bytes between those of the body", UnreadableAnswerError)
+
+    def _tell_of_unreadable_body(self) -> None:
+        """Tell who reads the body, as aiohttp does not, that it cannot be parsed any further."""
+        if self.exception() is not None and self._body is not None and not self._body.is_eof():
+            self._body.set_exception(UnreadableAnswerError("chunks or trailers that aiohttp does not read"))
 
     def _after_head(self, data: bytes) -> bytes:
         """Take the head line by line, and return what follows it."""

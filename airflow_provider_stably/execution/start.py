@@ -34,7 +34,7 @@ from airflow_provider_stably.tasks.xcom import STABLY_RUN_KEY, PushedRun
 KILL_PAUSE_SECONDS = 0.2
 """How often a wait checks whether the task was killed."""
 
-LAST_PAUSE_SECONDS = 1.0
+LAST_PAUSE_SECONDS = 0.5
 """Longest pause once the task was killed, whatever a Retry-After says: Airflow 3 sends SIGKILL after 5 s."""
 
 

@@ -397,6 +397,26 @@ async def test_no_header_costs_much_or_loses_count_of_a_start(ask, name):
     assert time.process_time() - began < 2
 
 
+@pytest.mark.parametrize(
+    "body",
+    [b"14; a=b\r\n%s\r\n0\r\n\r\n", b"14\r\n%s\r\n0\r\nno colon\r\n\r\n"],
+    ids=["blank before an extension", "trailer without a colon"],
+)
+async def test_a_body_that_only_a_worker_reads_is_told_at_once(endpoint, body):
+    """A triggerer hands such a run back; it does not take it for silence, poll after poll."""
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with HostileServer(always(head, 0.2, body % PASSED, LONG)) as server:
+        asked = replace(endpoint, base_url=server.url, read_timeout=LONG)
+        async with AsyncStablyClient(asked) as client:
+            with pytest.raises(StablyUnreachableError) as caught:
+                await asyncio.wait_for(client.send_once(GET), LONG / 2)
+        with StablyClient(asked) as client:
+            read = await asyncio.to_thread(client.send_once, GET)
+
+    assert caught.value.is_local
+    assert read.is_passed
+
+
 async def test_the_body_of_a_redirect_is_not_read_on_and_on(ask):
     """A redirect is refused as such, and not only once the time is up."""
     redirect = [b"HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n", *[b" " * 100_000] * 10_000]
