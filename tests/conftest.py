@@ -162,6 +162,7 @@ def _secrets_of_other_tests_are_forgotten():
     from airflow_provider_stably.api import redaction
 
     redaction._sent.clear()
+    redaction._keys.clear()
 
 
 @pytest.fixture(autouse=True)

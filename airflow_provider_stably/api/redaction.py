@@ -6,7 +6,8 @@ import html
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -45,12 +46,14 @@ _LONGEST_ESCAPE: int = 2 * (2 ** (_MAX_ESCAPES - 1) + len("ud83d"))
 
 _REPEATED = re.compile(r"(?:\*\*\*)+")
 
+_WITHIN_AN_ESCAPE = re.compile(r"[0-9A-Fa-fuUx]{1,8}")
+
 _MAX_SENT = 1000
-_sent: dict[str, None] = {}
+_sent: OrderedDict[str, None] = OrderedDict()
 """The secret values that this process has sent last: a later answer may echo them, to another client."""
 
 _MAX_KEYS = 100
-_keys: dict[str, None] = {}
+_keys: OrderedDict[str, None] = OrderedDict()
 """Likewise its keys and what proxies may echo; apart, so that values never take their place."""
 
 
@@ -65,12 +68,14 @@ class Redactor:
     api_key: str = field(repr=False)
     values: frozenset[str] = field(repr=False)
     _pieces: tuple[str, ...] = field(init=False, repr=False)
+    _left_in_part: tuple[str, ...] = field(init=False, repr=False)
     _spare: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         secrets = {self.api_key, *self.values}
         # Unescaping a text goes on where a secret that itself looks escaped is found already.
         secrets |= {plain for plain in map(_unescaped, secrets) if len(plain) >= SHORTEST_SECRET}
+        object.__setattr__(self, "_left_in_part", tuple(_left_in_part(secrets)))
         secrets |= {misread for text in secrets for misread in _misread(text)}
         pieces = {piece.replace("\0", "") for piece in secrets.union(*map(_pieces, secrets))} - {""}
         # The longest first: one may be a part of another.
@@ -118,7 +123,10 @@ class Redactor:
         """
         window = self._window(limit)
         known = plain = self._hide(text[:window])
-        for _ in range(_MAX_ESCAPES if _MAY_BE_ESCAPED.search(plain) else 0):
+        may_be_escaped = _MAY_BE_ESCAPED.search(text[:window]) is not None
+        if may_be_escaped and self._left_in_part and self._is_left_in_part(text[:window]):
+            return "***"
+        for _ in range(_MAX_ESCAPES if may_be_escaped else 0):
             before = plain
             for unescape in _UNESCAPES:
                 unescaped = unescape(plain)
@@ -135,6 +143,10 @@ class Redactor:
             known = known[: max(0, len(known) - self._spare)]
         return one_line(known, limit=limit)
 
+    def _is_left_in_part(self, text: str) -> bool:
+        """Whether hiding one secret after the other would leave a part of one that is escaped."""
+        return any(secret in level for level in _levels(text) for secret in self._left_in_part)
+
     def _window(self, limit: int) -> int:
         """How much of a text is searched for secrets: the rest is cut first, because searching takes time."""
         return limit + self._spare
@@ -146,12 +158,32 @@ class Redactor:
         return hidden if hidden is text else _REPEATED.sub("***", hidden)
 
 
-def _remember(sent: dict[str, None], new: Iterable[object], most: int) -> list[str]:
+def _left_in_part(secrets: set[str]) -> Iterator[str]:
+    """Return the secrets that are not found any more, once escaped, when another has been hidden."""
+    is_any = any(map(_WITHIN_AN_ESCAPE.fullmatch, secrets))  # %2F without its 2
+    for secret in secrets:
+        has_another = any(other in secret for other in secrets if other != secret)
+        if is_any or has_another or (" " in secret and "+" in secret):  # a + may stand for both
+            yield secret
+
+
+def _levels(text: str) -> Iterator[str]:
+    """Return what a text says when it is unescaped once, twice ..., with either meaning of a +."""
+    for spaced in (False, True):
+        plain = text
+        for _ in range(_MAX_ESCAPES):
+            for unescape in _UNESCAPES:
+                if spaced or unescape is not _form_decoded:
+                    plain = unescape(plain)
+                    yield plain
+
+
+def _remember(sent: OrderedDict[str, None], new: Iterable[object], most: int) -> list[str]:
     """Note the new secrets that are long enough as the last; the oldest go. Return those that were noted."""
     own = [text for text in (str(value).strip() for value in new) if len(text) >= SHORTEST_SECRET]
     for text in own:
-        sent.pop(text, None)
         sent[text] = None
+        sent.move_to_end(text)  # at once, so that no other thread misses it
     for text in list(sent)[: max(0, len(sent) - max(most, len(own)))]:
         sent.pop(text, None)
     return own
@@ -201,7 +233,7 @@ def _unescaped(text: str) -> str:
     return text
 
 
-@lru_cache(maxsize=16)  # made anew for each of a thousand polls, it would be a tenth of their cost
+@lru_cache(maxsize=_MAX_KEYS)  # made anew for each of a thousand polls, it would be a tenth of their cost
 def _redactor(api_key: str, values: frozenset[str]) -> Redactor:
     return Redactor(api_key, values)
 

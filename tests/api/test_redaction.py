@@ -6,6 +6,7 @@ import random
 import re
 import string
 import time
+from collections import OrderedDict
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -20,8 +21,8 @@ from tests.constants import KEY
 @pytest.fixture(autouse=True)
 def _nothing_was_sent(monkeypatch):
     """What other tests sent is hidden nowhere here."""
-    monkeypatch.setattr(redaction, "_sent", {})
-    monkeypatch.setattr(redaction, "_keys", {})
+    monkeypatch.setattr(redaction, "_sent", OrderedDict())
+    monkeypatch.setattr(redaction, "_keys", OrderedDict())
 
 
 @pytest.mark.parametrize(
@@ -142,6 +143,34 @@ def test_an_escaped_secret_is_hidden(secret, form, outer):
     assert "***" in text
     for part in ("w0rd", "%41", "lt", "kept", "as it is"):
         assert part not in text
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("whole", "part"),
+    [
+        ('{"user": "bot@corp.example", "key": "w0rd_"}', "bot@corp.example"),
+        ("https://corp.example/login?token=w0rd_&next=/", "https://corp.example"),
+        ("stably_live_w0rd_", "stably"),
+        ("id/w0rd_+==", "00000"),
+    ],
+    ids=["JSON", "URL", "a word", "within an escape"],
+)
+def test_a_secret_that_holds_another_is_hidden(whole, part, form):
+    """Hiding the shorter one first would leave the rest of the longer, once it is escaped."""
+    text = Redactor.hiding(KEY, [whole, part]).of(f"before {FORMS[form](whole)} after")
+
+    assert "***" in text
+    assert "w0rd" not in text
+
+
+def test_a_secret_of_blanks_and_pluses_is_hidden_in_a_form():
+    """A plus stands for either there, and what is escaped within has to be read on after it."""
+    secret = "BEGIN KEY\nw0+rd/w1+rd=="
+
+    text = Redactor.hiding(KEY, [secret]).of(f"payload={quote_plus(json.dumps(secret))}&x")
+
+    assert "w1" not in text
 
 
 @pytest.mark.parametrize("escape", [str, json.dumps, quote, lambda text: f"\u041e {text}"])

@@ -8,6 +8,7 @@ import pickle
 import signal
 import traceback
 import warnings
+from collections import OrderedDict
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
@@ -172,7 +173,7 @@ def test_no_secret_is_shown_whatever_a_server_echoes(server, answer):
 @pytest.mark.parametrize("is_lost", [True, False], ids=["lost", "under way"])
 async def test_a_start_without_its_answer_has_its_values_hidden(endpoint, send, monkeypatch, is_lost):
     """Later answers to the same process may echo them."""
-    monkeypatch.setattr(redaction, "_sent", {})
+    monkeypatch.setattr(redaction, "_sent", OrderedDict())
     was_sent = asyncio.Event()
     loop = asyncio.get_running_loop()
 
