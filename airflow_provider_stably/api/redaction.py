@@ -68,14 +68,12 @@ class Redactor:
     api_key: str = field(repr=False)
     values: frozenset[str] = field(repr=False)
     _pieces: tuple[str, ...] = field(init=False, repr=False)
-    _left_in_part: tuple[str, ...] = field(init=False, repr=False)
     _spare: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         secrets = {self.api_key, *self.values}
         # Unescaping a text goes on where a secret that itself looks escaped is found already.
         secrets |= {plain for plain in map(_unescaped, secrets) if len(plain) >= SHORTEST_SECRET}
-        object.__setattr__(self, "_left_in_part", tuple(_left_in_part(secrets)))
         secrets |= {misread for text in secrets for misread in _misread(text)}
         pieces = {piece.replace("\0", "") for piece in secrets.union(*map(_pieces, secrets))} - {""}
         # The longest first: one may be a part of another.
@@ -124,7 +122,7 @@ class Redactor:
         window = self._window(limit)
         known = plain = self._hide(text[:window])
         may_be_escaped = _MAY_BE_ESCAPED.search(text[:window]) is not None
-        if may_be_escaped and self._left_in_part and self._is_left_in_part(text[:window]):
+        if may_be_escaped and self._is_left_in_part(text[:window]):
             return "***"
         for _ in range(_MAX_ESCAPES if may_be_escaped else 0):
             before = plain
@@ -145,7 +143,8 @@ class Redactor:
 
     def _is_left_in_part(self, text: str) -> bool:
         """Whether hiding one secret after the other would leave a part of one that is escaped."""
-        return any(secret in level for level in _levels(text) for secret in self._left_in_part)
+        secrets = _left_in_part(self.values | {self.api_key})
+        return bool(secrets) and any(secret in level for level in _levels(text) for secret in secrets)
 
     def _window(self, limit: int) -> int:
         """How much of a text is searched for secrets: the rest is cut first, because searching takes time."""
@@ -158,13 +157,18 @@ class Redactor:
         return hidden if hidden is text else _REPEATED.sub("***", hidden)
 
 
-def _left_in_part(secrets: set[str]) -> Iterator[str]:
+@lru_cache(maxsize=_MAX_KEYS)
+def _left_in_part(secrets: frozenset[str]) -> tuple[str, ...]:
     """Return the secrets that are not found any more, once escaped, when another has been hidden."""
-    is_any = any(map(_WITHIN_AN_ESCAPE.fullmatch, secrets))  # %2F without its 2
-    for secret in secrets:
-        has_another = any(other in secret for other in secrets if other != secret)
-        if is_any or has_another or (" " in secret and "+" in secret):  # a + may stand for both
-            yield secret
+    secrets |= {plain for plain in map(_unescaped, secrets) if len(plain) >= SHORTEST_SECRET}
+    if any(map(_WITHIN_AN_ESCAPE.fullmatch, secrets)):  # %2F without its 2
+        return tuple(secrets)
+    return tuple(
+        secret
+        for secret in secrets
+        if (" " in secret and "+" in secret)  # a + may stand for both
+        or any(other in secret for other in secrets if other != secret)
+    )
 
 
 def _levels(text: str) -> Iterator[str]:
