@@ -253,7 +253,8 @@ def wait_until_over(
         if left <= 0:
             break
         if waiting:
-            time.sleep(min(poll_interval, left))  # between two polls: wait_for_termination=True asks for it
+            # The pause between two polls of a task that only waits; Airflow's signals interrupt it.
+            time.sleep(min(poll_interval, left))
     return settled
 
 

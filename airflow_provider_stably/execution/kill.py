@@ -37,4 +37,5 @@ def cancel_at_once(run: RunReference, client: StablyClient, log: Any) -> bool:
             # Not a warning: the task, when it goes on, settles it.
             log.info("Run %s: not cancelled yet: %s", run.run_id, failure)
             return False
+        # The API needs a moment. An Event's lock could be held by what this signal handler interrupted.
         time.sleep(KILL_PAUSE_SECONDS)

@@ -65,11 +65,13 @@ class Ownership:
     def sleep_less_if_killed(self, seconds: float) -> None:
         """Wait, but not for more than :data:`LAST_PAUSE_SECONDS` once the task is killed."""
         self._wait_unless_killed(seconds - LAST_PAUSE_SECONDS)
+        # Even then: the API, which asked for it, would be sent cancels without a pause till SIGKILL.
         time.sleep(min(seconds, LAST_PAUSE_SECONDS))
 
     def _wait_unless_killed(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         while not self.is_killed and (left := end - time.monotonic()) > 0:
+            # In short pieces, and no Event: on_kill sets the flag in a signal handler, which takes no lock.
             time.sleep(min(left, KILL_PAUSE_SECONDS))
 
 

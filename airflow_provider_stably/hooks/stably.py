@@ -290,7 +290,7 @@ class StablyHook(BaseHook):
             connection = self.get_connection(self.stably_conn_id)
         except AirflowNotFoundException:
             raise self._config_error("conn_id", "is not defined: add a connection of type 'stably'") from None
-        except Exception as error:  # secrets backends raise what they like; callers try one error again
+        except Exception as error:  # each secrets backend has its own; callers know one to try again after
             raise self._config_error("conn_id", f"cannot be read now: {type(error).__name__}") from error
         return read_connection(connection, timeout=self.timeout)
 

@@ -31,5 +31,5 @@ def best_effort(failure: str) -> Iterator[None]:
             yield
     except StablyError as error:  # its text is the cause, so no traceback
         log.warning("%s. %s", error, failure)
-    except Exception:  # whatever others raise: see above; what got out would hide the first error
+    except Exception:  # of a secrets or XCom backend, say; an interruption is none, and gets out
         log.warning("%s", failure, exc_info=True)

@@ -70,7 +70,7 @@ def run_stably_dag(
         seen = len(stably_emulator.journal)
         try:
             dag_run = dag.test(run_conf=dict(conf or {}))
-        except Exception as error:  # raised again: only advice is added
+        except Exception as error:  # raised again as it is, with advice, whichever database driver's it is
             if advice := hint(error):
                 error.add_note(advice)
             raise

@@ -115,8 +115,8 @@ class StablyRunTrigger(BaseTrigger):
             self._check_arguments()
             result = await self._watch()
             await self._wait_for_worker(began)
-        except Exception:  # whatever it is, it is raised again; the run must not stay live
-            # Airflow may fail the task without resuming it, so nobody else would cancel.
+        except Exception:  # and raised again, once the run is cancelled
+            # After any error Airflow may fail the task without resuming it, so nobody else would cancel.
             await _shield(self._cancel())
             await self._wait_for_worker(began)
             raise
