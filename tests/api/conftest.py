@@ -60,9 +60,23 @@ def authority():
 
 
 @pytest.fixture
-def private_emulator(authority):
+def ca_bundle(authority, tmp_path):
+    """The path of that authority's certificate."""
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(path)
+    return str(path)
+
+
+@pytest.fixture
+def tls(authority):
+    """What a server of that authority's serves TLS with."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1", "stably.example").configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def private_emulator(tls):
     """An emulator that speaks TLS, with a certificate of the authority."""
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(tls)
     with StablyEmulator(api_key=KEY, tls=tls) as emulator:
         yield emulator

@@ -197,11 +197,9 @@ def test_a_prepared_request_goes_the_sessions_way(emulator, endpoint, monkeypatc
         assert environments.requests == []
 
 
-def test_a_prepared_request_trusts_what_the_session_does(authority, private_emulator, tmp_path):
+def test_a_prepared_request_trusts_what_the_session_does(ca_bundle, private_emulator):
     """Its answer comes from a server that only the connection's CA bundle lets in."""
-    bundle = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(bundle)
-    with StablyClient(Endpoint(private_emulator.url, KEY, verify=str(bundle))) as client:
+    with StablyClient(Endpoint(private_emulator.url, KEY, verify=ca_bundle)) as client:
         prepared = client.session.prepare_request(requests.Request("GET", f"{private_emulator.url}/v1/x"))
 
         assert client.session.send(prepared).status_code == 404
