@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from unittest.mock import create_autospec
 import pytest
 from coverage import Coverage
 from filelock import FileLock
+from xdist import is_xdist_controller
 
 from tests import cheap_dag_test
 from tests.constants import KEY, PROJECT, ROOT
@@ -46,13 +48,20 @@ for _name in (
     os.environ.pop(_name.lower(), None)
 
 
-def pytest_sessionstart():
+def pytest_sessionstart(session):
     """Import what is big while no coverage is measured, which would double the time."""
+    if is_xdist_controller(session):  # it runs no test
+        return
     with _without_coverage():
         import airflow.models.dagrun
 
         with suppress(ImportError):  # Airflow 2.11
             import airflow.sdk.execution_time.task_runner  # noqa: F401
+
+
+def pytest_collection_finish():
+    """Keep all that is loaded now out of garbage collection: Airflow is big, and looked through each time."""
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from airflow_provider_stably.hooks.connection import read_connection
+from airflow_provider_stably.hooks.stably import StablyHook
 from tests.constants import ROOT
 
 BLOCKS_OF = runpy.run_path(str(ROOT / "scripts/code_blocks.py"))
@@ -81,21 +82,17 @@ def test_readme_counts_what_nothing_covers():
 
 
 @pytest.mark.parametrize("name", ["connection_env.sh", "connection_uri.sh"])
-def test_the_connection_from_the_environment_works(name):
+def test_the_connection_from_the_environment_works(monkeypatch, name):
     """The variable that the docs show, set by a shell, makes a connection."""
     script = ROOT / "docs/snippets" / name
-    program = (
-        "from airflow_provider_stably.hooks.stably import StablyHook;print(StablyHook().resolve_project_id())"
-    )
+    variable = "AIRFLOW_CONN_STABLY_DEFAULT"
 
-    output = subprocess.run(
-        ["bash", "-c", f'. "{script}"; exec "{sys.executable}" -c "{program}"'],
-        check=True,
-        capture_output=True,
-        text=True,
+    value = subprocess.run(
+        ["bash", "-c", f'. "{script}"; printenv {variable}'], check=True, capture_output=True, text=True
     ).stdout
+    monkeypatch.setenv(variable, value.rstrip("\n"))
 
-    assert output.splitlines()[-1] == "YOUR-PROJECT-ID"
+    assert StablyHook().resolve_project_id() == "YOUR-PROJECT-ID"
 
 
 def test_the_connection_from_the_command_line_works(airflow_db):

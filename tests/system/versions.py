@@ -85,7 +85,7 @@ class Airflow3:
             "api.workers": "1",
             "api_auth.jwt_secret": site.key * 2,  # a shorter secret makes Airflow warn
             "dag_processor.refresh_interval": "3600",
-            "dag_processor.min_file_process_interval": "15",
+            "dag_processor.min_file_process_interval": "3600",
             # Airflow 3.0 finds no DAGs in a file while it makes callbacks of its tasks, and drops them.
             "dag_processor.stale_dag_threshold": "3600",
             "logging.logging_config_class": "tests.system.slow_log_upload.LOGGING_CONFIG",
@@ -157,7 +157,7 @@ class Airflow2(Airflow3):
             "api.auth_backends": "airflow.providers.fab.auth_manager.api.auth.backend.basic_auth",
             "api.enable_xcom_deserialize_support": "True",
             "scheduler.standalone_dag_processor": "True",
-            "scheduler.min_file_process_interval": "15",
+            "scheduler.min_file_process_interval": "60",
             "scheduler.dag_dir_list_interval": "3600",
             "scheduler.local_task_job_heartbeat_sec": "1",
             "scheduler.scheduler_zombie_task_threshold": str(TASK_HEARTBEAT_TIMEOUT_SECONDS),
@@ -224,7 +224,7 @@ def _common_settings(site: Site) -> dict[str, str]:
         "logging.colored_console_log": "False",
         "scheduler.job_heartbeat_sec": "1",
         "scheduler.scheduler_heartbeat_sec": "1",
-        "scheduler.scheduler_idle_sleep_time": "0.3",
+        "scheduler.scheduler_idle_sleep_time": "0.5",
         "scheduler.trigger_timeout_check_interval": "1",
         "triggerer.job_heartbeat_sec": "1",
         "triggerer.triggerer_health_check_threshold": str(TRIGGERER_TIMEOUT_SECONDS),
