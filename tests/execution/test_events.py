@@ -2,6 +2,7 @@
 
 import math
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException
@@ -41,6 +42,17 @@ def test_a_run_that_is_handed_back_is_watched_here(emulator, complete):
     """Where the triggerer cannot reach the API, the worker goes on; no second run is started."""
     assert complete("handed_back", statuses=["RUNNING", "PASSED"])["status"] == "PASSED"
     assert emulator.requests("start") == []
+
+
+def test_a_run_that_is_handed_back_keeps_its_deadline(emulator, context, complete):
+    """What the triggerer has waited counts for the execution_timeout, too: Airflow 3 begins it anew."""
+    operator = context["task"] = run_operator(deferrable=True, execution_timeout=timedelta(minutes=1))
+    context["ti"].start_date = datetime.now(UTC) - timedelta(minutes=1)
+
+    with pytest.raises(StablyRunTimeoutError, match="now cancelled"):
+        complete("handed_back", operator=operator)
+
+    assert emulator.live_runs() == []
 
 
 @pytest.mark.parametrize("end", ["denied", "not_found"])
