@@ -143,12 +143,14 @@ def _leave_after_budget(work: Coroutine[Any, Any, None], seconds: float) -> None
 
 
 async def _cancel_all(work: _Work, seconds: float) -> None:
-    slots = asyncio.Semaphore(CONCURRENCY)
+    each = []
+    for client, runs in work:
+        # Of each project, as a refusal is about one: its runs, which are patient, hold no others up.
+        slots = {run.project_id: asyncio.Semaphore(CONCURRENCY) for run in runs}
+        each += [_cancel(run, client, slots[run.project_id], seconds) for run in runs]
     with suppress(TimeoutError):  # each run that is not settled then is logged
         async with asyncio.timeout(seconds):
-            await asyncio.gather(
-                *(_cancel(run, client, slots, seconds) for client, runs in work for run in runs)
-            )
+            await asyncio.gather(*each)
 
 
 async def _cancel(

@@ -67,7 +67,8 @@ class RunTests:
             self._ownership.stop_if_killed()
             if self._options.wait_for_completion and self._options.deferrable:
                 self._defer(run)
-            result = self._watch(run) if self._options.wait_for_completion else None
+            deadline = _started_at(run) + self._options.timeout
+            result = self._watch(run, deadline) if self._options.wait_for_completion else None
         except TaskDeferred:
             raise  # the trigger watches from here; on_kill still can, until it does
         except BaseException as error:
@@ -115,12 +116,13 @@ class RunTests:
     def _go_on_watching(self, result: WatchResult) -> WatchResult:
         self._log.warning(HANDED_BACK, result.run.run_id, result.detail)
         run = self._own(self._run_of(result))
+        deadline = self._deferred_deadline(run)  # Airflow 3 begins its execution_timeout anew
         try:
-            self._clients.connect_for(run, until=_started_at(run) + self._options.timeout)
+            self._clients.connect_for(run, until=deadline)
         except StablyConfigError as error:
             unknown = CancelOutcome.UNKNOWN if self._options.cancel_on_kill else None
             return replace(result, end=WatchEnd.TIMED_OUT, detail=str(error), cancellation=unknown)
-        return self._watch(run)
+        return self._watch(run, deadline)
 
     def _settle(self, result: WatchResult) -> WatchResult:
         rule = settle if self._options.cancel_on_kill else poll_again
@@ -188,20 +190,21 @@ class RunTests:
         wait_in_triggerer(
             run,
             stably_conn_id=self._options.stably_conn_id,
-            deadline=deferred_deadline(
-                self._context, from_time=_started_at(run), timeout=self._options.timeout
-            ),
+            deadline=self._deferred_deadline(run),
             poll_interval=self._options.poll_interval,
             cancel_on_kill=self._options.cancel_on_kill,
             queue_deadline=self._queue_deadline(run),
         )
+
+    def _deferred_deadline(self, run: RunReference) -> float:
+        return deferred_deadline(self._context, from_time=_started_at(run), timeout=self._options.timeout)
 
     def _driver(self) -> BlockingDriver:
         sleep = self._ownership.sleep_unless_killed
         clients = self._clients
         return BlockingDriver(clients.usual, sleep=sleep, reconnect=lambda: clients.reconnect().usual)
 
-    def _watch(self, run: RunReference) -> WatchResult:
+    def _watch(self, run: RunReference, deadline: float) -> WatchResult:
         driver = self._driver()
         result = run_blocking(
             watch.watch(
@@ -209,7 +212,7 @@ class RunTests:
                 driver,
                 Belief(key_has_worked=True),
                 started_at=_started_at(run),
-                deadline=_started_at(run) + self._options.timeout,
+                deadline=deadline,
                 poll_interval=self._options.poll_interval,
                 queue_deadline=self._queue_deadline(run),
             )

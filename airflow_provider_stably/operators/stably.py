@@ -234,9 +234,9 @@ class StablyRunTestsOperator(BaseOperator):
         :returns: The run's summary.
         :raises StablyRunFailedError: if the run did not pass and a retry may.
         :raises StablyRunTimeoutError: if it was not over in time.
-        :raises StablyRunLostError: if the key was refused for good while waiting.
+        :raises StablyRunLostError: if the key was refused, or the run not found, for good while waiting.
         :raises AirflowFailException: if no retry can help: bad arguments, a start whose answer was lost, a
-            run that was cancelled or is not found for good.
+            run that was cancelled or that its cancel does not find either.
         """
         return self._begin(context).execute()
 

@@ -83,9 +83,9 @@ class WatchResult:
     def may_retry(self, *, next_try_knows_run: bool, is_resumed: bool) -> bool:
         """Whether another try of the task may help, and leaves no run behind.
 
-        Not after a run that somebody cancelled on purpose, one that is not found, or one that passed with too
-        few tests. Nor while a run may be live that the next try would not know of: it would
-        start another one beside it.
+        Not after a run that somebody cancelled on purpose, one that its cancel does not find either, or one
+        that passed with too few tests. Nor while a run may be live that the next try would not know of: it
+        would start another one beside it.
 
         :param next_try_knows_run: Whether the next try can find an unfinished run of this one.
         :param is_resumed: Whether an earlier try started the run: that try's late ``on_kill`` may have
@@ -95,7 +95,9 @@ class WatchResult:
             if self.run.status == RunStatus.CANCELLED:
                 return is_resumed
             return self.run.status != RunStatus.PASSED
-        return self.end is not WatchEnd.NOT_FOUND and (self.is_over or next_try_knows_run)
+        if self.end is WatchEnd.NOT_FOUND and self.cancellation in {None, CancelOutcome.NOT_FOUND}:
+            return False
+        return self.is_over or next_try_knows_run
 
     def error(self, *, min_tests: int = 0) -> StablyRunError | None:
         """Return the error that the task is to end with; None if the run passed.

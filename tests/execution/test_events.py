@@ -2,6 +2,7 @@
 
 import math
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException
@@ -41,6 +42,17 @@ def test_a_run_that_is_handed_back_is_watched_here(emulator, complete):
     """Where the triggerer cannot reach the API, the worker goes on; no second run is started."""
     assert complete("handed_back", statuses=["RUNNING", "PASSED"])["status"] == "PASSED"
     assert emulator.requests("start") == []
+
+
+def test_a_run_that_is_handed_back_keeps_its_deadline(emulator, context, complete):
+    """What the triggerer has waited counts for the execution_timeout, too: Airflow 3 begins it anew."""
+    operator = context["task"] = run_operator(deferrable=True, execution_timeout=timedelta(minutes=1))
+    context["ti"].start_date = datetime.now(UTC) - timedelta(minutes=1)
+
+    with pytest.raises(StablyRunTimeoutError, match="now cancelled"):
+        complete("handed_back", operator=operator)
+
+    assert emulator.live_runs() == []
 
 
 @pytest.mark.parametrize("end", ["denied", "not_found"])
@@ -97,20 +109,18 @@ def test_a_connection_missing_for_a_moment_leaves_no_run(
     monkeypatch.setattr(watch, "CANCEL_PATIENCE_SECONDS", 10.0)
     hide_connection(times=2, error=error)
 
-    with pytest.raises(
-        (StablyRunTimeoutError, StablyRunLostError, AirflowFailException), match="now cancelled"
-    ):
+    with pytest.raises((StablyRunTimeoutError, StablyRunLostError), match="now cancelled"):
         complete(end, cancellation=None if end == "handed_back" else "unknown", timeout=2.0)
 
     assert emulator.live_runs() == []
 
 
 def test_a_run_that_may_be_live_keeps_its_record(emulator, complete, store):
-    """One that was not found, and that nothing could cancel, is known to the try that follows a clear."""
+    """One that was not found, and that nothing could cancel, is known to the next try, and there is one."""
     store[START_RECORD_KEY] = {"run_id": "run-1", "project_id": PROJECT, "try_number": 1}
     emulator.inject(Fault(status=503), times=math.inf)
 
-    with pytest.raises(AirflowFailException, match="may still be running"):
+    with pytest.raises(StablyRunLostError, match="may still be running"):
         complete("not_found", cancellation="unknown")
 
     assert START_RECORD_KEY in store
@@ -133,7 +143,12 @@ def test_a_lost_trigger_outlasts_a_missing_connection(
 
 @pytest.mark.parametrize("cancellation", ["unknown", "denied", "still_live", None])
 @pytest.mark.parametrize(
-    ("end", "kind"), [("timed_out", StablyRunTimeoutError), ("denied", StablyRunLostError)]
+    ("end", "kind"),
+    [
+        ("timed_out", StablyRunTimeoutError),
+        ("denied", StablyRunLostError),
+        ("not_found", StablyRunLostError),
+    ],
 )
 def test_what_a_trigger_could_not_cancel_is_cancelled(emulator, complete, end, kind, cancellation):
     """The worker settles a run that is not shown to be over with its own client and connection."""

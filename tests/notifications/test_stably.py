@@ -276,6 +276,38 @@ def test_it_says_what_became_of_each_run(emulator, context, caplog, monkeypatch)
     )
 
 
+def test_refused_runs_hold_no_other_projects_up(emulator, context, monkeypatch):
+    """However many runs of a project are refused all the time, those of another one are cancelled."""
+    monkeypatch.setattr(callback_budget, "CONCURRENCY", 2)
+    monkeypatch.setattr(callback_budget, "BUDGET_SECONDS", 1.0)
+    refused = [started(emulator, project_id="project-2") for _ in range(4)]
+    for run in refused:
+        emulator.inject(Fault(status=403), run_id=run["run_id"], times=math.inf)
+    context["xcom"]["start_many", "stably_run"] = refused
+    context["xcom"]["start", "stably_run"] = run = started(emulator)
+
+    StablyCancelRunNotifier(task_ids=["start_many", "start"])(context)
+
+    assert emulator.status(run["run_id"]) == "CANCELLED"
+
+
+def test_a_silent_api_holds_no_other_up(emulator, context, monkeypatch):
+    """However many runs of a connection get no answer, those of another one are cancelled."""
+    monkeypatch.setattr(callback_budget, "CONCURRENCY", 2)
+    monkeypatch.setattr(callback_budget, "BUDGET_SECONDS", 1.0)
+    with StablyEmulator(api_key="another-key") as other:
+        other.inject(Fault(delay=math.inf), times=math.inf)
+        monkeypatch.setenv("AIRFLOW_CONN_STABLY_OTHER", other.connection())
+        silent = [started(other, stably_conn_id="stably_other") for _ in range(4)]
+        context["dag"].get_task("start_many").partial_kwargs["stably_conn_id"] = "stably_other"
+        context["xcom"]["start_many", "stably_run"] = silent
+        context["xcom"]["start", "stably_run"] = started(emulator)
+
+        StablyCancelRunNotifier(task_ids=["start_many", "start"])(context)
+
+    assert emulator.live_runs() == []
+
+
 def test_the_key_never_reaches_the_log(emulator, context, caplog):
     """Neither a refused key nor a lost connection puts the key into the log."""
     caplog.set_level(logging.DEBUG)

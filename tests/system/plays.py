@@ -192,7 +192,7 @@ def hide_at_first(cell: MatrixCell) -> None:
 
 
 def hide_for_good(cell: MatrixCell) -> None:
-    """Answer every poll with 404."""
+    """Answer every poll with 404; the cancel finds the run, so the retry starts another."""
     cell.inject(_NOT_FOUND, call="get", times=math.inf)
     cell.wait_for_cancel(cell.wait_for_start())
 

@@ -281,7 +281,7 @@ SCENARIOS = (
         known_gaps=(KnownGap(CellVerdict.LEAK, _NO_KEY),),
     ),
     Scenario("the run is not found at first", plays.hide_at_first, ends=("success",)),
-    Scenario("the run is not found for good, a retry left", plays.hide_for_good, variant="retry"),
+    Scenario("the run is not found for good, a retry left", plays.hide_for_good, starts=2, variant="retry"),
     Scenario("429 with Retry-After several times", plays.throttle, ends=("success",)),
     Scenario(
         "the start's answer lost, a retry left",
