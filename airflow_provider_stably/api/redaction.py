@@ -226,7 +226,8 @@ def _html_unescaped(text: str) -> str:
         return text
 
 
-_UNESCAPES = (_unescape, _html_unescaped, _form_decoded, _unquoted)
+# HTML first: it leaves backslashes as they are, so that one before a quote need not be an escape.
+_UNESCAPES = (_html_unescaped, _unescape, _form_decoded, _unquoted)
 
 
 def _unescaped(text: str) -> str:

@@ -164,6 +164,17 @@ def test_a_secret_that_holds_another_is_hidden(whole, part, form):
     assert "w0rd" not in text
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_a_secret_that_ends_in_a_backslash_is_hidden(form):
+    """Where it stands in quotes, that is not the escape of the quote: HTML leaves a backslash as it is."""
+    secret = "w0rd & co\\"
+
+    text = Redactor.hiding(KEY, [secret]).of(f'before "{FORMS[form](secret)}" after')
+
+    assert "***" in text
+    assert "w0rd" not in text
+
+
 def test_a_secret_of_blanks_and_pluses_is_hidden_in_a_form():
     """A plus stands for either there, and what is escaped within has to be read on after it."""
     secret = "BEGIN KEY\nw0+rd/w1+rd=="
