@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 _ADDRESS = re.compile(
@@ -70,6 +71,7 @@ class Address:
         return f"{self.scheme}://{host}{'' if port is None else f':{port}'}{self.path}".rstrip("/")
 
 
+@lru_cache  # asked before each poll
 def is_loopback(host: str | None) -> bool:
     """Whether a host is this machine: ``localhost``, or an IP address of it."""
     try:

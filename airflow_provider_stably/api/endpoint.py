@@ -86,7 +86,9 @@ class Endpoint:
         The environment's is looked up for plain http only: it takes longer than reading an answer.
         """
         proxy = self.effective_proxy() if self.base_url.startswith("http:") else self.proxy
-        user, _, password = urlsplit(proxy or "").netloc.rpartition("@")[0].partition(":")
+        if not proxy or "@" not in proxy:
+            return []
+        user, _, password = urlsplit(proxy).netloc.rpartition("@")[0].partition(":")
         if not password:
             return []
         pair = f"{unquote(user)}:{unquote(password)}"

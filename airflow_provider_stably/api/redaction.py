@@ -188,7 +188,8 @@ def _remember(sent: OrderedDict[str, None], new: Iterable[object], most: int) ->
     for text in own:
         sent[text] = None
         sent.move_to_end(text)  # at once, so that no other thread misses it
-    for text in list(sent)[: max(0, len(sent) - max(most, len(own)))]:
+    too_many = len(sent) - max(most, len(own))
+    for text in list(sent)[:too_many] if too_many > 0 else ():
         sent.pop(text, None)
     return own
 
