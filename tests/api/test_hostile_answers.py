@@ -284,14 +284,14 @@ async def test_a_line_that_is_no_header_does_not_lose_a_run(send, endpoint, capl
 
 @pytest.mark.parametrize("name", HEAVY)
 async def test_a_heavy_answer_does_not_hold_the_loop(endpoint, name):
-    """Other triggers go on meanwhile: about 0.1 s was measured, the bound is for a loaded machine."""
+    """Other triggers go on meanwhile: 0.03 s of CPU was measured at most, and 0.15 s if read on the loop."""
     gaps = []
 
     async def tick():
         while True:
-            began = time.perf_counter()
+            began = time.process_time()
             await asyncio.sleep(0.001)
-            gaps.append(time.perf_counter() - began)
+            gaps.append(time.process_time() - began)
 
     with HostileServer(HEAVY[name]) as server:
         async with AsyncStablyClient(replace(endpoint, base_url=server.url)) as client:
@@ -301,7 +301,7 @@ async def test_a_heavy_answer_does_not_hold_the_loop(endpoint, name):
                     await asyncio.wait_for(client.send_once(call), LONG)
             ticking.cancel()
 
-    assert max(gaps) < 1.5
+    assert max(gaps) < 0.1
 
 
 async def test_a_big_body_is_decompressed_off_the_loop(endpoint, monkeypatch):
