@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
-from airflow_provider_stably.api.calls import check_id
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.arguments import is_missing
 from airflow_provider_stably.exceptions import StablyCancelError, StablyConfigError, StablyError
@@ -118,7 +117,7 @@ class CancelRuns:
     def _default_project(self) -> str | CancelResult:
         """Return the project of the runs that name none; if there is none, what becomes of them."""
         given = None if is_missing(self._options.project_id) else self._options.project_id
-        return _ask(self._hook, lambda hook: check_id("project", hook.resolve_project_id(given)))
+        return _ask(self._hook, lambda hook: hook.resolve_project_id(given))
 
     def _runs_of_tasks(self, task_ids: Sequence[str]) -> _NamedRuns:
         started = runs_of_tasks(self._context, task_ids)

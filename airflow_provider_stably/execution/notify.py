@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_stably.api.calls import check_id
 from airflow_provider_stably.arguments import is_missing
 from airflow_provider_stably.exceptions import StablyError
 from airflow_provider_stably.execution.callback_budget import (
@@ -100,7 +99,7 @@ class Notify:
         project_id = self.render(self.options.project_id, self.context)
         hook = StablyHook(self.options.stably_conn_id)
         given = None if is_missing(project_id) else project_id
-        return check_id("project", look_up(lambda: hook.resolve_project_id(given)))
+        return look_up(lambda: hook.resolve_project_id(given))
 
     def _rendered_run_ids(self) -> object:
         """Render each entry by itself: one that fails, for lack of an XCom perhaps, leaves the others."""

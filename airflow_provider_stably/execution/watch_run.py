@@ -13,7 +13,6 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
-from airflow_provider_stably.api.calls import check_id
 from airflow_provider_stably.arguments import text_or_none
 from airflow_provider_stably.exceptions import StablyConfigError, StablyError, StablyRunTimeoutError
 from airflow_provider_stably.execution.fail_for_good import not_retried, task_error
@@ -135,7 +134,7 @@ class WatchRun:
         try:
             run = read_run(options.run_id, argument="run_id", task_ids=self._task_ids)
             given = run.project_id or text_or_none(options.project_id, "project_id")
-            return run.in_project(check_id("project", self._hook.resolve_project_id(given)))
+            return run.in_project(self._hook.resolve_project_id(given))
         except (StablyError, ValueError) as error:
             raise task_error(error) from None
 

@@ -231,11 +231,14 @@ class StablyHook(BaseHook):
         """Return the given project id, or the connection's if None.
 
         :raises StablyConfigError: if there is neither.
+        :raises StablyInvalidIdError: if it cannot be one.
         """
+        from airflow_provider_stably.api.calls import check_id
+
         resolved = str(project_id or self._settings.project_id)
         if not resolved:
             raise self._config_error("login", "no project id: pass project_id, or set the default here")
-        return resolved
+        return check_id("project", resolved)
 
     def test_connection(self) -> tuple[bool, str]:
         """Check the key without starting anything: read a run that cannot exist.
@@ -265,11 +268,10 @@ class StablyHook(BaseHook):
         return connection_form_widgets()
 
     def _reference(self, run_id: str, project_id: str | None) -> RunReference:
-        from airflow_provider_stably.api.calls import check_id
         from airflow_provider_stably.runs.named_runs import read_run
 
         run = read_run(run_id, argument="run_id")
-        return run.in_project(check_id("project", run.project_id or self.resolve_project_id(project_id)))
+        return run.in_project(run.project_id or self.resolve_project_id(project_id))
 
     def reconnect(self) -> StablyClient:
         """Look the connection up anew, as its key may have been rotated; one that cannot be read is kept."""
