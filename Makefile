@@ -12,11 +12,15 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS)
 # Each worker has an Airflow and a database of its own, which costs it some 15 s. Tests also wait, so one more than cores.
 IN-PARALLEL := -n 3 --dist worksteal
-# Tests of whole Airflows wait more than half of the time. Each target has an Airflow of its own.
-SIDE-BY-SIDE := $(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync
 
 # Without bytecode every start of Airflow compiles it anew, which takes seconds.
 unexport PYTHONDONTWRITEBYTECODE
+
+# Tests of whole Airflows wait half of the time. Each of these targets has an Airflow of its own.
+ifneq ($(filter test-system test-ui,$(MAKECMDGOALS)),)
+MAKEFLAGS += --jobs=2 --output-sync --keep-going
+$(info Two at a time; what each prints follows when it is done ...)
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help demo ui test lint constraints test-matrix test-package test-system test-ui screenshots clean
@@ -50,24 +54,20 @@ test-package: $(READY)-package ## Build the package and try it in an environment
 test-matrix: $(READY)-matrix ## Test all Airflows on all Pythons (an hour; CELLS="3.0 py3.12" names some of them)
 	@$(BIN)/nox $(if $(CELLS),--tags $(CELLS))
 
-test-system: $(READY)-system ## Test a real Airflow of separate processes (ten minutes; needs Debian's postgresql, redis-server)
-	@echo 'Testing side by side; what each prints follows when it is done ...'
-	@$(SIDE-BY-SIDE) $(if $(MUTATE),system-matrix,system-matrix system-celery system-others)
+test-system: $(if $(MUTATE),system-matrix,system-matrix system-celery system-others) ## Test a real Airflow of separate processes (ten minutes; needs Debian's postgresql, redis-server)
 
-system-matrix system-celery: system-%:
+system-matrix system-celery: system-%: $(READY)-system
 	$(BIN)/pytest tests/system/test_$*.py
 
-system-others:
+system-others: $(READY)-system
 	$(BIN)/pytest $(filter-out %_matrix.py %_celery.py,$(wildcard tests/system/test_*.py))
 
-test-ui: $(READY)-system $(READY)-matrix ## Test Airflow's user interface in a browser (some minutes; needs Debian's chromium, postgresql)
-	@echo 'Testing side by side; what each prints follows when it is done ...'
-	@$(SIDE-BY-SIDE) ui-3.3 ui-2.11
+test-ui: ui-3.3 ui-2.11 ## Test Airflow's user interface in a browser (some minutes; needs Debian's chromium, postgresql)
 
-ui-3.3:
+ui-3.3: $(READY)-system
 	$(BIN)/pytest tests/system/ui
 
-ui-2.11:
+ui-2.11: $(READY)-matrix
 	@$(BIN)/nox -t system-2.11 -- tests/system/ui
 
 screenshots: $(READY)-system ## Take the pictures in docs/images anew (some minutes)
