@@ -116,7 +116,8 @@ class RunTests:
     def _go_on_watching(self, result: WatchResult) -> WatchResult:
         self._log.warning(HANDED_BACK, result.run.run_id, result.detail)
         run = self._own(self._run_of(result))
-        deadline = self._deferred_deadline(run)  # Airflow 3 begins its execution_timeout anew
+        # The trigger's: Airflow 3 begins an execution_timeout anew, and 3.0 and 3.1 a task's start, too.
+        deadline = result.deadline or _started_at(run) + self._options.timeout
         try:
             self._clients.connect_for(run, until=deadline)
         except StablyConfigError as error:
@@ -190,14 +191,13 @@ class RunTests:
         wait_in_triggerer(
             run,
             stably_conn_id=self._options.stably_conn_id,
-            deadline=self._deferred_deadline(run),
+            deadline=deferred_deadline(
+                self._context, from_time=_started_at(run), timeout=self._options.timeout
+            ),
             poll_interval=self._options.poll_interval,
             cancel_on_kill=self._options.cancel_on_kill,
             queue_deadline=self._queue_deadline(run),
         )
-
-    def _deferred_deadline(self, run: RunReference) -> float:
-        return deferred_deadline(self._context, from_time=_started_at(run), timeout=self._options.timeout)
 
     def _driver(self) -> BlockingDriver:
         sleep = self._ownership.sleep_unless_killed

@@ -39,7 +39,8 @@ class WatchRun:
 
     In reschedule mode each poke is a process of its own: there a refusal counts as "not over yet".
 
-    ``knows_run`` says whether the run's page has been made known.
+    ``knows_run`` says whether the run's page has been made known; ``deadline``, until when to watch a run
+    that was handed back, in seconds since the epoch.
 
     :param task_ids: The tasks of the sensor's DAG, which name no run.
     :param now: Returns the present, in seconds since the epoch.
@@ -60,6 +61,7 @@ class WatchRun:
         self._belief = Belief(key_has_worked=False)
         self._is_handed_back = False
         self.knows_run = False
+        self.deadline: float | None = None
 
     def push_run(self, options: WatchRunOptions, context: Context) -> RunReference:
         """Make the run and its page known, once, before anything else can fail.
@@ -125,7 +127,7 @@ class WatchRun:
                 result = run_blocking(poll_again(run, BlockingDriver(self._hook.client), result))
         if result.end is WatchEnd.HANDED_BACK:
             self._log.warning(HANDED_BACK, result.run.run_id, result.detail)
-            self._is_handed_back = True
+            self._is_handed_back, self.deadline = True, result.deadline
             return None
         return self._end(result, options, context)
 

@@ -111,7 +111,7 @@ async def watch(
             detail = str(error)
             doubt = belief.failed(error, stably.now())
             if doubt is not None:
-                return WatchResult(_ENDS[doubt], RunSummary.of(run, last), detail)
+                return WatchResult(_ENDS[doubt], RunSummary.of(run, last), detail, deadline=deadline)
             # A doubt is believed once many polls have said it, also where the poll interval is an hour.
             delay = max(min(delay, REMINDER_SECONDS), asked_delay(error))
             needs_connection = _warn(run, belief, error, stably.now())

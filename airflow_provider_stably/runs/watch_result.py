@@ -38,6 +38,8 @@ class WatchResult:
     :param detail: What went wrong, for people.
     :param cancellation: The outcome of cancelling the run because watching ended before it did; None if that
         was not tried.
+    :param deadline: When to give up a run that is watched on after all, in seconds since the epoch; None if
+        it is over, or its time is.
     :param polled: The run as the poll that saw its end had it; None in an event.
     """
 
@@ -45,6 +47,7 @@ class WatchResult:
     run: RunSummary
     detail: str = ""
     cancellation: str | None = None
+    deadline: float | None = None
     polled: Run | None = field(default=None, repr=False, compare=False)
 
     def to_event(self) -> dict[str, Any]:
@@ -54,6 +57,7 @@ class WatchResult:
             "run": self.run.to_json(),
             "detail": self.detail,
             "cancellation": self.cancellation,
+            "deadline": self.deadline,
         }
 
     @classmethod
@@ -72,8 +76,11 @@ class WatchResult:
             raise ValueError("a finished run without a status")
         if not isinstance(cancellation, str | None):
             raise ValueError(f"expected 'cancellation' to be text, got {type(cancellation).__name__}")
+        deadline = event.get("deadline")
+        if not isinstance(deadline, int | float | None):
+            raise ValueError(f"expected 'deadline' to be a number, got {type(deadline).__name__}")
         cancellation = cancellation and one_line(cancellation, limit=MAX_SHOWN)
-        return cls(end, run, one_line(detail, limit=MAX_MESSAGE_BYTES), cancellation)
+        return cls(end, run, one_line(detail, limit=MAX_MESSAGE_BYTES), cancellation, deadline)
 
     @property
     def is_over(self) -> bool:

@@ -29,8 +29,7 @@ from airflow_provider_stably.arguments import (
 from airflow_provider_stably.exceptions import StablyConfigError
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import StablyRunLink
-from airflow_provider_stably.tasks.deadline import deferred_deadline
-from airflow_provider_stably.tasks.version_compat import is_mapped_instance, task_started_at
+from airflow_provider_stably.tasks.version_compat import is_mapped_instance
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import (
@@ -131,9 +130,9 @@ class StablyRunSensor(BaseSensorOperator):
         if summary is not None:
             return summary
         # The wait goes on here, for what is left of it; rescheduled, it would only defer again.
-        began = task_started_at(context)
-        deadline = deferred_deadline(context, from_time=began, timeout=self._options.timeout)
-        self.mode, self.timeout = "poke", max(0.0, deadline - time.time())
+        if self._execution.deadline is not None:
+            self.timeout = max(0.0, self._execution.deadline - time.time())
+        self.mode = "poke"
         return super().execute(context)
 
     def poke(self, context: Context) -> PokeReturnValue:

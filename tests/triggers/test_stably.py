@@ -277,7 +277,7 @@ async def test_a_missing_connection_hands_the_run_back(emulator, trigger, hide_c
 
     [event] = [event async for event in trigger.run()]
 
-    assert event.payload["end"] == "handed_back"
+    assert (event.payload["end"], event.payload["deadline"]) == ("handed_back", trigger.deadline)
     assert "RuntimeError" in event.payload["detail"]
     assert len(emulator.live_runs()) == 1
 
