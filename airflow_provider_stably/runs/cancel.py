@@ -133,7 +133,11 @@ async def cancel(
 
 
 async def _cancel_once(run: RunReference, stably: Driver) -> CancelResult:
-    """Send one cancel. If a 400 or a lost answer leaves the outcome open, read the run's status."""
+    """Send one cancel. If a 400 or a lost answer leaves the outcome open, read the run's status.
+
+    That it is not found then is believed if the cancel has not found it either, and not of an outage.
+    """
+    is_answered = True
     try:
         cancelled = await stably.send(calls.cancel_run(run.project_id, run.run_id))
     except StablyAuthError as error:
@@ -141,12 +145,17 @@ async def _cancel_once(run: RunReference, stably: Driver) -> CancelResult:
     except StablyError as error:
         # A 400 is the API's usual answer for a run that is over: no news until its status is read.
         is_usual = isinstance(error, StablyHTTPError) and error.status == 400
+        is_answered = isinstance(error, StablyHTTPError) and error.status in {400, 404} and error.is_from_api
         level = logging.DEBUG if is_usual else logging.INFO
         log.log(level, "Run %s: %s; reading its status", run.run_id, error)
     else:
         if run.run_id in cancelled:
             return CancelResult(CancelOutcome.CANCELLED, RunStatus.CANCELLED)
-    return await read_status(run, stably)
+    result = await read_status(run, stably)
+    if result.outcome is CancelOutcome.NOT_FOUND and not is_answered:
+        detail = f"{result.detail}, and no answer to its cancel"
+        return replace(result, outcome=CancelOutcome.UNKNOWN, detail=detail)
+    return result
 
 
 async def read_status(run: RunReference, stably: Driver, *, once: bool = False) -> CancelResult:

@@ -20,7 +20,8 @@ from tests.runs.scripted import ScriptedDriver
 
 RUN = RunReference("r1", "p1")
 YES, OTHER, NONE = ("r1",), ("r2",), ()
-BAD_REQUEST = StablyHTTPError("400", status=400, detail="")
+BAD_REQUEST = StablyHTTPError("400", status=400, detail="", is_from_api=True)
+FAILING = StablyHTTPError("503", status=503, detail="", is_from_api=True)
 GONE = StablyNotFoundError("404", status=404, detail="", is_from_api=True)
 PAGE = StablyNotFoundError("404", status=404, detail="<html>")
 REFUSED = StablyAuthError("401", status=401, detail="")
@@ -66,6 +67,11 @@ def _run(status, **fields):
         ),
         pytest.param([BAD_REQUEST, GONE], CancelOutcome.NOT_FOUND, None, id="400, unknown run"),
         pytest.param([GONE, GONE], CancelOutcome.NOT_FOUND, None, id="404 twice"),
+        pytest.param([NONE, GONE], CancelOutcome.NOT_FOUND, None, id="not listed, unknown run"),
+        pytest.param([LOST, GONE], CancelOutcome.UNKNOWN, None, id="answer lost, then not found"),
+        pytest.param([FAILING, GONE], CancelOutcome.UNKNOWN, None, id="503, then not found"),
+        pytest.param([HTML, GONE], CancelOutcome.UNKNOWN, None, id="answer HTML, then not found"),
+        pytest.param([PAGE, GONE], CancelOutcome.UNKNOWN, None, id="a front end's 404, then not found"),
         pytest.param([BAD_REQUEST, PAGE], CancelOutcome.UNKNOWN, None, id="404, a front end's"),
         pytest.param([GONE, _run("PASSED")], CancelOutcome.ALREADY_FINISHED, "PASSED", id="404, then found"),
         pytest.param([REFUSED] * 3, CancelOutcome.DENIED, None, id="key refused"),
