@@ -77,8 +77,8 @@ class WatchResult:
         if not isinstance(cancellation, str | None):
             raise ValueError(f"expected 'cancellation' to be text, got {type(cancellation).__name__}")
         deadline = event.get("deadline")
-        if not isinstance(deadline, int | float | None):
-            raise ValueError(f"expected 'deadline' to be a number, got {type(deadline).__name__}")
+        if deadline is not None and not (isinstance(deadline, int | float) and 0 < deadline < 1e11):
+            raise ValueError("expected 'deadline' to be seconds since the epoch")
         cancellation = cancellation and one_line(cancellation, limit=MAX_SHOWN)
         return cls(end, run, one_line(detail, limit=MAX_MESSAGE_BYTES), cancellation, deadline)
 

@@ -1,6 +1,7 @@
 """What a run's end means: one result for operator, trigger and sensor."""
 
 import json
+import math
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -158,6 +159,9 @@ def test_an_event_without_an_address_gets_the_runs():
         {"end": "timed_out", "run": {"run_id": "r1", "project_id": "p1", "duration_ms": 10**400}},
         {"end": "x" * 10**6, "run": {"run_id": "r1", "project_id": "p1"}},
         {"end": ["finished"], "run": {"run_id": "r1", "project_id": "p1"}},
+        {"end": "handed_back", "run": {"run_id": "r1", "project_id": "p1"}, "deadline": math.nan},
+        {"end": "handed_back", "run": {"run_id": "r1", "project_id": "p1"}, "deadline": 10**400},
+        {"end": "handed_back", "run": {"run_id": "r1", "project_id": "p1"}, "deadline": "tomorrow"},
     ],
     ids=lambda event: repr(event)[:80],
 )
