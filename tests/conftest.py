@@ -223,9 +223,16 @@ def context():
             stably_conn_id=["stably_default", "another"]
         )
     xcom = {}
+
+    def pull(task_ids, key, **_):
+        if isinstance(task_ids, str):
+            return xcom.get((task_ids, key), xcom.get(key))
+        pushed = pull(task_ids[0], key)
+        return pushed if task_ids == ["start_many"] and isinstance(pushed, list) else [pushed]
+
     ti = create_autospec(TaskInstance, instance=True)
     ti.task_id, ti.map_index, ti.try_number, ti.max_tries = "run", -1, 1, 0
     ti.xcom_push.side_effect = lambda key, value: xcom.update({key: value})
-    ti.xcom_pull.side_effect = lambda task_ids, key, **_: xcom.get((task_ids, key), xcom.get(key))
+    ti.xcom_pull.side_effect = pull
     dag_run = SimpleNamespace(clear_number=0)
     return {"ti": ti, "task": dag.get_task("start"), "dag": dag, "dag_run": dag_run, "xcom": xcom}

@@ -35,11 +35,6 @@ def with_named_connection(run: RunReference, task: Any) -> RunReference:
     return replace(run, stably_conn_id=named[0] if named else None)
 
 
-def is_mapped(task: Any) -> bool:
-    """Whether a task has several instances in a DAG run."""
-    return hasattr(task, "partial_kwargs") or task.get_closest_mapped_task_group() is not None
-
-
 def _named_by(task: Any) -> Iterable[object]:
     if not hasattr(task, "partial_kwargs"):
         return [getattr(task, _ARGUMENT, None)]

@@ -185,8 +185,8 @@ class _ReadingDatabase:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ti, name)
 
-    def xcom_pull(self, task_ids: str, key: str = "return_value") -> Any:
-        """Return what a task has pushed: of a mapped one, a list."""
+    def xcom_pull(self, task_ids: str | list[str], key: str = "return_value") -> Any:
+        """Return what a task has pushed: of a mapped one, or of a list of tasks, a list."""
         from airflow.providers.common.compat.sdk import XCom
         from airflow.utils.session import create_session
 
@@ -194,9 +194,12 @@ class _ReadingDatabase:
         with create_session() as session:
             rows = (
                 session.query(model)
-                .filter_by(dag_id=self.dag_id, run_id=self.run_id, task_id=task_ids, key=key)
+                .filter_by(dag_id=self.dag_id, run_id=self.run_id, key=key)
+                .filter(model.task_id.in_([task_ids] if isinstance(task_ids, str) else task_ids))
                 .order_by(model.map_index)
                 .all()
             )
-        values = {row.map_index: XCom.deserialize_value(row) for row in rows}
-        return values.get(-1) if values.keys() <= {-1} else list(values.values())
+        values = [XCom.deserialize_value(row) for row in rows]
+        if isinstance(task_ids, str) and all(row.map_index < 0 for row in rows):
+            return values[0] if values else None
+        return values

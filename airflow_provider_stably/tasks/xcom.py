@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.tasks.best_effort import best_effort
-from airflow_provider_stably.tasks.connections import is_mapped, with_named_connection
+from airflow_provider_stably.tasks.connections import with_named_connection
 from airflow_provider_stably.tasks.start_record import StartRecords
 from airflow_provider_stably.tasks.version_compat import can_pull_xcoms, can_read_task_state_store
 
@@ -135,14 +135,12 @@ def _values(context: Any, task_id: str, *, map_index: int | None) -> list[object
 
     :param map_index: Which of a mapped task's instances; None means all.
     """
-    pulled = _pull(context["ti"], task_id, **({} if map_index is None else {"map_indexes": map_index}))
-    if pulled is None:
+    # Of a list of tasks, so that Airflow gives a list, too: an instance that pushed one counts once.
+    pulled = _pull(context["ti"], [task_id], **({} if map_index is None else {"map_indexes": map_index}))
+    values = [value for value in pulled if value is not None]
+    if not values:
         log.info("Task %s started no Stably run", task_id)
-        return []
-    # One value for a plain task; for a mapped one a list, or on 2.11 a lazy sequence.
-    are_many = isinstance(pulled, Iterable) and not isinstance(pulled, Mapping | str)
-    values = list(pulled) if are_many and is_mapped(context["dag"].task_dict[task_id]) else [pulled]
-    return [value for value in values if value is not None]
+    return values
 
 
 def _shared_map_index(context: Any, task_id: str) -> int | None:
@@ -173,7 +171,7 @@ def tasks_named(dag: Any, names: Iterable[str]) -> tuple[list[str], list[str]]:
     return list(task_ids), wrong
 
 
-def _pull(ti: Any, task_id: str, **which: int) -> Any:
+def _pull(ti: Any, task_ids: str | list[str], **which: int) -> Any:
     if not can_pull_xcoms():
         raise RuntimeError("The dag processor of Airflow 3.0 cannot read XComs")
-    return ti.xcom_pull(task_ids=task_id, key=STABLY_RUN_KEY, **which)
+    return ti.xcom_pull(task_ids=task_ids, key=STABLY_RUN_KEY, **which)

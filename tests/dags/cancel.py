@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.providers.common.compat.sdk import DAG, AirflowSkipException, Param, task
+from airflow.providers.common.compat.sdk import DAG, AirflowSkipException, Param, task, task_group
 
 from airflow_provider_stably.operators.stably import StablyCancelRunOperator
 
@@ -49,3 +49,16 @@ with DAG("cancel_fails", schedule=None, params={"run_ids": Param([], type="array
     StablyCancelRunOperator(
         task_id="cancel", run_ids="{{ params.run_ids }}", retries=2, retry_delay=timedelta(0)
     )
+
+with DAG("cancel_lists_in_xcoms", schedule=None, params={"runs": Param([], type="array")}) as lists_in_xcoms:
+
+    @task
+    def start_one(index, ti=None, params=None):
+        ti.xcom_push(key="stably_run", value=params["runs"])
+
+    @task_group
+    def each(index):
+        start_one(index) >> StablyCancelRunOperator(task_id="cancel", task_ids="each.start_one")
+
+    start_one.expand(index=[1]) >> StablyCancelRunOperator(task_id="cancel", task_ids="start_one")
+    each.expand(index=[1, 2])

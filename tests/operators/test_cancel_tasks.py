@@ -140,7 +140,7 @@ def test_a_bad_xcom_backend_stops_no_other_cancelling(emulator, context):
     pull = context["ti"].xcom_pull.side_effect
 
     def fail_for_start(task_ids, **which):
-        if task_ids == "start":
+        if task_ids == ["start"]:
             raise OSError("no such bucket")
         return pull(task_ids, **which)
 

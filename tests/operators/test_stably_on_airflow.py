@@ -39,6 +39,17 @@ def test_runs_of_plain_mapped_and_skipped_tasks(emulator, dags):
     assert _xcom(dag_run, "cancel_none") == []
 
 
+def test_a_mapped_tasks_instance_has_one_run(emulator, dags):
+    """A list in the XCom of the only one, or of the one that is asked for, could name hundreds of runs."""
+    runs = [{"run_id": emulator.add_run(project_id=PROJECT), "project_id": PROJECT} for _ in range(3)]
+
+    dag_run = dags.lists_in_xcoms.test(run_conf={"runs": runs})
+
+    states = {(ti.task_id, ti.map_index): str(ti.state) for ti in dag_run.get_task_instances()}
+    assert states["cancel", -1] == states["each.cancel", 0] == states["each.cancel", 1] == "failed"
+    assert emulator.requests() == []
+
+
 def test_runs_named_by_another_task(emulator, dags):
     """run_ids takes another task's output, whole or one mapped task for each."""
     run_ids = [emulator.add_run(project_id=PROJECT) for _ in range(3)]
