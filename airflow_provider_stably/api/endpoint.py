@@ -86,7 +86,7 @@ class Endpoint:
         The environment's is looked up for plain http only: it takes longer than reading an answer.
         """
         proxy = self.effective_proxy() if self.base_url.startswith("http:") else self.proxy
-        if not proxy or "@" not in proxy:
+        if not proxy:
             return []
         user, _, password = urlsplit(proxy).netloc.rpartition("@")[0].partition(":")
         if not password:
