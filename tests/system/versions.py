@@ -85,7 +85,8 @@ class Airflow3:
             "api.workers": "1",
             "api_auth.jwt_secret": site.key * 2,  # a shorter secret makes Airflow warn
             "dag_processor.refresh_interval": "3600",
-            "dag_processor.min_file_process_interval": "3600",
+            # A callback that comes while another one of its file is made waits for the file's next turn.
+            "dag_processor.min_file_process_interval": "15",
             # Airflow 3.0 finds no DAGs in a file while it makes callbacks of its tasks, and drops them.
             "dag_processor.stale_dag_threshold": "3600",
             "logging.logging_config_class": "tests.system.slow_log_upload.LOGGING_CONFIG",
@@ -157,7 +158,7 @@ class Airflow2(Airflow3):
             "api.auth_backends": "airflow.providers.fab.auth_manager.api.auth.backend.basic_auth",
             "api.enable_xcom_deserialize_support": "True",
             "scheduler.standalone_dag_processor": "True",
-            "scheduler.min_file_process_interval": "60",
+            "scheduler.min_file_process_interval": "15",
             "scheduler.dag_dir_list_interval": "3600",
             "scheduler.local_task_job_heartbeat_sec": "1",
             "scheduler.scheduler_zombie_task_threshold": str(TASK_HEARTBEAT_TIMEOUT_SECONDS),
