@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
@@ -277,10 +278,9 @@ class StablyHook(BaseHook):
         """Look the connection up anew, as its key may have been rotated; one that cannot be read is kept."""
         from airflow_provider_stably.tasks.best_effort import best_effort
 
-        kept = {name: self.__dict__.pop(name) for name in ("_settings", "client")}
         with best_effort("The connection cannot be read now, so the old one is kept"):
-            return self.client
-        self.__dict__.update(kept)
+            new = copy(self)  # reads the connection again; other threads use the old client meanwhile
+            self.__dict__.update(client=new.client, _settings=new._settings)
         return self.client
 
     @cached_property

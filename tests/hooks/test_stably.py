@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
@@ -160,6 +161,26 @@ def test_waiting_and_cancelling_use_a_rotated_key(emulator, monkeypatch):
 
     assert waits.wait_for_run(passed, poll_interval=0.01).is_passed
     assert cancels.cancel_run(live).is_over
+
+
+def test_other_threads_use_the_old_client_while_a_rotated_key_is_looked_up(emulator, monkeypatch):
+    """A connection that is read again leaves the hook whole meanwhile."""
+    hook = StablyHook()
+    run_id = hook.start_run(playwright_project_name="hangs")
+    emulator.api_key = "sk-rotated"
+    monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", emulator.connection(login=PROJECT))
+    genuine, old_client, seen = StablyHook.get_connection, hook.client, []
+
+    def get_connection(conn_id):
+        seen.append(pool.submit(lambda: (hook.base_url, hook.client)).result(timeout=5))
+        return genuine(conn_id)
+
+    monkeypatch.setattr(StablyHook, "get_connection", staticmethod(get_connection))
+    with ThreadPoolExecutor(1) as pool:
+        result = hook.cancel_run(run_id)
+
+    assert seen == [(emulator.url, old_client)]
+    assert result.outcome == "cancelled"
 
 
 async def test_triggers_get_an_async_client(emulator):
