@@ -184,6 +184,7 @@ class RunTests:
             self._ownership,
             hook,
             self._clients.usual,
+            self.kill,
         ).resume_or_start()
 
     def _defer(self, run: RunReference) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
@@ -89,6 +90,7 @@ class Starter:
     :param ownership: Gets the run as soon as its id is known.
     :param hook: The hook, with its connection already read.
     :param client: Sends the calls; its waits end when the task is killed.
+    :param cancel_at_once: Cancels the run of ``ownership``, as a kill does.
     """
 
     options: RunTestsOptions
@@ -98,6 +100,7 @@ class Starter:
     ownership: Ownership
     hook: StablyHook
     client: StablyClient
+    cancel_at_once: Callable[[], None]
     _started: RunReference | _Start = field(default=_Start.NOT_SENT, init=False)
 
     def resume_or_start(self) -> RunReference:
@@ -189,6 +192,8 @@ class Starter:
                     "look for it in the dashboard before you clear this task"
                 ) from None
             raise
+        if self.ownership.is_killed:  # by then there was no run; and Airflow may be slow to store this one
+            self.cancel_at_once()
         self.records.write(run)
         self._push(run)
         return run

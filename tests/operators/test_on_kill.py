@@ -298,3 +298,24 @@ def test_a_kill_during_the_start_cancels_the_run(emulator, context):
 
     assert len(emulator.runs) == 1
     assert emulator.live_runs() == []
+
+
+def test_a_kill_during_the_start_cancels_before_airflow_is_told(emulator, context):
+    """Airflow may take seconds to store a run's id, and Airflow 3 ends the process 5 s after a kill."""
+    operator, pushed_before, respond = run_operator(), [], emulator.respond
+    emulator.inject(Fault(delay=0.3), call="start")
+
+    def note(request):
+        if request.call == "cancel":
+            pushed_before.append(dict(context["xcom"]))
+        return respond(request)
+
+    emulator.respond = note
+    with _executing(operator, context) as result:
+        wait_until(lambda: emulator.requests("start"))
+        operator.on_kill()
+        with pytest.raises(ENDS_KILLED):
+            result.result()
+
+    assert pushed_before == [{}]
+    assert emulator.live_runs() == []
