@@ -222,12 +222,15 @@ def _http_error(
 
 
 def _is_api_error(body: bytes) -> bool:
-    """Whether a body is the contract's ``{"error": ...}``, which is short."""
+    """Whether a body is the contract's ``{"error": ...}``: short, and nothing else in it.
+
+    Web servers and gateways have an ``error`` beside a ``statusCode``, a ``status`` or a ``message``.
+    """
     try:
         parsed = {} if is_big(body) else _parsed(body)
     except ValueError:
         return False
-    return isinstance(parsed, dict) and isinstance(parsed.get("error"), str)
+    return isinstance(parsed, dict) and len(parsed) == 1 and isinstance(parsed.get("error"), str)
 
 
 def _meaning(answer: Answer, redactor: Redactor) -> tuple[str, str]:

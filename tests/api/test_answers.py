@@ -334,13 +334,15 @@ def test_a_huge_number_is_not_read(number):
         (b'{"error": "%b"}' % (b"e" * 17_000), False),
         (b'{"error": "e", "x": [%b]}' % (b"1," * 60_000 + b"1"), False),
         (b'{"error": {}}', False),
+        (b'{"error": "Not Found", "statusCode": 404, "message": "Route GET:/v1 not found"}', False),
+        (b'{"error": "Not Found", "status": 404, "path": "/v1"}', False),
         (b"<html>", False),
         (b"", False),
     ],
-    ids=["short", "15 kB", "17 kB", "many values", "no text", "HTML", "empty"],
+    ids=["short", "15 kB", "17 kB", "many values", "no text", "Node", "Java", "HTML", "empty"],
 )
-def test_an_error_of_the_api_is_short(body, is_from_api):
-    """A longer body is not parsed to know whose it is."""
+def test_an_error_of_the_api_is_short_and_alone(body, is_from_api):
+    """A longer body is not parsed to know whose it is; a web framework's error has more in it."""
     with pytest.raises(StablyHTTPError) as caught:
         _read(GET, _answer(400, body))
 
