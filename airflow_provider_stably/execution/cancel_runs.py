@@ -233,27 +233,34 @@ def wait_until_over(
 ) -> Results:
     """Wait until the runs whose cancellation was accepted are over, and return all results.
 
+    One that is still live is cancelled again and again: perhaps by an earlier try's request, it may end yet.
+
     :param clients: Each run and the client that reaches it.
     :param timeout: Seconds for all of them together; those still live then are ``still_live``.
     :param poll_interval: Seconds between two polls.
     """
     deadline = time.monotonic() + timeout
     settled = dict(results)
-    waiting = [run for run, result in results.items() if result.outcome is CancelOutcome.CANCELLED]
+    accepted = {run for run, result in results.items() if result.outcome is CancelOutcome.CANCELLED}
+    waiting = [run for run in results if run in accepted or results[run].outcome is CancelOutcome.STILL_LIVE]
 
     def poll(run: RunReference) -> CancelResult:
-        return run_blocking(read_status(run, BlockingDriver(clients[run]), once=True))
+        driver = BlockingDriver(clients[run])
+        if run not in accepted:
+            result = run_blocking(cancel(replace(run, started_at=None), driver))
+            if result.outcome is not CancelOutcome.CANCELLED:
+                return _known_before(result)
+            accepted.add(run)
+        return _after_acceptance(run_blocking(read_status(run, driver, once=True)), timeout)
 
     while waiting:
-        polled = _side_by_side(poll, waiting)
-        settled.update({run: _after_acceptance(result, timeout) for run, result in polled.items()})
+        settled |= _side_by_side(poll, waiting)
         waiting = [run for run in waiting if settled[run].outcome in MAY_CHANGE]
         left = deadline - time.monotonic()
-        if left <= 0:
+        if left <= 0 or not waiting:
             break
-        if waiting:
-            # The pause between two polls of a task that only waits; Airflow's signals interrupt it.
-            time.sleep(min(poll_interval, left))
+        # The pause between two polls of a task that only waits; Airflow's signals interrupt it.
+        time.sleep(min(poll_interval, left))
     return settled
 
 
@@ -262,11 +269,15 @@ def _after_acceptance(result: CancelResult, timeout: float) -> CancelResult:
     if result.outcome is CancelOutcome.ALREADY_FINISHED:
         return replace(result, outcome=CancelOutcome.CANCELLED)
     if result.outcome is CancelOutcome.STILL_LIVE:
-        detail = f"cancellation accepted but still {result.status} after {timeout:g} s"
-        return replace(result, detail=detail)
-    if result.outcome is CancelOutcome.NOT_FOUND:  # a moment ago the API knew it
-        return replace(result, outcome=CancelOutcome.UNKNOWN, detail=f"not found now; {result.detail}")
-    return result
+        return replace(result, detail=f"cancellation accepted but still {result.status} after {timeout:g} s")
+    return _known_before(result)
+
+
+def _known_before(result: CancelResult) -> CancelResult:
+    """Return the result for a run that the API knew a moment ago."""
+    if result.outcome is not CancelOutcome.NOT_FOUND:
+        return result
+    return replace(result, outcome=CancelOutcome.UNKNOWN, detail=f"not found now; {result.detail}")
 
 
 def _side_by_side(work: Callable[[RunReference], CancelResult], runs: Iterable[RunReference]) -> Results:

@@ -205,6 +205,39 @@ def test_waiting_returns_only_when_every_run_is_over(emulator, context):
     assert len(emulator.requests("get", run_id=over)) == 1
 
 
+def test_waiting_outlasts_a_run_that_is_not_cancelled_at_first(emulator, context, monkeypatch):
+    """An earlier try's cancel may be under way: the API refuses another, and the run is over soon."""
+    monkeypatch.setattr("airflow_provider_stably.runs.cancel.SECONDS_BETWEEN_ATTEMPTS", 0.01)
+    run_id = emulator.add_run(project_id=PROJECT, statuses=["RUNNING"] * 5 + ["CANCELLED"])
+    emulator.inject(Fault(status=400), call="cancel", times=5)
+
+    cancelled = cancel(context, run_id, wait_for_termination=True, poll_interval=0.01)
+
+    assert cancelled == [run_id]
+
+
+@pytest.mark.parametrize("ignore_missing", [False, True])
+def test_waiting_takes_no_404_of_a_live_run_for_the_end(emulator, context, monkeypatch, ignore_missing):
+    """A run that was just seen live, and then is not found, may still be live."""
+    monkeypatch.setattr("airflow_provider_stably.runs.cancel.SECONDS_BETWEEN_ATTEMPTS", 0.01)
+    run_id = emulator.add_run(project_id=PROJECT, statuses=["RUNNING"])
+    emulator.inject(Fault(status=400, body={"error": "?"}), call="cancel", times=math.inf)
+    emulator.inject(Fault(body={"status": "RUNNING"}), call="get", times=3)
+    emulator.inject(Fault(status=404, body={"error": "?"}), call="get", times=math.inf)
+
+    with pytest.raises(StablyCancelError, match="not found now"):
+        cancel(
+            context,
+            run_id,
+            wait_for_termination=True,
+            timeout=0.05,
+            poll_interval=0.01,
+            ignore_missing=ignore_missing,
+        )
+
+    assert outcomes(context) == {run_id: "unknown"}
+
+
 def test_waiting_ends_at_the_timeout_with_an_error(emulator, context):
     """A run that goes on in spite of an accepted cancellation fails the task."""
     run_id = emulator.add_run(project_id=PROJECT, statuses=["RUNNING"])
