@@ -48,7 +48,7 @@ class Clients:
         self.usual = hook.make_client(sleep=self._ownership.sleep_unless_killed)
         return hook
 
-    def connect_for(self, run: RunReference, *, until: float) -> None:
+    def connect_for(self, run: RunReference, *, until: float) -> StablyHook:
         """Do the same for a run that is live, again until it works: nobody else may watch or cancel it.
 
         :param until: When to give up, in seconds since the epoch.
@@ -56,8 +56,7 @@ class Clients:
         """
         while True:
             try:
-                self.connect()
-                return
+                return self.connect()
             except StablyConfigError as error:
                 left = until - time.time()
                 if left <= 0:

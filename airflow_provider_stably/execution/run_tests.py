@@ -7,18 +7,19 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
 from airflow_provider_stably.exceptions import StablyConfigError
 from airflow_provider_stably.execution.clients import Clients
 from airflow_provider_stably.execution.fail_for_good import not_retried, task_error
-from airflow_provider_stably.execution.kill import cancel_at_once
+from airflow_provider_stably.execution.give_up import GiveUp
 from airflow_provider_stably.execution.options import RunTestsOptions
-from airflow_provider_stably.execution.results import publish, push_unfinished, write_junit
+from airflow_provider_stably.execution.results import publish, write_junit
 from airflow_provider_stably.execution.start import Ownership, Starter
+from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.runs import watch
 from airflow_provider_stably.runs.belief import Belief
-from airflow_provider_stably.runs.cancel import CancelOutcome, cancel
+from airflow_provider_stably.runs.cancel import CancelOutcome
 from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.runs.summary import RunSummary
@@ -56,7 +57,7 @@ class RunTests:
         self._records = StartRecords(context)
         self._ownership = Ownership()
         self._clients = Clients(options.stably_conn_id, self._ownership)
-        self._is_killing = False
+        self._give_up = GiveUp(context, log, self._records, self._ownership, self._clients)
         self._is_first_part = False
 
     def execute(self) -> dict[str, Any]:
@@ -72,11 +73,13 @@ class RunTests:
         except TaskDeferred:
             raise  # the trigger watches from here; on_kill still can, until it does
         except BaseException as error:
-            self.cancel_owned_run()
-            self._forbid_retry_beside_live_run(error)
+            self._give_up.cancel()
+            self._give_up.forbid_retry(error)
             raise
-        self._ownership.run_to_cancel = None  # finished, or left alone: a late on_kill must not cancel it
-        return RunSummary.of(run, None).return_value() if result is None else self._end(result, run)
+        if result is None:
+            self._ownership.run_to_cancel = None  # left alone: a late on_kill must not cancel it
+            return RunSummary.of(run, None).return_value()
+        return self._end(result, run)
 
     @property
     def knows_no_run(self) -> bool:
@@ -107,10 +110,9 @@ class RunTests:
             if result.end is WatchEnd.HANDED_BACK:
                 result = self._go_on_watching(result)
         except BaseException as error:
-            self.cancel_owned_run()
-            self._forbid_retry_beside_live_run(error)
+            self._give_up.cancel()
+            self._give_up.forbid_retry(error)
             raise
-        self._ownership.run_to_cancel = None
         return self._end(result, self._run_of(result))
 
     def _go_on_watching(self, result: WatchResult) -> WatchResult:
@@ -148,34 +150,31 @@ class RunTests:
         return run
 
     def cancel_pushed_run(self) -> None:
-        """Cancel the run that this task's XCom names: the process that started it is gone."""
+        """Cancel the run that this task's XCom names: the process that started it is gone.
+
+        :raises AirflowFailException: before Airflow 3.3, if a retry would start a run beside it.
+        """
+        own = None
         with best_effort("The run of this task could not be cancelled"):
             own = own_run_of_this_try(self._context)
             if own is not None and own.cancel_on_kill:
                 self._own(own.run)
                 self._clients.connect_for(own.run, until=time.time() + watch.CANCEL_PATIENCE_SECONDS)
-                self.cancel_owned_run()
-        self._forbid_retry_beside_live_run("The trigger of this task was lost")
+                self._give_up.cancel()
+        lost = "The trigger of this task was lost"
+        if own is None and not self._records.survive_retries:
+            raise AirflowFailException(
+                f"{lost}, and no XCom tells which run it watched, so this task is not retried: look for the "
+                "run in the dashboard, cancel it, then clear the task"
+            )
+        self._give_up.forbid_retry(lost)
 
     def kill(self) -> None:
-        """Cancel the run, in a signal handler, within the five seconds that Airflow 3 leaves."""
-        run = self._ownership.run_to_cancel
-        if self._is_killing:
-            return  # a second signal
-        client = self._clients.on_kill
-        if run is not None and client is not None:
-            self._is_killing = True
-            if cancel_at_once(run, client, self._log):
-                self._ownership.run_to_cancel = None
-            self._is_killing = False
-        # Only now: execute, which may go on meanwhile, heeds it as soon as it knows its run.
-        self._ownership.is_killed = True
+        """Cancel the run at once, in a signal handler."""
+        self._give_up.kill()
 
     def _resume_or_start(self) -> RunReference:
-        try:
-            hook = self._clients.connect()
-        except StablyConfigError as error:
-            raise task_error(error) from None
+        hook = self._connect()
         return Starter(
             self._options,
             self._context,
@@ -184,21 +183,35 @@ class RunTests:
             self._ownership,
             hook,
             self._clients.usual,
-            self.kill,
+            self._give_up.kill,
         ).resume_or_start()
+
+    def _connect(self) -> StablyHook:
+        try:
+            return self._clients.connect()
+        except StablyConfigError as error:
+            record = self._records.read()
+            run = None if record is None else record.run
+            if run is None or run.stably_conn_id != self._options.stably_conn_id:
+                raise task_error(error) from None
+        return self._clients.connect_for(self._own(run), until=time.time() + watch.CANCEL_PATIENCE_SECONDS)
 
     def _defer(self, run: RunReference) -> None:
         self._log.info("Waiting for run %s in the triggerer", run.run_id)
-        wait_in_triggerer(
-            run,
-            stably_conn_id=self._options.stably_conn_id,
-            deadline=deferred_deadline(
-                self._context, from_time=_started_at(run), timeout=self._options.timeout
-            ),
-            poll_interval=self._options.poll_interval,
-            cancel_on_kill=self._options.cancel_on_kill,
-            queue_deadline=self._queue_deadline(run),
-        )
+        try:
+            wait_in_triggerer(
+                run,
+                stably_conn_id=self._options.stably_conn_id,
+                deadline=deferred_deadline(
+                    self._context, from_time=_started_at(run), timeout=self._options.timeout
+                ),
+                poll_interval=self._options.poll_interval,
+                cancel_on_kill=self._options.cancel_on_kill,
+                queue_deadline=self._queue_deadline(run),
+            )
+        except TaskDeferred:
+            self._ownership.stop_if_killed()  # or the trigger would take the run for cancelled on purpose
+            raise
 
     def _driver(self) -> BlockingDriver:
         sleep = self._ownership.sleep_unless_killed
@@ -227,14 +240,22 @@ class RunTests:
     def _end(self, result: WatchResult, run: RunReference) -> dict[str, Any]:
         result = replace(result, run=result.run.with_queue_time(run.started_at))
         error = result.error(min_tests=self._options.min_tests)
-        publish(self._context, result, error, branch=self._options.branch)
-        write_junit(self._options, result, error, is_killed=lambda: self._ownership.is_killed)
-        may_retry = self._ownership.is_killed or result.may_retry(
-            next_try_knows_run=self._records.survive_retries, is_resumed=self._is_resumed()
+        if result.is_over:
+            self._ownership.run_to_cancel = None  # a late on_kill must not cancel it
+        try:
+            publish(self._context, result, error, branch=self._options.branch)
+            write_junit(self._options, result, error, is_killed=lambda: self._ownership.is_killed)
+        except BaseException as interruption:
+            self._give_up.forbid_retry(interruption)
+            raise
+        self._ownership.run_to_cancel = None
+        may_retry = result.may_retry(
+            next_try_knows_run=self._records.survive_retries,
+            may_be_our_cancel=self._ownership.is_killed or self._is_resumed(),
         )
         is_gone = not may_retry and result.cancellation == CancelOutcome.NOT_FOUND
         if result.is_over or is_gone:
-            self._records.delete()
+            self._give_up.delete_record()
         else:  # a task that is cleared cancels the run first, and a retry goes on with it
             self._records.keep(run)
         if error is None:
@@ -251,42 +272,6 @@ class RunTests:
             record = self._records.read()
             return record is not None and record.try_number not in {None, self._context["ti"].try_number}
         return False
-
-    def cancel_owned_run(self) -> None:
-        """Cancel the run that this process watches, unless on_kill has already, and record what is known."""
-        run = self._ownership.run_to_cancel
-        if run is None:
-            return
-        with best_effort(f"Run {run.run_id} could not be cancelled"):
-            clients = self._clients
-            if clients.on_kill is None:  # the task stops while its connection is missing
-                clients.connect()
-            sleep = self._ownership.sleep_less_if_killed
-            driver = BlockingDriver(
-                clients.at_last, sleep=sleep, reconnect=lambda: clients.reconnect().at_last
-            )
-            result = run_blocking(cancel(run, driver, patience=watch.CANCEL_PATIENCE_SECONDS))
-            self._log.info("Run %s is no longer watched; cancel result: %s", run.run_id, result)
-            if not self._ownership.is_killed:  # then there is no time left
-                push_unfinished(self._context, run, result)
-            if result.is_over:
-                self._ownership.run_to_cancel = None
-                self._records.delete()
-            else:
-                self._records.keep(run)
-
-    def _forbid_retry_beside_live_run(self, cause: BaseException | str) -> None:
-        """Fail for good if the run may be live and the next try would start another one beside it.
-
-        :raises AirflowFailException: on Airflow before 3.3.
-        """
-        run = self._ownership.run_to_cancel
-        may_be_retried = isinstance(cause, str | Exception | AirflowTaskTimeout)
-        if run is not None and may_be_retried and not self._records.survive_retries:
-            raise AirflowFailException(
-                f"{cause}; run {run.run_id} may still be running, so this task is not retried: cancel it, "
-                f"then clear the task; see {run.run_url}"
-            ) from None
 
 
 def _started_at(run: RunReference) -> float:

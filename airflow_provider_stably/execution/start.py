@@ -186,7 +186,7 @@ class Starter:
                 self.records.delete()
             elif isinstance(self._started, RunReference):
                 self.records.write(self._started)
-            elif not self.records.survive_retries and not isinstance(error, KeyboardInterrupt | SystemExit):
+            elif not self.records.survive_retries and not isinstance(error, KeyboardInterrupt):
                 raise AirflowFailException(
                     f"The answer to the start was lost ({type(error).__name__}): an untracked run may exist; "
                     "look for it in the dashboard before you clear this task"

@@ -87,7 +87,7 @@ class WatchResult:
         """Whether the run is known to have ended."""
         return self.end is WatchEnd.FINISHED or self.cancellation in OVER
 
-    def may_retry(self, *, next_try_knows_run: bool, is_resumed: bool) -> bool:
+    def may_retry(self, *, next_try_knows_run: bool, may_be_our_cancel: bool) -> bool:
         """Whether another try of the task may help, and leaves no run behind.
 
         Not after a run that somebody cancelled on purpose, one that its cancel does not find either, or one
@@ -95,12 +95,12 @@ class WatchResult:
         would start another one beside it.
 
         :param next_try_knows_run: Whether the next try can find an unfinished run of this one.
-        :param is_resumed: Whether an earlier try started the run: that try's late ``on_kill`` may have
-            cancelled it, so a cancelled one says nothing about somebody's purpose.
+        :param may_be_our_cancel: Whether an ``on_kill`` may have cancelled the run: of this try, or late of
+            an earlier one that started it. Then a cancelled one says nothing about somebody's purpose.
         """
         if self.end is WatchEnd.FINISHED:
             if self.run.status == RunStatus.CANCELLED:
-                return is_resumed
+                return may_be_our_cancel
             return self.run.status != RunStatus.PASSED
         if self.end is WatchEnd.NOT_FOUND and self.cancellation in {None, CancelOutcome.NOT_FOUND}:
             return False

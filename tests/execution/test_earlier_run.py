@@ -3,13 +3,16 @@
 import math
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
 from airflow_provider_stably.exceptions import (
     StablyCancelError,
+    StablyConfigError,
     StablyRunCancelledError,
     StablyRunTimeoutError,
 )
+from airflow_provider_stably.execution import clients
+from airflow_provider_stably.runs import watch
 from airflow_provider_stably.tasks.start_record import START_RECORD_KEY
 from airflow_provider_stably.testing import Fault, StablyEmulator
 from tests.constants import KEY, PROJECT
@@ -127,6 +130,57 @@ def test_a_run_that_cannot_be_read_is_watched(emulator, context, store, fault):
 
     assert run_operator().execute(context)["run_id"] == run_id
     assert emulator.requests("start") == []
+
+
+@pytest.mark.parametrize("clear_number", [0, 1], ids=["retry", "clear"])
+def test_a_missing_connection_leaves_no_earlier_run(
+    emulator, context, store, hide_connection, monkeypatch, clear_number
+):
+    """Nobody but this try knows the run, and a secrets backend may be away for a moment."""
+    monkeypatch.setattr(watch, "CANCEL_PATIENCE_SECONDS", 10.0)
+    monkeypatch.setattr(clients, "LOOK_UP_SECONDS", 0.01)
+    run_id = _noted(emulator, store, started_at=4e9, clear_number=clear_number)
+    hide_connection(times=3)
+
+    with interrupt_when(lambda: emulator.requests("get")), pytest.raises(Interrupted):
+        run_operator().execute(context)
+
+    assert run_id not in emulator.live_runs()
+
+
+@pytest.mark.parametrize("noted", ["nothing", "no id", "another connection"])
+def test_a_missing_connection_without_a_run_ends_the_try(
+    emulator, context, store, hide_connection, monkeypatch, noted
+):
+    """There is no run that waits for it."""
+    monkeypatch.setattr(watch, "CANCEL_PATIENCE_SECONDS", 60.0)
+    if noted == "no id":
+        store[START_RECORD_KEY] = {}
+    elif noted == "another connection":
+        _noted(emulator, store, stably_conn_id="another")
+    hide_connection(times=1)
+
+    with pytest.raises(StablyConfigError, match="not defined"):
+        run_operator().execute(context)
+
+
+def test_a_late_kill_leaves_the_record_to_the_next_try(emulator, context, store):
+    """From it that one knows that nobody cancelled the run on purpose."""
+    operator, respond = run_operator(), emulator.respond
+
+    def kill_at_a_poll(request):
+        if request.call == "get":
+            emulator.respond = respond
+            operator.on_kill()
+        return respond(request)
+
+    emulator.respond = kill_at_a_poll
+    with pytest.raises(AirflowException) as caught:
+        operator.execute(context)
+
+    assert not isinstance(caught.value, AirflowFailException)
+    assert emulator.live_runs() == []
+    assert [store[START_RECORD_KEY]["run_id"]] == list(emulator.runs)
 
 
 def test_a_resumed_run_is_cancelled_at_the_deadline(emulator, context, store):

@@ -14,6 +14,7 @@ from airflow_provider_stably.runs import watch
 from airflow_provider_stably.tasks.start_record import START_RECORD_KEY
 from airflow_provider_stably.testing import Fault
 from tests.constants import PROJECT
+from tests.interruption import Interrupted
 from tests.operators.run_operator import run_operator
 
 
@@ -219,6 +220,63 @@ def test_a_lost_trigger_with_a_live_run_is_not_retried(emulator, context, comple
     told = r"^The trigger of this task was lost; run .* may still be running, so this task is not retried"
     with pytest.raises(AirflowFailException, match=told):
         run_operator(deferrable=True).resume_execution(TRIGGER_FAILED, {"error": "lost"}, context)
+
+
+@pytest.mark.parametrize("xcom", ["missing", "unreadable"])
+def test_a_lost_trigger_whose_run_is_not_known_is_not_retried(context, xcom):
+    """Before Airflow 3.3 the next try would start another run beside it."""
+    if xcom == "unreadable":
+        context["ti"].xcom_pull.side_effect = RuntimeError("backend is away")
+
+    with pytest.raises(AirflowFailException, match="no XCom tells which run it watched"):
+        run_operator(deferrable=True).resume_execution(TRIGGER_FAILED, {"error": "lost"}, context)
+
+
+def test_a_lost_trigger_whose_run_is_not_known_is_retried_if_recorded(context, store):
+    """From Airflow 3.3 on, the next try finds the run in its record."""
+    with pytest.raises(Exception, match="lost") as caught:
+        run_operator(deferrable=True).resume_execution(TRIGGER_FAILED, {"error": "lost"}, context)
+
+    assert not isinstance(caught.value, AirflowFailException)
+
+
+@pytest.mark.parametrize("interruption", [Interrupted, SystemExit])
+def test_an_interruption_after_a_lost_wait_is_not_retried(complete, monkeypatch, emulator, interruption):
+    """A run that may be live stays the task's concern while its JUnit XML is written."""
+    emulator.inject(Fault(status=500), times=math.inf)
+
+    def interrupt(*_, **__):
+        raise interruption
+
+    monkeypatch.setattr("airflow_provider_stably.execution.run_tests.write_junit", interrupt)
+
+    with pytest.raises(AirflowFailException, match=r"run .* may still be running, so this task is not"):
+        complete("timed_out", cancellation="unknown")
+
+
+def test_an_interruption_by_keyboard_is_left_alone(complete, monkeypatch, emulator):
+    """Whoever sits before it wants everything to end; no retry follows."""
+    emulator.inject(Fault(status=500), times=math.inf)
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("airflow_provider_stably.execution.run_tests.write_junit", interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        complete("timed_out", cancellation="unknown")
+
+
+def test_a_kill_beside_a_live_run_is_not_retried(complete, monkeypatch, emulator):
+    """Killed or not: before Airflow 3.3 the next try would start another run beside it."""
+    emulator.inject(Fault(status=500), times=math.inf)
+    operator = run_operator(deferrable=True)
+    monkeypatch.setattr(
+        "airflow_provider_stably.execution.run_tests.write_junit", lambda *_, **__: operator.on_kill()
+    )
+
+    with pytest.raises(AirflowFailException, match="may still be running"):
+        complete("timed_out", cancellation="unknown", operator=operator)
 
 
 @pytest.mark.parametrize("end", ["handed_back", "timed_out"])

@@ -145,11 +145,16 @@ def _sends_still():
 def test_a_retry_of_an_interrupted_start_starts_anew(emulator, context, store):
     """The run is known and cancelled, so the next try simply starts another."""
     emulator.inject(Fault(delay=0.4), call="start")
+    emulator.run_seconds = 0.1
 
     with interrupt_when(lambda: emulator.requests("start")), pytest.raises(Interrupted):
         run_operator().execute(context)
+    live = emulator.live_runs()
+    context["ti"].try_number = 2
+    run_operator(playwright_project_name="passes").execute(context)
 
-    assert (emulator.live_runs(), store) == ([], {})
+    assert (live, store) == ([], {})
+    assert len(emulator.runs) == 2
 
 
 def test_an_interruption_between_attempts_ends_a_start(emulator, context, store):

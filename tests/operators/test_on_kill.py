@@ -12,6 +12,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from airflow_provider_stably.exceptions import StablyRunCancelledError
+from airflow_provider_stably.execution import run_tests
 from airflow_provider_stably.runs import watch
 from airflow_provider_stably.testing import Fault
 from tests.constants import PROJECT
@@ -318,4 +319,21 @@ def test_a_kill_during_the_start_cancels_before_airflow_is_told(emulator, contex
             result.result()
 
     assert pushed_before == [{}]
+    assert emulator.live_runs() == []
+
+
+def test_a_kill_during_the_deferral_ends_the_task(emulator, context, monkeypatch):
+    """Deferred, it would find its run cancelled, and take that for somebody's purpose."""
+    operator, wait = run_operator(deferrable=True), run_tests.wait_in_triggerer
+
+    def kill_and_wait(*arguments, **options):
+        operator.on_kill()
+        wait(*arguments, **options)
+
+    monkeypatch.setattr(run_tests, "wait_in_triggerer", kill_and_wait)
+
+    with pytest.raises(AirflowException, match="killed"):
+        operator.execute(context)
+
+    assert len(emulator.runs) == 1
     assert emulator.live_runs() == []

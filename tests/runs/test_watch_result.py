@@ -95,7 +95,7 @@ def test_an_early_end_says_what_became_of_the_run(result, kind, told):
 
 
 @pytest.mark.parametrize(
-    ("result", "knows_run", "is_resumed", "may_retry"),
+    ("result", "knows_run", "may_be_our_cancel", "may_retry"),
     [
         pytest.param(_result(WatchEnd.FINISHED, _run("FAILED")), False, False, True, id="failed"),
         pytest.param(_result(WatchEnd.FINISHED, _run("CANCELLED")), True, False, False, id="cancelled"),
@@ -112,9 +112,9 @@ def test_an_early_end_says_what_became_of_the_run(result, kind, told):
         pytest.param(_result(WatchEnd.DENIED, None, "", "denied"), True, False, True, id="refused, known"),
     ],
 )
-def test_a_retry_leaves_no_run_behind(result, knows_run, is_resumed, may_retry):
+def test_a_retry_leaves_no_run_behind(result, knows_run, may_be_our_cancel, may_retry):
     """A task is retried where that may help and the next try would not start a run beside a live one."""
-    assert result.may_retry(next_try_knows_run=knows_run, is_resumed=is_resumed) is may_retry
+    assert result.may_retry(next_try_knows_run=knows_run, may_be_our_cancel=may_be_our_cancel) is may_retry
 
 
 def test_a_result_crosses_a_database():
@@ -322,7 +322,7 @@ def test_a_run_that_passed_has_to_have_min_tests(cases, min_tests, passes):
     if error is not None:
         assert f"min_tests is {min_tests}" in str(error)
         assert (error.run["status"], error.run["message"]) == ("PASSED", str(error))
-        assert not result.may_retry(next_try_knows_run=True, is_resumed=True)
+        assert not result.may_retry(next_try_knows_run=True, may_be_our_cancel=True)
 
 
 def test_a_timeout_in_the_queue_says_so():

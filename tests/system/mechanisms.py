@@ -120,8 +120,8 @@ MECHANISMS = {
     ),
     "kill_flag": Mechanism(
         "that `execute` stops after a kill that came before the run's id",
-        ("execution.start", "Ownership.stop_if_killed"),
-        _returns(None),
+        ("execution.start", "Ownership.is_killed"),
+        _is(property(lambda _: False, lambda *_: None)),
         becomes="LEAK",
         sync=_IN_THE_START,
         deferrable=_IN_THE_START,
@@ -159,7 +159,7 @@ MECHANISMS = {
     ),
     "abandon": Mechanism(
         "that the task's process cancels the run that it stops watching",
-        ("execution.run_tests", "RunTests.cancel_owned_run"),
+        ("execution.give_up", "GiveUp.cancel"),
         _returns(None),
         becomes="LEAK",
         sync=_GIVEN_UP,
