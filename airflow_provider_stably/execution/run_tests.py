@@ -102,8 +102,9 @@ class RunTests:
         try:
             result = WatchResult.from_event(event)
         except (ValueError, TypeError) as error:
-            self.cancel_pushed_run()
-            raise AirflowFailException(f"The trigger's event cannot be read: {error}") from None
+            cause = f"The trigger's event cannot be read: {error}"
+            self.cancel_pushed_run(cause)
+            raise AirflowFailException(cause) from None
         try:
             if not result.is_over and result.end is not WatchEnd.HANDED_BACK:
                 result = self._settle(result)
@@ -149,9 +150,10 @@ class RunTests:
             return own.run if own is not None and own.run == run else run
         return run
 
-    def cancel_pushed_run(self) -> None:
-        """Cancel the run that this task's XCom names: the process that started it is gone.
+    def cancel_pushed_run(self, cause: str = "The trigger of this task was lost") -> None:
+        """Cancel the run that this task's XCom names: nobody watches it any more.
 
+        :param cause: Why that is so.
         :raises AirflowFailException: before Airflow 3.3, if a retry would start a run beside it.
         """
         own = None
@@ -161,13 +163,12 @@ class RunTests:
                 self._own(own.run)
                 self._clients.connect_for(own.run, until=time.time() + watch.CANCEL_PATIENCE_SECONDS)
                 self._give_up.cancel()
-        lost = "The trigger of this task was lost"
         if own is None and not self._records.survive_retries:
             raise AirflowFailException(
-                f"{lost}, and no XCom tells which run it watched, so this task is not retried: look for the "
-                "run in the dashboard, cancel it, then clear the task"
+                f"{cause}; no XCom tells which run it watched, so this task is not retried: look for the run "
+                "in the dashboard, cancel it, then clear the task"
             )
-        self._give_up.forbid_retry(lost)
+        self._give_up.forbid_retry(cause)
 
     def kill(self) -> None:
         """Cancel the run at once, in a signal handler."""
