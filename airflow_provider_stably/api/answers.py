@@ -39,6 +39,9 @@ Each costs up to 200 bytes of memory when it is parsed, however short its JSON i
 _MAX_GZIP_MEMBERS = 100
 """For each, zlib copies all that follows it: 3 MB of empty ones would take a minute."""
 
+_MANY_ESCAPES = 200
+"""Escapes in a body: to look for secrets behind them takes up to half a millisecond each."""
+
 _LONGEST_NUMBER = 100
 """Digits of a number that is read: the time that long ones take grows with their square."""
 
@@ -77,7 +80,9 @@ class Answer:
 
 def is_big(body: bytes) -> bool:
     """Whether decompressing or reading takes milliseconds: too long for an event loop that others wait on."""
-    return len(body) > 16 * 1024  # a hundred milliseconds for each 64 kB of empty objects
+    if len(body) > 16 * 1024:  # a hundred milliseconds for each 64 kB of empty objects
+        return True
+    return sum(map(body.count, (b"\\", b"%", b"&"))) > _MANY_ESCAPES
 
 
 def remember_secrets(call: Call[Any], endpoint: Endpoint) -> Redactor:

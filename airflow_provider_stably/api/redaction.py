@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 
 from airflow_provider_stably.api.text import one_line
 
@@ -34,6 +35,9 @@ _ESCAPES = re.compile(
 _ESCAPE = re.compile(rf"\\(?:[uUx]\{{?({_HEX}+)\}}?|([0-7]+)|(.))")
 _LETTERS = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 _PERCENT = re.compile(r"%([0-9A-Fa-f]{2})")
+_HALVES = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+_MISREAD = re.compile("[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
+"""UTF-8 that was read as Latin-1."""
 
 _MAY_BE_ESCAPED = re.compile(r"[\\&%+]")
 """As a rule a text is not: looking once for all ways spares a poll, and ten thousand titles, the rest."""
@@ -46,7 +50,20 @@ _LONGEST_ESCAPE: int = 2 * (2 ** (_MAX_ESCAPES - 1) + len("ud83d"))
 
 _REPEATED = re.compile(r"(?:\*\*\*)+")
 
-_WITHIN_AN_ESCAPE = re.compile(r"[0-9A-Fa-fuUx]{1,8}")
+_MAX_READINGS = 200
+"""In how many ways a text is unescaped; one that has more is not shown."""
+
+_BEGUN_ESCAPE = re.compile(r"[\\%&][A-Za-z0-9#{]{0,9}$")
+"""What follows may be the rest of an escape, or a secret."""
+
+_BEGUN = ("\\", r"\x0", r"\u{1", "&", "&#", "&#1")
+"""Such, for each way in which a secret's beginning may be the rest."""
+
+_BEGINNING = re.compile(r"[A-Za-z0-9]+|.", re.DOTALL)
+"""What escaping leaves of a text's beginning; else its first character."""
+
+_NO_ESCAPE = "\ufdd0"
+"""No character: behind a mark, it keeps that from making an escape with what follows."""
 
 _MAX_SENT = 1000
 _sent: OrderedDict[str, None] = OrderedDict()
@@ -72,10 +89,8 @@ class Redactor:
 
     def __post_init__(self) -> None:
         secrets = {self.api_key, *self.values}
-        # Unescaping a text goes on where a secret that itself looks escaped is found already.
-        secrets |= {plain for plain in map(_unescaped, secrets) if len(plain) >= SHORTEST_SECRET}
         secrets |= {misread for text in secrets for misread in _misread(text)}
-        pieces = {piece.replace("\0", "") for piece in secrets.union(*map(_pieces, secrets))} - {""}
+        pieces = {_without_nul(piece) for piece in secrets.union(*map(_pieces, secrets))} - {""}
         # The longest first: one may be a part of another.
         in_order = tuple(sorted(pieces, key=len, reverse=True))
         object.__setattr__(self, "_pieces", in_order)
@@ -104,9 +119,9 @@ class Redactor:
     def of_body(self, body: bytes) -> str:
         """Quote the start of a body; the contract's ``{"error": ...}`` is unwrapped for the eye only."""
         start = body[: 4 * self._window(MAX_CHARACTERS)]
-        text = start.decode(json.detect_encoding(start), "replace").replace("\0", "").strip()
+        text = start.decode(json.detect_encoding(start), "replace").strip("\0\t\n\r ")
         try:
-            parsed = json.loads(text)
+            parsed = json.loads(_without_nul(text))
         except (ValueError, RecursionError):
             parsed = None
         if isinstance(parsed, Mapping) and isinstance(parsed.get("error"), str):
@@ -120,66 +135,83 @@ class Redactor:
         :param is_cut: Whether the text was cut: its end may be a part of a secret then.
         """
         window = self._window(limit)
-        known = plain = self._hide(text[:window])
-        may_be_escaped = _MAY_BE_ESCAPED.search(text[:window]) is not None
-        if may_be_escaped and self._is_left_in_part(text[:window]):
+        start = _without_nul(text[:window])
+        if self._is_escaped_in(start):
             return "***"
-        for _ in range(_MAX_ESCAPES if may_be_escaped else 0):
-            before = plain
-            for unescape in _UNESCAPES:
-                unescaped = unescape(plain)
-                if unescaped == plain:
-                    continue
-                hidden = self._hide(unescaped)
-                if hidden != unescaped:  # else the escapes hide nothing, and stay as they came
-                    known = plain = hidden
-                elif unescape is not _form_decoded:  # a + may be one
-                    plain = unescaped
-            if plain == before:  # nothing was escaped any more
-                break
+        known = self._hide(start)
         if is_cut or len(text) > window:
             known = known[: max(0, len(known) - self._spare)]
         return one_line(known, limit=limit)
 
-    def _is_left_in_part(self, text: str) -> bool:
-        """Whether hiding one secret after the other would leave a part of one that is escaped."""
-        secrets = _left_in_part(self.values | {self.api_key})
-        return bool(secrets) and any(secret in level for level in _levels(text) for secret in secrets)
+    def _is_escaped_in(self, text: str) -> bool:
+        """Whether unescaping a text brings out a secret that it does not hold as it is."""
+        if not _MAY_BE_ESCAPED.search(text):
+            return False
+        readings = _readings(text, _swallowed(self.values | {self.api_key}))
+        some = list(map(_without_nul, islice(readings, _MAX_READINGS + 1)))
+        if len(some) > _MAX_READINGS:
+            return True
+        together = "\n".join(some)  # searched once for each piece, of which there may be a thousand
+        return any(
+            reading.count(piece) > text.count(piece)
+            for piece in self._pieces
+            if piece in together
+            for reading in some
+        )
 
     def _window(self, limit: int) -> int:
         """How much of a text is searched for secrets: the rest is cut first, because searching takes time."""
         return limit + self._spare
 
     def _hide(self, text: str) -> str:
-        hidden = text.replace("\0", "")  # UTF-16 read as UTF-8 has one beside each letter
+        hidden = text
         for piece in self._pieces:
             hidden = hidden.replace(piece, "***")
         return hidden if hidden is text else _REPEATED.sub("***", hidden)
 
 
+def _without_nul(text: str) -> str:
+    return text.replace("\0", "")  # UTF-16 read as UTF-8 has one beside each letter
+
+
+def _readings(text: str, beginnings: re.Pattern[str] | None) -> Iterator[str]:
+    """Yield what a text says when it is unescaped once, twice ..., in each way.
+
+    :param beginnings: Finds where a secret may begin that an escape before it would swallow.
+    """
+    seen, last = {text}, [text]
+    for _ in range(2 * _MAX_ESCAPES):  # some take two steps, such as %C3%A4
+        found = {unescape(each): None for each in last for unescape in _UNESCAPES}
+        if beginnings is not None:
+            found |= {parted: None for each in last for parted in _parted(each, beginnings)}
+        last = [each for each in found if each not in seen]
+        seen.update(last)
+        yield from last
+
+
+def _parted(text: str, beginnings: re.Pattern[str]) -> Iterator[str]:
+    r"""Yield a text with an escape ended before what may be a secret: ``a/b`` in ``C:\tmp\a%2Fb``, say."""
+    for at in (found.start() for found in beginnings.finditer(text) if _NO_ESCAPE not in text):
+        if _BEGUN_ESCAPE.search(text, max(0, at - 10), at):
+            yield f"{text[:at]}{_NO_ESCAPE}{text[at:]}"
+
+
 @lru_cache(maxsize=_MAX_KEYS)
-def _left_in_part(secrets: frozenset[str]) -> tuple[str, ...]:
-    """Return the secrets that are not found any more, once escaped, when another has been hidden."""
-    secrets |= {plain for plain in map(_unescaped, secrets) if len(plain) >= SHORTEST_SECRET}
-    if any(map(_WITHIN_AN_ESCAPE.fullmatch, secrets)):  # %2F without its 2
-        return tuple(secrets)
-    return tuple(
-        secret
-        for secret in secrets
-        if (" " in secret and "+" in secret)  # a + may stand for both
-        or any(other in secret for other in secrets if other != secret)
-    )
+def _swallowed(secrets: frozenset[str]) -> re.Pattern[str] | None:
+    """Return what finds the beginnings of secrets that an escape before them would swallow."""
+    beginnings = {re.escape(beginning) for secret in secrets for beginning in _swallowed_beginnings(secret)}
+    return re.compile(f"(?={'|'.join(sorted(beginnings))})") if beginnings else None
 
 
-def _levels(text: str) -> Iterator[str]:
-    """Return what a text says when it is unescaped once, twice ..., with either meaning of a +."""
-    for spaced in (False, True):
-        plain = text
-        for _ in range(_MAX_ESCAPES):
-            for unescape in _UNESCAPES:
-                if spaced or unescape is not _form_decoded:
-                    plain = unescape(plain)
-                    yield plain
+@lru_cache(maxsize=2 * _MAX_SENT)
+def _swallowed_beginnings(secret: str) -> tuple[str, ...]:
+    beginning = _BEGINNING.match(secret)
+    if beginning is None or secret == beginning[0]:  # one of letters and digits is found as it is
+        return ()
+    swallowed = any(secret not in unescape(f"{begun}{secret}") for begun in _BEGUN for unescape in _UNESCAPES)
+    # Behind a backslash, an escaped beginning is read later than the rest, which may be another then.
+    is_late = "\\" in secret and not (secret[0].isascii() and secret[0].isalnum())
+    return (*([beginning[0]] if swallowed else []), *(["\\"] if is_late else []))
 
 
 def _remember(sent: OrderedDict[str, None], new: Iterable[object], most: int) -> list[str]:
@@ -195,22 +227,27 @@ def _remember(sent: OrderedDict[str, None], new: Iterable[object], most: int) ->
 
 
 def _unquoted(text: str) -> str:
+    if "%" not in text:
+        return text
     # %u is how JavaScript's escape() writes \\u.
     return _PERCENT.sub(lambda found: chr(int(found[1], 16)), text.replace("%u", r"\u"))
 
 
+def _reread(text: str) -> str:
+    if text.isascii():
+        return text
+    return _MISREAD.sub(lambda found: found[0].encode("latin-1").decode("utf-8", "replace"), text)
+
+
 def _form_decoded(text: str) -> str:
-    return _unquoted(text.replace("+", " ")) if "+" in text else text
+    return text.replace("+", " ")
 
 
 def _unescape(text: str) -> str:
-    return _ESCAPES.sub(_characters, text) if "\\" in text else text
-
-
-def _characters(escapes: re.Match[str]) -> str:
-    """Return what backslash escapes stand for; those of half pairs make whole characters."""
-    plain = _ESCAPE.sub(_character, escapes[0])
-    return plain.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    if "\\" not in text:
+        return text
+    plain = _ESCAPES.sub(lambda escapes: _ESCAPE.sub(_character, escapes[0]), text)
+    return _HALVES.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), plain)
 
 
 def _character(escape: re.Match[str]) -> str:
@@ -227,16 +264,7 @@ def _html_unescaped(text: str) -> str:
         return text
 
 
-# HTML first: it leaves backslashes as they are, so that one before a quote need not be an escape.
-_UNESCAPES = (_html_unescaped, _unescape, _form_decoded, _unquoted)
-
-
-def _unescaped(text: str) -> str:
-    for _ in range(_MAX_ESCAPES):
-        for unescape in _UNESCAPES:
-            if unescape is not _form_decoded:
-                text = unescape(text)
-    return text
+_UNESCAPES = (_html_unescaped, _unescape, _form_decoded, _unquoted, _reread)
 
 
 @lru_cache(maxsize=_MAX_KEYS)  # made anew for each of a thousand polls, it would be a tenth of their cost

@@ -296,6 +296,11 @@ HEAVY: dict[str, Script] = {
     "a status of 2.9 MB": answer(b'{"status": "' + b"x" * 2_900_000 + b'", "results": {}}'),
     "a list as status": answer(b'{"status": [' + b'"xy",' * 149_000 + b'""]}'),
     "escapes": answer(b'{"error": "' + b"\\u0041" * 450_000 + b'"}', status=b"400 Bad Request"),
+    "240 titles with escapes within escapes": answer(
+        b'{"status":"FAILED","results":{"testCases":['
+        + b",".join([b'{"title":"' + rb"\\" * 8 + b'u0041%2525252541&amp;amp;amp;lt;+"}'] * 240)
+        + b"]}}"
+    ),
     "backslashes": answer(b"\\" * 2_900_000, status=b"400 Bad Request"),
     "emoji": answer('{"status": "FAILED", "branchName": "\U0001f600'.encode() + b"x" * 2_900_000 + b'"}'),
     "149,000 keys": answer(b'{"status": "PASSED"' + b"".join(b',"%x":1' % i for i in range(149_000)) + b"}"),
