@@ -308,8 +308,9 @@ def test_a_silent_api_holds_no_other_up(emulator, context, monkeypatch):
     assert emulator.live_runs() == []
 
 
-def test_the_key_never_reaches_the_log(emulator, context, caplog):
+def test_the_key_never_reaches_the_log(emulator, context, caplog, monkeypatch):
     """Neither a refused key nor a lost connection puts the key into the log."""
+    monkeypatch.setattr(callback_budget, "BUDGET_SECONDS", 1.0)
     caplog.set_level(logging.DEBUG)
     context["xcom"]["run", "stably_run"] = started(emulator)
 
@@ -366,8 +367,9 @@ def test_a_name_look_up_that_stalls_is_left_behind(context, monkeypatch, caplog)
     answered.set()
 
 
-def test_a_failing_task_keeps_its_own_error(emulator, context):
+def test_a_failing_task_keeps_its_own_error(emulator, context, monkeypatch):
     """The context is not changed for the callbacks after the notifier."""
+    monkeypatch.setattr(callback_budget, "BUDGET_SECONDS", 1.0)
     told = {**context, "run_id": "manual__1", "exception": AirflowFailException("mine")}
     before = dict(told)
 

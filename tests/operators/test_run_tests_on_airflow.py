@@ -11,6 +11,7 @@ from airflow.models import DagRun
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from airflow_provider_stably.api.models import RunStatus
+from airflow_provider_stably.execution import callback_budget
 from airflow_provider_stably.testing import Fault
 from tests.constants import KEY, PROJECT
 from tests.dag_files import load_dag_file
@@ -186,8 +187,9 @@ def test_a_run_that_cannot_be_watched_is_cancelled(emulator, dags, mode, status,
 
 
 @BOTH
-def test_a_run_that_its_cancel_does_not_find_is_gone(emulator, dags, mode):
+def test_a_run_that_its_cancel_does_not_find_is_gone(emulator, dags, mode, monkeypatch):
     """What waiting cannot change is final."""
+    monkeypatch.setattr(callback_budget, "BUDGET_SECONDS", 1.0)
     emulator.inject(Fault(status=404, body={"error": "?"}), call="get", times=math.inf)
     emulator.inject(Fault(status=404, body={"error": "?"}), call="cancel", times=math.inf)
 
