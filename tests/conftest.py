@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
+import pkgutil
 import shutil
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from coverage import Coverage
 from filelock import FileLock
 from xdist import is_xdist_controller
 
+import airflow_provider_stably
 from tests import cheap_dag_test
 from tests.constants import KEY, PROJECT, ROOT
 
@@ -51,12 +54,26 @@ for _name in (
 def pytest_sessionstart(session):
     """Import what is big while no coverage is measured, which would double the time."""
     if is_xdist_controller(session):  # it runs no test
+        while coverage := Coverage.current():
+            coverage.stop()
         return
     with _without_coverage():
         import airflow.models.dagrun
 
         with suppress(ImportError):  # Airflow 2.11
             import airflow.sdk.execution_time.task_runner  # noqa: F401
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session):
+    """Measure how the package is imported, but not how tests are collected: that takes twice as long."""
+    if is_xdist_controller(session):
+        return (yield)
+    for module in pkgutil.walk_packages(airflow_provider_stably.__path__, "airflow_provider_stably."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    with _without_coverage():
+        return (yield)
 
 
 def pytest_collection_finish():
@@ -67,7 +84,8 @@ def pytest_collection_finish():
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """Measure no coverage where a test runs DAGs: to trace all of Airflow takes as long as the test."""
-    with _without_coverage() if "airflow_db" in item.fixturenames else nullcontext():
+    is_unmeasured = "airflow_db" in item.fixturenames or item.get_closest_marker("unmeasured")
+    with _without_coverage() if is_unmeasured else nullcontext():
         return (yield)
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from tests.constants import ROOT
 
+pytestmark = pytest.mark.unmeasured
+
 PACKAGE = "airflow_provider_stably"
 
 DECLARED = {"operators", "sensors", "notifications", "links"}

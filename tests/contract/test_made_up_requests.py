@@ -13,6 +13,8 @@ from airflow_provider_stably.testing import StablyEmulator
 from tests.constants import KEY
 from tests.contract.description import PATH
 
+pytestmark = pytest.mark.unmeasured
+
 # Schemathesis makes up requests from the description, right and wrong ones, and checks each answer with all
 # its checks; none is switched off. Two need settings for what the description cannot say:
 CONFIG = {
