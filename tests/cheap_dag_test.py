@@ -6,6 +6,7 @@ what a test with DAGs costs. None of this changes what a task asks the API, nor 
 
 from __future__ import annotations
 
+import asyncio
 import functools
 
 import pytest
@@ -28,6 +29,7 @@ def install() -> None:
     _make_only_its_newest_version()
     _look_into_dependencies_once()
     _serve_without_threads()
+    _cross_threads_once()
     _read_the_dags_folder_once()
 
 
@@ -96,6 +98,36 @@ def _serve_without_threads() -> None:
         return function(*args)
 
     anyio.to_thread.run_sync = run_sync
+
+
+def _cross_threads_once() -> None:
+    """Hand a request to the API's thread as a whole: a2wsgi goes to and fro for each message of it."""
+    import a2wsgi
+    from a2wsgi.asgi import StatusStringMapping, build_scope
+
+    class ASGIMiddleware(a2wsgi.ASGIMiddleware):
+        def __call__(self, environ, start_response):
+            head, *body = asyncio.run_coroutine_threadsafe(self.answer(environ), self.loop).result()
+            headers = [(name.decode("latin1"), value.decode("latin1")) for name, value in head["headers"]]
+            start_response(StatusStringMapping[head["status"]], headers)
+            return [part["body"] for part in body]
+
+        async def answer(self, environ):
+            answer = []
+            parts = [{"type": "http.request", "body": environ["wsgi.input"].read()}]
+
+            async def receive():
+                while not parts:  # nobody hangs up
+                    await asyncio.Event().wait()
+                return parts.pop()
+
+            async def send(message):
+                answer.append(message)
+
+            await self.app(build_scope(environ), receive, send)
+            return answer
+
+    a2wsgi.ASGIMiddleware = ASGIMiddleware
 
 
 def _read_the_dags_folder_once() -> None:
