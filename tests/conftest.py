@@ -57,6 +57,7 @@ def pytest_sessionstart(session):
         while coverage := Coverage.current():
             coverage.stop()
         return
+    gc.disable()
     with _without_coverage():
         import airflow.models.dagrun
 
@@ -77,8 +78,12 @@ def pytest_collection(session):
 
 
 def pytest_collection_finish():
-    """Keep all that is loaded now out of garbage collection: Airflow is big, and looked through each time."""
+    """Keep all that is loaded now out of garbage collection: Airflow is big, and looked through each time.
+
+    It is off until then.
+    """
     gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)
