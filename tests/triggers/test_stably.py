@@ -333,7 +333,7 @@ async def test_a_trigger_fires_no_sooner_than_it_must(emulator, monkeypatch, ahe
 async def test_a_kill_outlasts_a_long_retry_after(emulator, trigger, says, monkeypatch):
     """A rate limit that asks for more than Airflow gives on_kill does not cost the second attempt."""
     monkeypatch.setattr(stably, "HEEDED_IN_HASTE_SECONDS", 0.1)
-    monkeypatch.setattr(stably, "KILL_SECONDS", 3.0)
+    monkeypatch.setattr(stably, "KILL_SECONDS", 10.0)
     says(False)
     emulator.inject(Fault(status=429, headers={"Retry-After": "30"}))
 
