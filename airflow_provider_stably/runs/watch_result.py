@@ -71,11 +71,13 @@ class WatchResult:
         if event.get("end") not in list(WatchEnd):
             raise ValueError(f"{shown(event.get('end'))} is no end of a wait")
         end, run = WatchEnd(event["end"]), RunSummary.from_json(event.get("run"))
-        cancellation, detail = event.get("cancellation"), str(event.get("detail") or "")
+        cancellation, detail = event.get("cancellation"), event.get("detail", "")
         if end is WatchEnd.FINISHED and not isinstance(run.status, str):
             raise ValueError("a finished run without a status")
         if not isinstance(cancellation, str | None):
             raise ValueError(f"expected 'cancellation' to be text, got {type(cancellation).__name__}")
+        if not isinstance(detail, str):
+            raise ValueError(f"expected 'detail' to be text, got {type(detail).__name__}")
         deadline = event.get("deadline")
         if deadline is not None and not (isinstance(deadline, int | float) and 0 < deadline < 1e11):
             raise ValueError("expected 'deadline' to be seconds since the epoch")

@@ -209,9 +209,10 @@ class StablyEmulator(Emulator):
 def _is_for_loopback(http: web.BaseRequest) -> bool:
     """Whether a request names this machine: a web page may make a browser take another name for it."""
     try:
-        return is_loopback(Address.parse(f"http://{http.headers.get('Host', '')}").host)
+        address = Address.parse(f"http://{http.headers.get('Host', '')}")
     except ValueError:
         return False
+    return is_loopback(address.host) and not (address.has_user or address.path or address.rest)
 
 
 def _leaves_answer(fault: Fault) -> bool:

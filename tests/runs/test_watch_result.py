@@ -148,6 +148,7 @@ def test_an_event_without_an_address_gets_the_runs():
         {"end": "finished", "run": None},
         {"end": "finished", "run": {"run_id": "r1", "project_id": "p1"}},
         {"end": "timed_out", "run": {"run_id": "r1", "project_id": "p1"}, "cancellation": ["cancelled"]},
+        {"end": "timed_out", "run": {"run_id": "r1", "project_id": "p1"}, "detail": {"why": "deep"}},
         {"end": "finished", "run": {"run_id": "r/1", "project_id": "p1"}},
         {"end": "finished", "run": {"run_id": "r1"}},
         {"end": "finished", "run": {"run_id": "r1", "project_id": "p1", "status": "PASSED", "total": "3"}},

@@ -166,7 +166,17 @@ def test_failed_start_can_be_made_up_for():
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "127.0.0.1.evil.example", "10.0.0.1", "", "evil.example[::1]"]
+    "host",
+    [
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "10.0.0.1",
+        "",
+        "evil.example[::1]",
+        "evil.example@127.0.0.1",
+        "127.0.0.1/evil.example",
+        "127.0.0.1#evil.example",
+    ],
 )
 @pytest.mark.parametrize("path", ["/", f"/v1/projects/{PROJECT}/runs/r"])
 def test_a_request_to_another_host_is_refused(emulator, host, path):
