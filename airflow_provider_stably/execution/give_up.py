@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
 from airflow_provider_stably.execution.clients import Clients
 from airflow_provider_stably.execution.kill import cancel_at_once
@@ -42,6 +44,21 @@ class GiveUp:
             self._is_killing = False
         # Only now: execute, which may go on meanwhile, heeds it as soon as it knows its run.
         self.ownership.is_killed = True
+
+    @contextmanager
+    def unless_done(self) -> Iterator[None]:
+        """Cancel the run if the block raises, and forbid a retry beside it.
+
+        Not if the task defers: then the trigger watches, and until it does, on_kill still can.
+        """
+        try:
+            yield
+        except TaskDeferred:
+            raise
+        except BaseException as error:
+            self.cancel()
+            self.forbid_retry(error)
+            raise
 
     def cancel(self) -> None:
         """Cancel the run, unless on_kill has already, and record what is known."""

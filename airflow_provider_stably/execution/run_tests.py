@@ -15,11 +15,11 @@ from airflow_provider_stably.execution.fail_for_good import not_retried, task_er
 from airflow_provider_stably.execution.give_up import GiveUp
 from airflow_provider_stably.execution.options import RunTestsOptions
 from airflow_provider_stably.execution.results import publish, write_junit
-from airflow_provider_stably.execution.start import Ownership, Starter
+from airflow_provider_stably.execution.start import Ownership, Starter, earlier_run_is_open, push_reference
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.runs import watch
 from airflow_provider_stably.runs.belief import Belief
-from airflow_provider_stably.runs.cancel import CancelOutcome
+from airflow_provider_stably.runs.cancel import CancelOutcome, CancelResult
 from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.runs.summary import RunSummary
@@ -63,19 +63,13 @@ class RunTests:
     def execute(self) -> dict[str, Any]:
         """Start the run and, by default, wait for its end; see the operator."""
         self._is_first_part = True
-        try:
+        with self._give_up.unless_done():
             run = self._resume_or_start()
             self._ownership.stop_if_killed()
             if self._options.wait_for_completion and self._options.deferrable:
                 self._defer(run)
             deadline = _started_at(run) + self._options.timeout
             result = self._watch(run, deadline) if self._options.wait_for_completion else None
-        except TaskDeferred:
-            raise  # the trigger watches from here; on_kill still can, until it does
-        except BaseException as error:
-            self._give_up.cancel()
-            self._give_up.forbid_retry(error)
-            raise
         if result is None:
             self._ownership.run_to_cancel = None  # left alone: a late on_kill must not cancel it
             return RunSummary.of(run, None).return_value()
@@ -105,15 +99,11 @@ class RunTests:
             cause = f"The trigger's event cannot be read: {error}"
             self.cancel_pushed_run(cause)
             raise AirflowFailException(cause) from None
-        try:
+        with self._give_up.unless_done():
             if not result.is_over and result.end is not WatchEnd.HANDED_BACK:
                 result = self._settle(result)
             if result.end is WatchEnd.HANDED_BACK:
                 result = self._go_on_watching(result)
-        except BaseException as error:
-            self._give_up.cancel()
-            self._give_up.forbid_retry(error)
-            raise
         return self._end(result, self._run_of(result))
 
     def _go_on_watching(self, result: WatchResult) -> WatchResult:
@@ -157,17 +147,19 @@ class RunTests:
         :raises AirflowFailException: before Airflow 3.3, if a retry would start a run beside it.
         """
         own = None
-        with best_effort("The run of this task could not be cancelled"):
-            own = own_run_of_this_try(self._context)
-            if own is not None and own.cancel_on_kill:
-                self._own(own.run)
-                self._clients.connect_for(own.run, until=time.time() + watch.CANCEL_PATIENCE_SECONDS)
-                self._give_up.cancel()
-        if own is None and not self._records.survive_retries:
-            raise AirflowFailException(
-                f"{cause}; no XCom tells which run it watched, so this task is not retried: look for the run "
-                "in the dashboard, cancel it, then clear the task"
-            )
+        try:
+            with self._give_up.unless_done(), best_effort("The run of this task could not be cancelled"):
+                own = own_run_of_this_try(self._context)
+                if own is not None and own.cancel_on_kill:
+                    self._own(own.run)
+                    self._clients.connect_for(own.run, until=time.time() + watch.CANCEL_PATIENCE_SECONDS)
+                    self._give_up.cancel()
+        finally:
+            if own is None and not self._records.survive_retries:
+                raise AirflowFailException(
+                    f"{cause}; no XCom tells which run it watched, so this task is not retried: look for the "
+                    "run in the dashboard, cancel it, then clear the task"
+                ) from None
         self._give_up.forbid_retry(cause)
 
     def kill(self) -> None:
@@ -188,14 +180,26 @@ class RunTests:
         ).resume_or_start()
 
     def _connect(self) -> StablyHook:
+        """Look the connection up; where an earlier try left a run for this one, again until that works."""
         try:
             return self._clients.connect()
         except StablyConfigError as error:
-            record = self._records.read()
-            run = None if record is None else record.run
-            if run is None or run.stably_conn_id != self._options.stably_conn_id:
+            run = self._earlier_run()
+            if run is None:
                 raise task_error(error) from None
-        return self._clients.connect_for(self._own(run), until=time.time() + watch.CANCEL_PATIENCE_SECONDS)
+        self._own(run)
+        push_reference(run, self._context, self._ownership, cancel_on_kill=self._options.cancel_on_kill)
+        try:
+            return self._clients.connect_for(run, until=time.time() + watch.CANCEL_PATIENCE_SECONDS)
+        except StablyConfigError as error:
+            raise earlier_run_is_open(run, CancelResult(CancelOutcome.UNKNOWN, detail=str(error))) from None
+
+    def _earlier_run(self) -> RunReference | None:
+        record = self._records.read()
+        if record is None or not (record.is_retried or self._options.cancel_on_kill):
+            return None
+        run = record.run
+        return run if run is not None and run.stably_conn_id == self._options.stably_conn_id else None
 
     def _defer(self, run: RunReference) -> None:
         self._log.info("Waiting for run %s in the triggerer", run.run_id)

@@ -24,7 +24,7 @@ from airflow_provider_stably.execution.results import make_known
 from airflow_provider_stably.execution.uninterrupted import finish_despite_interrupt
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.runs import belief
-from airflow_provider_stably.runs.cancel import CancelOutcome, cancel
+from airflow_provider_stably.runs.cancel import CancelOutcome, CancelResult, cancel
 from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.tasks.best_effort import best_effort
@@ -131,7 +131,7 @@ class Starter:
             return None
         # From here on, whatever goes wrong: on_kill, callbacks and teardowns find the run.
         self.ownership.run_to_cancel = run if is_ours and self.options.cancel_on_kill else None
-        self._push_reference(run)
+        push_reference(run, self.context, self.ownership, cancel_on_kill=self.options.cancel_on_kill)
         if not goes_on:
             self._cancel_before_another(run, is_ours=is_ours)
         elif not self._is_over(run):
@@ -166,11 +166,7 @@ class Starter:
                 f"this task names now, {run.stably_conn_id!r}, does not reach it ({result}); cancel it in "
                 f"the dashboard, then clear this task to start another: {run.run_url}"
             )
-        raise StablyCancelError(
-            f"Run {run.run_id} of an earlier try cannot be shown to be over ({result}), so no other is "
-            f"started beside it; see {run.run_url}",
-            outcomes={run.run_id: result.to_json()},
-        )
+        raise earlier_run_is_open(run, result)
 
     def _start(self) -> RunReference:
         with best_effort("The DAG's Stably tasks cannot be checked"):
@@ -235,12 +231,22 @@ class Starter:
         self.ownership.is_killed = True
 
     def _push(self, run: RunReference) -> None:
-        self._push_reference(run)
+        push_reference(run, self.context, self.ownership, cancel_on_kill=self.options.cancel_on_kill)
         make_known(self.context, run)
         self.context["ti"].xcom_push(key="run_id", value=run.run_id)
 
-    def _push_reference(self, run: RunReference) -> None:
-        self.ownership.may_be_pushed = True
-        ti = self.context["ti"]
-        pushed = PushedRun(run, ti.try_number, self.options.cancel_on_kill)
-        ti.xcom_push(key=STABLY_RUN_KEY, value=pushed.to_xcom())
+
+def push_reference(run: RunReference, context: Any, ownership: Ownership, *, cancel_on_kill: bool) -> None:
+    """Push the XCom ``stably_run``, by which callbacks and teardowns find a task's run."""
+    ownership.may_be_pushed = True
+    ti = context["ti"]
+    ti.xcom_push(key=STABLY_RUN_KEY, value=PushedRun(run, ti.try_number, cancel_on_kill).to_xcom())
+
+
+def earlier_run_is_open(run: RunReference, result: CancelResult) -> StablyCancelError:
+    """Return the error of a try that starts no run, as an earlier one's may be live."""
+    return StablyCancelError(
+        f"Run {run.run_id} of an earlier try cannot be shown to be over ({result}), so no other is started "
+        f"beside it; see {run.run_url}",
+        outcomes={run.run_id: result.to_json()},
+    )

@@ -73,12 +73,15 @@ def own_run(ti: Any) -> PushedRun | None:
 def own_run_of_this_try(context: Any) -> PushedRun | None:
     """Return the run of a callback's own task, but None for another try's: a callback may come late.
 
-    A try that fails before it takes up an earlier try's run has no XCom, only the start record.
+    Where the XCom is missing or cannot be read, the start record may name the run.
 
     :param context: The callback's context. No XCom is read if its task, in this process, pushed none.
     """
     ti = context["ti"]
-    own = None if getattr(context.get("task"), "knows_no_run", False) else own_run(ti)
+    own = None
+    if not getattr(context.get("task"), "knows_no_run", False):
+        with best_effort(f"The XCom {STABLY_RUN_KEY!r} of task {ti.task_id!r} cannot be read"):
+            own = own_run(ti)
     if own is None:
         record = StartRecords(context).read() if can_read_task_state_store() else None
         if record is None or record.run is None:

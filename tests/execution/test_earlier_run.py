@@ -3,7 +3,12 @@
 import math
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowNotFoundException,
+    TaskDeferred,
+)
 
 from airflow_provider_stably.exceptions import (
     StablyCancelError,
@@ -12,6 +17,8 @@ from airflow_provider_stably.exceptions import (
     StablyRunTimeoutError,
 )
 from airflow_provider_stably.execution import clients
+from airflow_provider_stably.hooks.stably import StablyHook
+from airflow_provider_stably.operators.stably import StablyCancelRunOperator
 from airflow_provider_stably.runs import watch
 from airflow_provider_stably.tasks.start_record import START_RECORD_KEY
 from airflow_provider_stably.testing import Fault, StablyEmulator
@@ -146,6 +153,28 @@ def test_a_missing_connection_leaves_no_earlier_run(
         run_operator().execute(context)
 
     assert run_id not in emulator.live_runs()
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_clean_up_finds_a_run_whose_connection_is_missing(emulator, context, store, monkeypatch, is_killed):
+    """The try cannot cancel it; what comes later can, and the error says which run that is."""
+    monkeypatch.setattr(watch, "CANCEL_PATIENCE_SECONDS", 10.0 if is_killed else 0.1)
+    run_id = _noted(emulator, store, started_at=4e9)
+    operator, look_up = run_operator(), StablyHook.get_connection
+
+    def get_connection(conn_id):
+        if is_killed:
+            operator.on_kill()
+        raise AirflowNotFoundException(conn_id)
+
+    monkeypatch.setattr(StablyHook, "get_connection", staticmethod(get_connection))
+    with pytest.raises((AirflowException, StablyCancelError)) as caught:
+        operator.execute(context)
+    monkeypatch.setattr(StablyHook, "get_connection", look_up)
+
+    assert is_killed or run_id in str(caught.value)
+    assert not isinstance(caught.value, AirflowFailException)
+    assert StablyCancelRunOperator(task_id="stop", task_ids="start").execute(context) == [run_id]
 
 
 @pytest.mark.parametrize("noted", ["nothing", "no id", "another connection"])

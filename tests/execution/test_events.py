@@ -14,7 +14,7 @@ from airflow_provider_stably.runs import watch
 from airflow_provider_stably.tasks.start_record import START_RECORD_KEY
 from airflow_provider_stably.testing import Fault
 from tests.constants import PROJECT
-from tests.interruption import Interrupted
+from tests.interruption import Interrupted, interrupt_when
 from tests.operators.run_operator import run_operator
 
 
@@ -38,6 +38,13 @@ def complete(emulator, context):
         return operator.execute_complete(context, event)
 
     return complete
+
+
+def _resume(operator, context, how):
+    if how == "unreadable event":
+        operator.execute_complete(context, {"end": "exploded"})
+    else:
+        operator.resume_execution(TRIGGER_FAILED, {"error": "lost"}, context)
 
 
 def test_a_run_that_is_handed_back_is_watched_here(emulator, complete):
@@ -230,6 +237,40 @@ def test_a_lost_trigger_whose_run_is_not_known_is_not_retried(context, xcom):
 
     with pytest.raises(AirflowFailException, match="no XCom tells which run it watched"):
         run_operator(deferrable=True).resume_execution(TRIGGER_FAILED, {"error": "lost"}, context)
+
+
+@pytest.mark.parametrize("how", ["lost trigger", "unreadable event", "unreadable XCom"])
+def test_an_interruption_after_a_lost_trigger_is_not_retried(emulator, context, complete, monkeypatch, how):
+    """An execution_timeout may strike while the run is cancelled, for minutes, or before it is known."""
+    monkeypatch.setattr(watch, "CANCEL_PATIENCE_SECONDS", 1.0)
+    with pytest.raises(StablyRunTimeoutError):
+        complete("timed_out", cancellation="cancelled")  # the XCom is there now
+    emulator.inject(Fault(status=503), call="cancel", times=math.inf)
+    operator = run_operator(deferrable=True)
+    if how == "unreadable XCom":
+        context["ti"].xcom_pull.side_effect = [context["xcom"]["stably_run"], Interrupted]
+
+    with (
+        interrupt_when(lambda: len(emulator.requests("cancel")) > 2),
+        pytest.raises(AirflowFailException, match="not retried"),
+    ):
+        _resume(operator, context, how)
+
+
+@pytest.mark.parametrize("how", ["lost trigger", "unreadable event"])
+@pytest.mark.parametrize("xcom", [RuntimeError("backend is away"), ["foreign"]], ids=repr)
+def test_a_run_is_known_by_its_record_too(emulator, context, store, monkeypatch, how, xcom):
+    """An XCom backend may be away, and nobody comes after the last try."""
+    monkeypatch.setattr("airflow_provider_stably.tasks.xcom.can_read_task_state_store", lambda: True)
+    run_id = emulator.add_run(project_id=PROJECT)
+    store[START_RECORD_KEY] = {"run_id": run_id, "project_id": PROJECT, "stably_conn_id": "stably_default"}
+    context["ti"].xcom_pull.side_effect = xcom if isinstance(xcom, Exception) else [xcom]
+    operator = run_operator(deferrable=True)
+
+    with pytest.raises(Exception, match=r"lost|event cannot be read"):
+        _resume(operator, context, how)
+
+    assert emulator.live_runs() == []
 
 
 def test_a_lost_trigger_whose_run_is_not_known_is_retried_if_recorded(context, store):
