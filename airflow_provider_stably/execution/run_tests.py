@@ -104,7 +104,8 @@ class RunTests:
                 result = self._settle(result)
             if result.end is WatchEnd.HANDED_BACK:
                 result = self._go_on_watching(result)
-        return self._end(result, self._run_of(result))
+            run = self._run_of(result)
+        return self._end(result, run)
 
     def _go_on_watching(self, result: WatchResult) -> WatchResult:
         self._log.warning(HANDED_BACK, result.run.run_id, result.detail)
@@ -141,7 +142,7 @@ class RunTests:
         return run
 
     def cancel_pushed_run(self, cause: str = "The trigger of this task was lost") -> None:
-        """Cancel the run that this task's XCom names: nobody watches it any more.
+        """Cancel the run that this task's XCom or start record names: nobody watches it any more.
 
         :param cause: Why that is so.
         :raises AirflowFailException: before Airflow 3.3, if a retry would start a run beside it.
