@@ -133,6 +133,7 @@ class Redactor:
 
         :param limit: How many characters at most.
         :param is_cut: Whether the text was cut: its end may be a part of a secret then.
+        :returns: ``***`` alone, if a secret is in the text that is escaped there.
         """
         window = self._window(limit)
         start = _without_nul(text[:window])
