@@ -80,9 +80,10 @@ class Answer:
 
 def is_big(body: bytes) -> bool:
     """Whether decompressing or reading takes milliseconds: too long for an event loop that others wait on."""
-    if len(body) > 16 * 1024:  # a hundred milliseconds for each 64 kB of empty objects
-        return True
-    return sum(map(body.count, (b"\\", b"%", b"&"))) > _MANY_ESCAPES
+    if len(body) <= _MANY_ESCAPES:
+        return False  # as a rule
+    # The first: a hundred milliseconds for each 64 kB of empty objects.
+    return len(body) > 16 * 1024 or sum(map(body.count, (b"\\", b"%", b"&"))) > _MANY_ESCAPES
 
 
 def remember_secrets(call: Call[Any], endpoint: Endpoint) -> Redactor:
