@@ -16,6 +16,7 @@ from airflow_provider_stably.execution.start import Ownership
 from airflow_provider_stably.runs import watch
 from airflow_provider_stably.runs.cancel import cancel
 from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
+from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.tasks.best_effort import best_effort
 from airflow_provider_stably.tasks.start_record import StartRecords
 
@@ -65,23 +66,26 @@ class GiveUp:
         run = self.ownership.run_to_cancel
         if run is None:
             return
-        with best_effort(f"Run {run.run_id} could not be cancelled"):
-            clients = self.clients
-            if clients.on_kill is None:  # the task stops while its connection is missing
-                clients.connect()
-            sleep = self.ownership.sleep_less_if_killed
-            driver = BlockingDriver(
-                clients.at_last, sleep=sleep, reconnect=lambda: clients.reconnect().at_last
-            )
-            result = run_blocking(cancel(run, driver, patience=watch.CANCEL_PATIENCE_SECONDS))
-            self.log.info("Run %s is no longer watched; cancel result: %s", run.run_id, result)
-            if not self.ownership.is_killed:  # then there is no time left
-                push_unfinished(self.context, run, result)
-            if result.is_over:
-                self.ownership.run_to_cancel = None
-                self.delete_record()
-            else:
+        try:
+            with best_effort(f"Run {run.run_id} could not be cancelled"):
+                self._cancel(run)
+        finally:
+            if self.ownership.run_to_cancel is not None:
                 self.records.keep(run)
+
+    def _cancel(self, run: RunReference) -> None:
+        clients = self.clients
+        if clients.on_kill is None:  # the task stops while its connection is missing
+            clients.connect()
+        sleep = self.ownership.sleep_less_if_killed
+        driver = BlockingDriver(clients.at_last, sleep=sleep, reconnect=lambda: clients.reconnect().at_last)
+        result = run_blocking(cancel(run, driver, patience=watch.CANCEL_PATIENCE_SECONDS))
+        self.log.info("Run %s is no longer watched; cancel result: %s", run.run_id, result)
+        if not self.ownership.is_killed:  # then there is no time left
+            push_unfinished(self.context, run, result)
+        if result.is_over:
+            self.ownership.run_to_cancel = None
+            self.delete_record()
 
     def forbid_retry(self, cause: BaseException | str) -> None:
         """Fail for good if the run may be live and the next try would start another one beside it.

@@ -149,12 +149,14 @@ class RunTests:
         """
         own = None
         try:
-            with self._give_up.unless_done(), best_effort("The run of this task could not be cancelled"):
-                own = own_run_of_this_try(self._context)
-                if own is not None and own.cancel_on_kill:
-                    self._own(own.run)
-                    self._clients.connect_for(own.run, until=time.time() + watch.CANCEL_PATIENCE_SECONDS)
-                    self._give_up.cancel()
+            with self._give_up.unless_done():
+                with best_effort("The run of this task could not be cancelled"):
+                    own = own_run_of_this_try(self._context)
+                    if own is not None and own.cancel_on_kill:
+                        self._own(own.run)
+                        until = time.time() + watch.CANCEL_PATIENCE_SECONDS
+                        self._clients.connect_for(own.run, until=until)
+                self._give_up.cancel()
         finally:
             if own is None and not self._records.survive_retries:
                 raise AirflowFailException(

@@ -3,9 +3,14 @@
 import math
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowNotFoundException,
+)
 
 from airflow_provider_stably.exceptions import StablyRunLostError, StablyRunTimeoutError
 from airflow_provider_stably.hooks.stably import StablyHook
@@ -212,6 +217,35 @@ def test_a_record_that_was_cleaned_up_is_written_anew(emulator, complete, store,
         complete("timed_out", cancellation="unknown", cancel_on_kill=cancel_on_kill)
 
     assert [store[START_RECORD_KEY]["run_id"]] == emulator.live_runs()
+
+
+@pytest.mark.parametrize("end", ["lost trigger", "handed_back", "denied"])
+def test_a_record_is_written_anew_without_a_connection(emulator, context, complete, store, monkeypatch, end):
+    """Neither a look-up that fails nor an execution_timeout during it hides the live run from the retry."""
+    monkeypatch.setattr(watch, "CANCEL_PATIENCE_SECONDS", 0.1 if end == "lost trigger" else 60.0)
+    with pytest.raises(StablyRunTimeoutError):
+        complete("timed_out", cancellation="unknown", cancel_on_kill=False)  # the XCom is there now
+    store.clear()
+    emulator.inject(Fault(status=500), times=math.inf)
+    looked_up = []
+
+    def get_connection(conn_id):
+        looked_up.append(conn_id)
+        raise AirflowNotFoundException(conn_id)
+
+    monkeypatch.setattr(StablyHook, "get_connection", staticmethod(get_connection))
+    ends = {
+        "lost trigger": partial(_resume, run_operator(deferrable=True), context, end),
+        "handed_back": partial(complete, end, deadline=time.time() + 60),
+        "denied": partial(complete, end, cancellation="denied"),
+    }
+    with (
+        interrupt_when(lambda: len(looked_up) > 2 and end != "lost trigger"),
+        pytest.raises((Interrupted, AirflowException)),
+    ):
+        ends[end]()
+
+    assert store[START_RECORD_KEY]["run_id"] in emulator.live_runs()
 
 
 @pytest.mark.parametrize("missing", ["API", "connection"])
