@@ -198,10 +198,10 @@ class RunTests:
             raise earlier_run_is_open(run, CancelResult(CancelOutcome.UNKNOWN, detail=str(error))) from None
 
     def _earlier_run(self) -> RunReference | None:
-        record = self._records.read()
-        if record is None or not (record.is_retried or self._options.cancel_on_kill):
+        record, ti = self._records.read(), self._context["ti"]
+        if record is None:
             return None
-        run = record.run
+        run = record.run_of(ti.try_number, cancel_on_kill=self._options.cancel_on_kill)
         return run if run is not None and run.stably_conn_id == self._options.stably_conn_id else None
 
     def _defer(self, run: RunReference) -> None:

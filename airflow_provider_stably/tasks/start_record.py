@@ -30,6 +30,16 @@ class StartRecord:
     is_retried: bool
     try_number: int | None = None
 
+    def run_of(self, try_number: int, *, cancel_on_kill: bool) -> RunReference | None:
+        """Return the run if a try answers for it: its own, or an earlier one's; None if it leaves it alone.
+
+        A try goes on with the run of the try that it retries. After a user's clear it cancels the earlier
+        run, unless the task leaves its runs to others.
+        """
+        is_later = self.try_number is not None and self.try_number > try_number
+        is_left_alone = self.try_number != try_number and not self.is_retried and not cancel_on_kill
+        return None if is_later or is_left_alone else self.run
+
 
 class StartRecords:
     """A task's start record in the task state store; without a store nothing is written or read.
@@ -57,10 +67,11 @@ class StartRecords:
             run = RunReference.from_json(recorded)
         if not isinstance(recorded, Mapping):
             recorded = {}
+        try_number = recorded.get("try_number")
         return StartRecord(
             run=run,
             is_retried=all(recorded.get(name) == value for name, value in self._counters.items()),
-            try_number=recorded.get("try_number"),
+            try_number=try_number if isinstance(try_number, int) else None,
         )
 
     def write(self, run: RunReference | None) -> None:

@@ -84,9 +84,9 @@ def own_run_of_this_try(context: Any) -> PushedRun | None:
             own = own_run(ti)
     if own is None:
         record = StartRecords(context).read() if can_read_task_state_store() else None
-        if record is None or record.run is None:
-            return None
-        return PushedRun(record.run, ti.try_number, getattr(context.get("task"), "cancel_on_kill", True))
+        cancel_on_kill = getattr(context.get("task"), "cancel_on_kill", True)
+        run = None if record is None else record.run_of(ti.try_number, cancel_on_kill=cancel_on_kill)
+        return None if run is None else PushedRun(run, ti.try_number, cancel_on_kill)
     if own.try_number == ti.try_number:
         return own
     log.info("Run %s is left alone: another try than %s started it", own.run.run_id, ti.try_number)

@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import DAG
 from pydantic import TypeAdapter, create_model
 
 from airflow_provider_stably.exceptions import (
+    StablyConfigError,
     StablyRunCancelledError,
     StablyRunFailedError,
     StablyRunTimeoutError,
@@ -154,6 +155,36 @@ def test_a_record_of_a_run_to_be_left_alone_is_heeded(emulator, context, store):
     cancel_run_on_failure(context)
 
     assert emulator.live_runs() == [run.run_id]
+
+
+@pytest.mark.skipif(not HAS_TASK_STATE_STORE, reason="Airflow 3.3 brought the task state store")
+def test_a_record_of_the_next_try_is_left_alone(emulator, context, store):
+    """A callback may arrive when the next try has begun, and has recorded a run but not pushed it yet."""
+    run = RunReference(emulator.add_run(project_id=PROJECT), PROJECT, "stably_default")
+    context["ti"].try_number = 2
+    StartRecords(context).write(run)
+    context["ti"].try_number = 1
+
+    cancel_run_on_failure(context)
+
+    assert emulator.live_runs() == [run.run_id]
+
+
+@pytest.mark.skipif(not HAS_TASK_STATE_STORE, reason="Airflow 3.3 brought the task state store")
+def test_a_run_that_was_left_alone_before_a_clear_stays_alone(emulator, context, store, hide_connection):
+    """The cleared task fails before it starts another; nobody said that the first run should end."""
+    keys = {"task_id": "run", "cancel_on_kill": False, "wait_for_completion": False}
+    run_id = run_operator(**keys).execute(context)["run_id"]
+    context["xcom"].clear()
+    context["ti"].try_number, context["ti"].max_tries = 2, 1
+    hide_connection(times=1)
+    context["task"] = run_operator(**keys)
+
+    with pytest.raises(StablyConfigError):
+        context["task"].execute(context)
+    StablyCancelRunNotifier()(context)
+
+    assert emulator.live_runs() == [run_id]
 
 
 @pytest.mark.skipif(not HAS_TASK_STATE_STORE, reason="Airflow 3.3 brought the task state store")
