@@ -52,6 +52,7 @@ class StablyHook(BaseHook):
         super().__init__()
         self.stably_conn_id = check_conn_id(stably_conn_id)
         self.timeout = None if timeout is None else seconds("timeout", timeout)
+        self._started_at: dict[str, float] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what holds the API key: a copy reads the connection again."""
@@ -98,15 +99,12 @@ class StablyHook(BaseHook):
         from airflow_provider_stably.api.client import StablyClient
 
         endpoint = self._settings.endpoint
-        return StablyClient(
-            replace(
-                endpoint,
-                connect_timeout=connect_timeout or endpoint.connect_timeout,
-                read_timeout=read_timeout or endpoint.read_timeout,
-            ),
-            sleep=sleep,
-            by_address=by_address,
+        endpoint = replace(
+            endpoint,
+            connect_timeout=connect_timeout or endpoint.connect_timeout,
+            read_timeout=read_timeout or endpoint.read_timeout,
         )
+        return StablyClient(endpoint, sleep=sleep, by_address=by_address)
 
     def make_async_client(self) -> AsyncStablyClient:
         """Return a client for ``async with``; the connection is read here, in this thread.
@@ -156,7 +154,9 @@ class StablyHook(BaseHook):
             env_overrides=env_overrides_as_text(env_overrides),
             autofix=true_or_false(autofix, "autofix"),
         )
-        return self.client.send(call)
+        run_id = self.client.send(call)
+        self._started_at[run_id] = time.time()
+        return run_id
 
     def get_run(self, run_id: str, *, project_id: str | None = None) -> Run:
         """Read a run's status and results.
@@ -194,15 +194,11 @@ class StablyHook(BaseHook):
 
         run = self._reference(run_id, project_id)
         now = time.time()
+        deadline = now + seconds("timeout", timeout, at_least=0)
+        poll_interval = seconds("poll_interval", poll_interval)
+        driver, belief = BlockingDriver(self.client, reconnect=self.reconnect), Belief(key_has_worked=False)
         result = run_blocking(
-            watch(
-                run,
-                BlockingDriver(self.client, reconnect=self.reconnect),
-                Belief(key_has_worked=False),
-                started_at=now,
-                deadline=now + seconds("timeout", timeout, at_least=0),
-                poll_interval=seconds("poll_interval", poll_interval),
-            )
+            watch(run, driver, belief, started_at=now, deadline=deadline, poll_interval=poll_interval)
         )
         if result.polled is None:
             raise result.error() or RuntimeError(f"run {run_id} is not over")
@@ -210,6 +206,8 @@ class StablyHook(BaseHook):
 
     def cancel_run(self, run_id: str, *, project_id: str | None = None) -> CancelResult:
         """Cancel a run and find out what became of it.
+
+        One that this hook has started is not believed missing before it is two minutes old.
 
         :param project_id: The run's project; None takes the connection's.
         :returns: ``outcome``, the word that the cancel operator uses (``cancelled``, ``already_finished``,
@@ -272,7 +270,8 @@ class StablyHook(BaseHook):
         from airflow_provider_stably.runs.named_runs import read_run
 
         run = read_run(run_id, argument="run_id")
-        return run.in_project(run.project_id or self.resolve_project_id(project_id))
+        reference = run.in_project(run.project_id or self.resolve_project_id(project_id))
+        return replace(reference, started_at=self._started_at.get(reference.run_id))
 
     def reconnect(self) -> StablyClient:
         """Look the connection up anew, as its key may have been rotated; one that cannot be read is kept."""

@@ -86,6 +86,17 @@ def test_cancelling_says_what_became_of_the_run(emulator, hook, statuses, outcom
     assert (result.outcome, result.status, result.is_over) == outcome
 
 
+@pytest.mark.parametrize("is_another", [False, True])
+def test_a_run_that_the_hook_started_is_not_missing_yet(emulator, hook, is_another):
+    """``finally: hook.cancel_run(run_id)`` may come at once. The age of another hook's run is not known."""
+    run_id = hook.start_run()
+    emulator.inject(Fault(status=404, body={"error": "no such run"}), times=6)
+
+    result = (StablyHook() if is_another else hook).cancel_run(run_id)
+
+    assert result.outcome == ("not_found" if is_another else "cancelled")
+
+
 def test_numbers_and_booleans_are_sent_as_text(emulator, hook):
     """The hook takes environment overrides as the operator does, and names what it cannot send."""
     hook.start_run(env_overrides={"RETRIES": 3, "HEADLESS": True})
