@@ -88,7 +88,10 @@ def pytest_collection_finish():
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    """Measure no coverage where a test runs DAGs: to trace all of Airflow takes as long as the test."""
+    """Measure no coverage where a test runs DAGs: to trace all of Airflow takes as long as the test.
+
+    Nor where a test is marked ``unmeasured``.
+    """
     is_unmeasured = "airflow_db" in item.fixturenames or item.get_closest_marker("unmeasured")
     with _without_coverage() if is_unmeasured else nullcontext():
         return (yield)

@@ -54,10 +54,10 @@ _MAX_READINGS = 200
 """In how many ways a text is unescaped; one that has more is not shown."""
 
 _BEGUN_ESCAPE = re.compile(r"[\\%&][A-Za-z0-9#{]{0,9}$")
-"""What follows may be the rest of an escape, or a secret."""
+"""The beginning of an escape, at a text's end: what follows may be its rest, or a secret."""
 
 _BEGUN = ("\\", r"\x0", r"\u{1", "&", "&#", "&#1")
-"""Such, for each way in which a secret's beginning may be the rest."""
+"""One of each kind of such beginnings: does a secret behind it get lost when the text is unescaped?"""
 
 _BEGINNING = re.compile(r"[A-Za-z0-9]+|.", re.DOTALL)
 """What escaping leaves of a text's beginning; else its first character."""

@@ -55,7 +55,7 @@ class RunTests:
         self._context = context
         self._log = log
         self._records = StartRecords(context)
-        self._ownership = Ownership()
+        self._ownership = Ownership(options.cancel_on_kill)
         self._clients = Clients(options.stably_conn_id, self._ownership)
         self._give_up = GiveUp(context, log, self._records, self._ownership, self._clients)
         self._is_first_part = False
@@ -109,7 +109,7 @@ class RunTests:
 
     def _go_on_watching(self, result: WatchResult) -> WatchResult:
         self._log.warning(HANDED_BACK, result.run.run_id, result.detail)
-        run = self._own(self._run_of(result))
+        run = self._ownership.own(self._run_of(result))
         # The trigger's: Airflow 3 begins an execution_timeout anew, and 3.0 and 3.1 a task's start, too.
         deadline = result.deadline or _started_at(run) + self._options.timeout
         try:
@@ -122,16 +122,11 @@ class RunTests:
     def _settle(self, result: WatchResult) -> WatchResult:
         rule = settle if self._options.cancel_on_kill else poll_again
         with best_effort(f"Run {result.run.run_id} could not be settled"):
-            run = self._own(self._run_of(result))
+            run = self._ownership.own(self._run_of(result))
             self._clients.connect_for(run, until=time.time() + watch.CANCEL_PATIENCE_SECONDS)
             return run_blocking(rule(run, self._driver(), result))
         self._ownership.stop_if_killed()
         return result
-
-    def _own(self, run: RunReference) -> RunReference:
-        """Answer for a run from now on, while its connection is missing, too: no retry starts another."""
-        self._ownership.run_to_cancel = run if self._options.cancel_on_kill else None
-        return run
 
     def _run_of(self, result: WatchResult) -> RunReference:
         """Return the run of a trigger's event; its XCom also says when it was started."""
@@ -153,7 +148,7 @@ class RunTests:
                 with best_effort("The run of this task could not be cancelled"):
                     own = own_run_of_this_try(self._context)
                     if own is not None and own.cancel_on_kill:
-                        self._own(own.run)
+                        self._ownership.own(own.run)
                         until = time.time() + watch.CANCEL_PATIENCE_SECONDS
                         self._clients.connect_for(own.run, until=until)
                 self._give_up.cancel()
@@ -190,8 +185,8 @@ class RunTests:
             run = self._earlier_run()
             if run is None:
                 raise task_error(error) from None
-        self._own(run)
-        push_reference(run, self._context, self._ownership, cancel_on_kill=self._options.cancel_on_kill)
+        self._ownership.own(run)
+        push_reference(run, self._context, self._ownership)
         try:
             return self._clients.connect_for(run, until=time.time() + watch.CANCEL_PATIENCE_SECONDS)
         except StablyConfigError as error:

@@ -44,11 +44,19 @@ class Ownership:
     """Which run this process has to cancel if it stops watching, and what has happened to the task.
 
     No locks, so no Event: ``on_kill`` runs in a signal handler, and what it interrupts could hold them.
+
+    :param cancel_on_kill: False if the task leaves its runs to others: then it owns none.
     """
 
+    cancel_on_kill: bool
     run_to_cancel: RunReference | None = None
     is_killed: bool = False
     may_be_pushed: bool = False
+
+    def own(self, run: RunReference) -> RunReference:
+        """Answer for a run from now on, if the task does at all."""
+        self.run_to_cancel = run if self.cancel_on_kill else None
+        return run
 
     def stop_if_killed(self) -> None:
         """Raise if the task was killed.
@@ -130,8 +138,9 @@ class Starter:
         if not goes_on and not self.options.cancel_on_kill:
             return None
         # From here on, whatever goes wrong: on_kill, callbacks and teardowns find the run.
-        self.ownership.run_to_cancel = run if is_ours and self.options.cancel_on_kill else None
-        push_reference(run, self.context, self.ownership, cancel_on_kill=self.options.cancel_on_kill)
+        if is_ours:
+            self.ownership.own(run)
+        push_reference(run, self.context, self.ownership)
         if not goes_on:
             self._cancel_before_another(run, is_ours=is_ours)
         elif not self._is_over(run):
@@ -188,7 +197,8 @@ class Starter:
                     "look for it in the dashboard before you clear this task"
                 ) from None
             raise
-        if self.ownership.is_killed:  # by then there was no run; and Airflow may be slow to store this one
+        if self.ownership.is_killed:
+            # The kill came before there was a run to cancel, and Airflow may be slow to store this one.
             self.cancel_at_once()
         self.records.write(run)
         self._push(run)
@@ -222,8 +232,7 @@ class Starter:
             self._started = _Start.NOT_SENT
             raise
         run = RunReference(run_id, call.project_id, self.options.stably_conn_id, started_at)
-        self._started = run
-        self.ownership.run_to_cancel = run if self.options.cancel_on_kill else None
+        self._started = self.ownership.own(run)
         self.log.info("Run %s started in project %s; see %s", run.run_id, run.project_id, run.run_url)
         return run
 
@@ -231,16 +240,16 @@ class Starter:
         self.ownership.is_killed = True
 
     def _push(self, run: RunReference) -> None:
-        push_reference(run, self.context, self.ownership, cancel_on_kill=self.options.cancel_on_kill)
+        push_reference(run, self.context, self.ownership)
         make_known(self.context, run)
         self.context["ti"].xcom_push(key="run_id", value=run.run_id)
 
 
-def push_reference(run: RunReference, context: Any, ownership: Ownership, *, cancel_on_kill: bool) -> None:
+def push_reference(run: RunReference, context: Any, ownership: Ownership) -> None:
     """Push the XCom ``stably_run``, by which callbacks and teardowns find a task's run."""
     ownership.may_be_pushed = True
     ti = context["ti"]
-    ti.xcom_push(key=STABLY_RUN_KEY, value=PushedRun(run, ti.try_number, cancel_on_kill).to_xcom())
+    ti.xcom_push(key=STABLY_RUN_KEY, value=PushedRun(run, ti.try_number, ownership.cancel_on_kill).to_xcom())
 
 
 def earlier_run_is_open(run: RunReference, result: CancelResult) -> StablyCancelError:
