@@ -21,6 +21,7 @@ def cheap():
 def install() -> None:
     """Make ``dag.test()`` cheap, for the rest of the process."""
     _do_not_wait_for_the_disk()
+    _check_schemas_once()
     try:
         import airflow.sdk.execution_time.supervisor  # noqa: F401 - whether there is one
     except ImportError:
@@ -41,6 +42,21 @@ def _do_not_wait_for_the_disk() -> None:
     @event.listens_for(Engine, "connect")
     def set_pragma(connection, _):
         connection.cursor().execute("PRAGMA synchronous=OFF")
+
+
+def _check_schemas_once() -> None:
+    """Check a parameter's JSON schema once, and not at each look at its value."""
+    from jsonschema import Draft202012Validator as Validator
+
+    check, known = Validator.check_schema, set()
+
+    def check_schema(schema, *given, **options):
+        key = (repr(schema), repr(given), repr(options))
+        if key not in known:
+            check(schema, *given, **options)
+            known.add(key)
+
+    Validator.check_schema = check_schema
 
 
 def _make_the_api_once() -> None:

@@ -69,6 +69,7 @@ async def test_an_answer_without_end_is_given_up_on(ask, name):
         assert caught.value.request_sent
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("name", ENDLESS)
 def test_an_answer_without_end_costs_little_cpu(endpoint, name):
     """Other triggers go on meanwhile, and after: 0.15 s was measured, the bound is for a loaded machine."""
@@ -325,6 +326,7 @@ async def test_a_big_body_is_decompressed_off_the_loop(endpoint, monkeypatch):
     assert threading.main_thread() not in threads
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("name", HEAVY)
 def test_a_heavy_answer_costs_little_memory(endpoint, name):
     """Less than 50 MB to read it."""
