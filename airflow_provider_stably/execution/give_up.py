@@ -52,12 +52,23 @@ class GiveUp:
 
         Not if the task defers: then the trigger watches, and until it does, on_kill still can.
         """
+        with self.without_retry():
+            try:
+                yield
+            except TaskDeferred:
+                raise
+            except BaseException:
+                self.cancel()
+                raise
+
+    @contextmanager
+    def without_retry(self) -> Iterator[None]:
+        """Forbid a retry beside the run if the block raises, while it cancels, too."""
         try:
             yield
         except TaskDeferred:
             raise
         except BaseException as error:
-            self.cancel()
             self.forbid_retry(error)
             raise
 

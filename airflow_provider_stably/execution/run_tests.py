@@ -245,12 +245,11 @@ class RunTests:
         error = result.error(min_tests=self._options.min_tests)
         if result.is_over:
             self._ownership.run_to_cancel = None  # a late on_kill must not cancel it
-        try:
+        else:  # a task that is cleared cancels the run first, and a retry goes on with it
+            self._records.keep(run)
+        with self._give_up.without_retry():
             publish(self._context, result, error, branch=self._options.branch)
             write_junit(self._options, result, error, is_killed=lambda: self._ownership.is_killed)
-        except BaseException as interruption:
-            self._give_up.forbid_retry(interruption)
-            raise
         self._ownership.run_to_cancel = None
         may_retry = result.may_retry(
             next_try_knows_run=self._records.survive_retries,
@@ -259,8 +258,6 @@ class RunTests:
         is_gone = not may_retry and result.cancellation == CancelOutcome.NOT_FOUND
         if result.is_over or is_gone:
             self._give_up.delete_record()
-        else:  # a task that is cleared cancels the run first, and a retry goes on with it
-            self._records.keep(run)
         if error is None:
             self._log.info("%s", result.run.report)
             return result.run.return_value()

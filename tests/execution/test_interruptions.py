@@ -12,6 +12,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_stably.execution.uninterrupted import finish_despite_interrupt
+from airflow_provider_stably.runs import watch
 from airflow_provider_stably.tasks.start_record import START_RECORD_KEY
 from airflow_provider_stably.testing import Fault
 from tests.interruption import Interrupted, interrupt_at, interrupt_when
@@ -209,3 +210,19 @@ def test_an_interruption_while_waiting_cancels(emulator, context):
 
     assert len(emulator.runs) == 1
     assert emulator.live_runs() == []
+
+
+def test_an_interrupted_clean_up_is_not_retried(emulator, context, monkeypatch):
+    """No record tells a retry of the run, which the API, being down, has not cancelled yet."""
+    monkeypatch.setattr(watch, "CANCEL_PATIENCE_SECONDS", 10.0)
+    emulator.inject(Fault(status=503), call="cancel", times=math.inf)
+    emulator.inject(Fault(status=503), call="get", times=math.inf)
+    context["ti"].xcom_push.side_effect = RuntimeError("no database")
+
+    with (
+        interrupt_when(lambda: len(emulator.requests("cancel")) > 1),
+        pytest.raises(AirflowFailException, match="may still be running, so this task is not retried"),
+    ):
+        run_operator().execute(context)
+
+    assert len(emulator.live_runs()) == 1

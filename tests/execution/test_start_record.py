@@ -50,6 +50,30 @@ def test_an_interrupted_task_writes_its_record_anew(emulator, context, store):
     assert [store[START_RECORD_KEY]["run_id"]] == emulator.live_runs()
 
 
+def test_a_task_interrupted_at_its_end_has_written_its_record_anew(emulator, context, store):
+    """It could not settle its run, and is interrupted while it pushes what it knows of that."""
+    emulator.inject(Fault(status=503), call="cancel", times=math.inf)
+    emulator.inject(Fault(status=503), call="get", times=math.inf)
+    push = context["ti"].xcom_push.side_effect
+
+    def push_when_published(key, value):
+        push(key, value)
+        if key == "summary":
+            raise Interrupted
+
+    def push_when_started(key, value):
+        push(key, value)
+        if key == "run_id":  # the last one
+            store.clear()
+            context["ti"].xcom_push.side_effect = push_when_published
+
+    context["ti"].xcom_push.side_effect = push_when_started
+    with pytest.raises(Interrupted):
+        run_operator(timeout=0.3).execute(context)
+
+    assert [store[START_RECORD_KEY]["run_id"]] == emulator.live_runs()
+
+
 def test_a_late_kill_leaves_the_record_to_the_next_try(emulator, context, store):
     """From it that one knows that nobody cancelled the run on purpose."""
     operator, respond = run_operator(), emulator.respond
