@@ -64,7 +64,13 @@ def _instances(dag_id: str, dag_run_id: str, name: str) -> list[tuple[str, int]]
         return [(name, -1) if text == name else _mapped(text) for text in of_task]
     of_group = states_by_name(dag_id, dag_run_id, task_group_id=name)
     mapped = [_mapped(text) for text in of_group if text.rpartition("_")[2].isdecimal()]
-    return [(text, -1) for text in of_group] + mapped
+    # A task outside the group may have the name that is left; then the group lacks some of its instances.
+    within = {
+        task_id
+        for task_id in {task_id for task_id, _ in mapped}
+        if states_by_name(dag_id, dag_run_id, task_ids=[task_id]).keys() <= of_group.keys()
+    }
+    return [(text, -1) for text in of_group] + [instance for instance in mapped if instance[0] in within]
 
 
 def _mapped(text: str) -> tuple[str, int]:

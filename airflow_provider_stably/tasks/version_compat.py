@@ -7,6 +7,7 @@ files that import an operator are parsed all the time.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
@@ -185,21 +186,37 @@ class _ReadingDatabase:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ti, name)
 
-    def xcom_pull(self, task_ids: str | list[str], key: str = "return_value") -> Any:
-        """Return what a task has pushed: of a mapped one, or of a list of tasks, a list."""
+    def xcom_pull(
+        self,
+        task_ids: str | Iterable[str] | None = None,
+        dag_id: str | None = None,
+        key: str = "return_value",
+        include_prior_dates: bool = False,  # noqa: ARG002 - other DAG runs' runs are not ours to cancel
+        *,
+        map_indexes: Any = None,
+        default: Any = None,
+        run_id: str | None = None,
+    ) -> Any:
+        """Return what a task has pushed: of a mapped one, or of a list of tasks, a list.
+
+        The parameters are those of ``RuntimeTaskInstance.xcom_pull``.
+        """
         from airflow.providers.common.compat.sdk import XCom
         from airflow.utils.session import create_session
 
+        is_single = task_ids is None or isinstance(task_ids, str)
         model = import_module("airflow.models.xcom").XComModel  # 2.11, which has none, never gets here
         with create_session() as session:
-            rows = (
+            query = (
                 session.query(model)
-                .filter_by(dag_id=self.dag_id, run_id=self.run_id, key=key)
-                .filter(model.task_id.in_([task_ids] if isinstance(task_ids, str) else task_ids))
-                .order_by(model.map_index)
-                .all()
+                .filter_by(dag_id=dag_id or self.dag_id, run_id=run_id or self.run_id, key=key)
+                .filter(model.task_id.in_([task_ids or self.task_id] if is_single else task_ids))
             )
+            if isinstance(map_indexes, int | Iterable):  # neither None nor Airflow's mark for "not given"
+                indexes = [map_indexes] if isinstance(map_indexes, int) else map_indexes
+                query = query.filter(model.map_index.in_(indexes))
+            rows = query.order_by(model.map_index).all()
         values = [XCom.deserialize_value(row) for row in rows]
-        if isinstance(task_ids, str) and all(row.map_index < 0 for row in rows):
-            return values[0] if values else None
+        if is_single and (isinstance(map_indexes, int) or all(row.map_index < 0 for row in rows)):
+            return values[0] if values else default
         return values

@@ -73,9 +73,9 @@ failing_dag = failing_beside_runs("callbacks_dag", task_ids=["one", "many"])
 failing_dag_by_ids = failing_beside_runs(
     "callbacks_dag_by_ids",
     run_ids=[
-        "{{ ti.xcom_pull('one', key='stably_run')['run_id'] }}",
+        "{{ ti.xcom_pull('one', dag.dag_id, 'stably_run', default={})['run_id'] }}",
         "{{ ti.xcom_pull('many', key='stably_run')[0]['run_id'] }}",
-        "{{ ti.xcom_pull(task_ids='many', key='stably_run')[1]['run_id'] }}",
-        "{{ ti.xcom_pull('nobody', key='stably_run') }}",
+        "{{ ti.xcom_pull(task_ids='many', key='stably_run', map_indexes=1)['run_id'] }}",
+        "{{ ti.xcom_pull('nobody', key='stably_run', include_prior_dates=False) }}",
     ],
 )

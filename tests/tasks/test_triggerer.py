@@ -83,3 +83,37 @@ def test_an_xcom_that_cannot_be_read_hides_no_other_run(monkeypatch, caplog):
 
     assert [run.run_id for _, run in runs] == ["a", "c"]
     assert "of task 'start' cannot be read" in caplog.text
+
+
+PLAIN = ("load_1", -1)
+MAPPED = {("load", 0), ("load", 1)}
+
+
+@pytest.mark.parametrize(
+    ("in_group", "of_load", "pushed", "expected"),
+    [
+        pytest.param(["load_0", "load_1"], ["load_0", "load_1"], MAPPED, MAPPED, id="mapped"),
+        pytest.param(["load_1"], [], {PLAIN}, {PLAIN}, id="plain"),
+        pytest.param(["load_1"], ["load_0", "load_1"], {PLAIN, *MAPPED}, {PLAIN}, id="a mapped one outside"),
+        pytest.param(["load_1"], ["load"], {PLAIN, ("load", -1)}, {PLAIN}, id="a plain one outside"),
+    ],
+)
+def test_a_task_groups_runs_are_those_of_its_tasks(monkeypatch, in_group, of_load, pushed, expected):
+    """Without the DAG, ``load_1`` may be a task or one of ``load``, which may be outside the group."""
+
+    def states(*_, task_ids=(), task_group_id=None):
+        names = in_group if task_group_id else of_load if task_ids == ["load"] else []
+        return dict.fromkeys(names, "running")
+
+    def get_one(*, task_id, map_index, **_):
+        run = {"run_id": f"{task_id}.{map_index}", "project_id": "p"}
+        return run if (task_id, map_index) in pushed else None
+
+    states_by_name = create_autospec(triggerer.states_by_name, side_effect=states)
+    monkeypatch.setattr(triggerer, "states_by_name", states_by_name)
+    xcom = create_autospec(triggerer.XCom.get_one, side_effect=get_one)
+    monkeypatch.setattr(triggerer.XCom, "get_one", xcom)
+
+    runs = started_by("dag", "dag run", "group")
+
+    assert {run.run_id for _, run in runs} == {f"{task_id}.{index}" for task_id, index in expected}
