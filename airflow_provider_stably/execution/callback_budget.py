@@ -49,6 +49,9 @@ LOOK_UP_PAUSES = (0.5, 1.5)
 Not longer, as they may not exist, and the runs of the others wait.
 """
 
+LOOK_UP_AGAIN_SECONDS = 3.0
+"""From the beginning of a budget: a secrets backend that takes seconds to fail is not asked again."""
+
 SHARE_FOR_PATIENCE = 0.7
 """Of the budget: what is not settled then is reported as it was last seen."""
 
@@ -62,74 +65,80 @@ _Work = list[tuple[AsyncStablyClient, list[RunReference]]]
 
 
 @dataclass(slots=True)
-class _Budget:
+class Budget:
     """One owner's allowance: when it ends (monotonic clock), which runs it has asked for, pauses left."""
 
-    end: float
+    end: float = field(default_factory=lambda: time.monotonic() + BUDGET_SECONDS)
     asked: set[RunReference] = field(default_factory=set)
-    pauses: Iterator[float] = field(default_factory=lambda: iter(LOOK_UP_PAUSES))
+    _pauses: Iterator[float] = field(default_factory=lambda: iter(LOOK_UP_PAUSES))
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left for requests."""
+        return max(LEAST_SECONDS, self.end - time.monotonic())
+
+    def look_up(self, question: Callable[[], T]) -> T:
+        """Ask a hook, again if its connection is not there: a secrets backend may fail for a moment."""
+        again_until = self.end - BUDGET_SECONDS + LOOK_UP_AGAIN_SECONDS
+        while True:
+            try:
+                return question()
+            except StablyConfigError as error:
+                may_pass = error.may_pass and time.monotonic() < again_until
+                pause = next(self._pauses, None) if may_pass else None
+                if pause is None:
+                    raise
+                log.info("%s; looking it up again in %g s", error, pause)
+            # Two seconds in all, in the callback's process or a thread of the triggerer: no event loop waits.
+            time.sleep(pause)
 
 
-_budgets: dict[object, _Budget] = {}
+_budgets: dict[object, Budget] = {}
+
+
+def budget_of(owner: object) -> Budget:
+    """Return the budget that all callbacks of an owner share, as Airflow waits for all of them together.
+
+    It begins with the first callback.
+
+    :param owner: Whose callback this is.
+    """
+    now = time.monotonic()
+    for key in [key for key, budget in _budgets.items() if budget.end + FORGET_SECONDS < now]:
+        del _budgets[key]
+    return _budgets.setdefault(owner, Budget())
 
 
 def cancel_within_budget(
-    runs: Iterable[RunReference], *, owner: object, stably_conn_id: str = StablyHook.default_conn_name
+    runs: Iterable[RunReference], budget: Budget, *, stably_conn_id: str = StablyHook.default_conn_name
 ) -> None:
     """Cancel runs, each with the connection that it was started with, and log what became of each.
 
-    :param owner: Whose callback this is. Callbacks of one owner share one budget, as Airflow waits for all of
-        them together, and the second leaves alone what the first has asked for with the same connection.
+    The second callback of a budget leaves alone what the first has asked for with the same connection.
+
     :param stably_conn_id: For the runs whose connection is not known.
     """
-    budget = _budget_of(owner)
     by_name = (replace(run, stably_conn_id=run.stably_conn_id or stably_conn_id) for run in runs)
     fresh = [run for run in by_name if run not in budget.asked]
     work: _Work = []
     for conn_id, its_runs in by_connection(fresh, stably_conn_id).items():
         with best_effort(f"Not cancelled: {_names(its_runs)}"):
             hook = StablyHook(conn_id, timeout=REQUEST_SECONDS)
-            work.append((look_up(hook.make_async_client, budget.pauses), its_runs))
+            work.append((budget.look_up(hook.make_async_client), its_runs))
             budget.asked.update(its_runs)
-    left = max(LEAST_SECONDS, budget.end - time.monotonic())  # reading connections took some of it
     if work:
+        left = budget.left  # reading connections took some of it
         _leave_after_budget(_cancel_all(work, left), left)
 
 
-async def acancel_within_budget(runs: Iterable[RunReference], *, stably_conn_id: str) -> None:
-    """Do the same on this event loop, with a budget of its own."""
+async def acancel_within_budget(runs: Iterable[RunReference], budget: Budget, *, stably_conn_id: str) -> None:
+    """Do the same on this event loop."""
     work: _Work = []
-    pauses = iter(LOOK_UP_PAUSES)
     for conn_id, its_runs in by_connection(runs, stably_conn_id).items():
         with best_effort(f"Not cancelled: {_names(its_runs)}"):
             hook = StablyHook(conn_id, timeout=REQUEST_SECONDS)
-            work.append((await ask(look_up, hook.make_async_client, pauses), its_runs))
-    await _cancel_all(work, BUDGET_SECONDS)
-
-
-def look_up(question: Callable[[], T], pauses: Iterator[float] | None = None) -> T:
-    """Ask a hook, again if its connection is not there: a secrets backend may fail for a moment.
-
-    :param pauses: What is left of :data:`LOOK_UP_PAUSES`; None is all of them.
-    """
-    pauses = iter(LOOK_UP_PAUSES) if pauses is None else pauses
-    while True:
-        try:
-            return question()
-        except StablyConfigError as error:
-            pause = next(pauses, None) if error.may_pass else None
-            if pause is None:
-                raise
-            log.info("%s; looking it up again in %g s", error, pause)
-        # Two seconds in all, in the callback's own process or, in a triggerer, a thread: no event loop waits.
-        time.sleep(pause)
-
-
-def _budget_of(owner: object) -> _Budget:
-    now = time.monotonic()
-    for key in [key for key, budget in _budgets.items() if budget.end + FORGET_SECONDS < now]:
-        del _budgets[key]
-    return _budgets.setdefault(owner, _Budget(now + BUDGET_SECONDS))
+            work.append((await ask(budget.look_up, hook.make_async_client), its_runs))
+    await _cancel_all(work, budget.left)
 
 
 def _leave_after_budget(work: Coroutine[Any, Any, None], seconds: float) -> None:

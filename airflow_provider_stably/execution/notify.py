@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_stably.arguments import is_missing
 from airflow_provider_stably.exceptions import StablyError
 from airflow_provider_stably.execution.callback_budget import (
+    Budget,
     acancel_within_budget,
+    budget_of,
     cancel_within_budget,
-    look_up,
 )
 from airflow_provider_stably.execution.options import NotifyOptions
 from airflow_provider_stably.execution.own_callback import budget_owner, run_has_ended
@@ -57,21 +58,20 @@ class Notify:
         with best_effort(_FAILURE):
             if self._is_dag_level:
                 self.context = with_readable_xcoms(self.context)
-            runs = self._named_runs() if self.options.run_ids is not None else self._pushed_runs()
+            budget = budget_of(budget_owner(self.context))
+            by_id = self.options.run_ids is not None
+            runs = self._named_runs(budget) if by_id else self._pushed_runs()
             if self._are_any(runs):
-                cancel_within_budget(
-                    runs,
-                    owner=budget_owner(self.context),
-                    stably_conn_id=self.options.stably_conn_id,
-                )
+                cancel_within_budget(runs, budget, stably_conn_id=self.options.stably_conn_id)
 
     async def async_notify(self) -> None:
         """Do the same on the event loop of a triggerer."""
         with best_effort(_FAILURE):
+            budget = Budget()
             by_id = self.options.run_ids is not None
-            runs = await ask(self._named_runs if by_id else self._runs_without_ti)
+            runs = await (ask(self._named_runs, budget) if by_id else ask(self._runs_without_ti))
             if self._are_any(runs):
-                await acancel_within_budget(runs, stably_conn_id=self.options.stably_conn_id)
+                await acancel_within_budget(runs, budget, stably_conn_id=self.options.stably_conn_id)
 
     @property
     def _is_dag_level(self) -> bool:
@@ -82,7 +82,7 @@ class Notify:
             log.info("This callback cancels no Stably run")
         return bool(runs)
 
-    def _named_runs(self) -> list[RunReference]:
+    def _named_runs(self, budget: Budget) -> list[RunReference]:
         task_ids = self.context["dag"].task_dict if "dag" in self.context else ()
         named = read_runs(self._rendered_run_ids(), task_ids=task_ids)
         for problem in named.problems("run_ids"):
@@ -91,15 +91,15 @@ class Notify:
         without_project = [run for run in named.runs if not run.project_id]
         if without_project:
             with best_effort(_failure([run.run_id for run in without_project])):
-                project_id = self._default_project()
+                project_id = self._default_project(budget)
                 runs += [run.in_project(project_id) for run in without_project]
         return runs
 
-    def _default_project(self) -> str:
+    def _default_project(self, budget: Budget) -> str:
         project_id = self.render(self.options.project_id, self.context)
         hook = StablyHook(self.options.stably_conn_id)
         given = None if is_missing(project_id) else project_id
-        return look_up(lambda: hook.resolve_project_id(given))
+        return budget.look_up(lambda: hook.resolve_project_id(given))
 
     def _rendered_run_ids(self) -> object:
         """Render each entry by itself: one that fails, for lack of an XCom perhaps, leaves the others."""

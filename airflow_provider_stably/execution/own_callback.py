@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_stably.exceptions import find_run_error
-from airflow_provider_stably.execution.callback_budget import cancel_within_budget
+from airflow_provider_stably.execution.callback_budget import budget_of, cancel_within_budget
 from airflow_provider_stably.tasks.best_effort import best_effort
 from airflow_provider_stably.tasks.connections import with_named_connection
 from airflow_provider_stably.tasks.xcom import own_run_of_this_try
@@ -24,7 +24,7 @@ def cancel_own_run(context: Mapping[str, Any]) -> None:
         own = own_run_of_this_try(context)
         if own is not None and own.cancel_on_kill:
             run = with_named_connection(own.run, context["task"])
-            cancel_within_budget([run], owner=budget_owner(context))
+            cancel_within_budget([run], budget_of(budget_owner(context)))
 
 
 def budget_owner(context: Mapping[str, Any]) -> object:

@@ -7,7 +7,7 @@ from typing import Literal
 from unittest.mock import create_autospec
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG, AirflowNotFoundException
 from pydantic import TypeAdapter, create_model
 
 from airflow_provider_stably.exceptions import (
@@ -19,6 +19,7 @@ from airflow_provider_stably.exceptions import (
 from airflow_provider_stably.execution import callback_budget, notify
 from airflow_provider_stably.execution.fail_for_good import not_retried
 from airflow_provider_stably.execution.own_callback import budget_owner
+from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.notifications.stably import StablyCancelRunNotifier
 from airflow_provider_stably.operators.stably import (
     OWN_CALLBACKS,
@@ -75,10 +76,37 @@ def test_missing_connections_share_the_pauses(emulator, monkeypatch):
     monkeypatch.setattr(callback_budget, "BUDGET_SECONDS", 2.0)
     began = time.monotonic()
 
-    callback_budget.cancel_within_budget([*missing, there], owner="dag run")
+    callback_budget.cancel_within_budget([*missing, there], callback_budget.Budget())
 
     assert emulator.live_runs() == []
     assert time.monotonic() - began < 2.0
+
+
+def test_a_slow_secrets_backend_is_not_asked_again(emulator, context, monkeypatch):
+    """Callbacks that wait for it, and the runs of another connection, share the seconds that there are."""
+    monkeypatch.setattr(callback_budget, "LOOK_UP_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(callback_budget, "LOOK_UP_AGAIN_SECONDS", 0.5)
+    monkeypatch.setenv("AIRFLOW_CONN_ANOTHER", emulator.connection(login=PROJECT))
+    genuine, asked = StablyHook.get_connection, []
+
+    def get_connection(conn_id):
+        if conn_id == "another":
+            return genuine(conn_id)
+        asked.append(conn_id)
+        time.sleep(0.6)
+        raise AirflowNotFoundException(conn_id)
+
+    monkeypatch.setattr(StablyHook, "get_connection", staticmethod(get_connection))
+    run_id = emulator.add_run(project_id=PROJECT)
+
+    StablyCancelRunNotifier(run_ids="of the default project")(context)
+    callback_budget.cancel_within_budget(
+        [RunReference("r", PROJECT, "stably_default"), RunReference(run_id, PROJECT, "another")],
+        callback_budget.budget_of(budget_owner(context)),
+    )
+
+    assert asked == ["stably_default"] * 2
+    assert emulator.status(run_id) == "CANCELLED"
 
 
 @pytest.mark.parametrize(
