@@ -61,8 +61,6 @@ FORGET_SECONDS = 20.0
 SECONDS_TO_END = 1.0
 """For the loop to log what was not settled and to close its connections, after the budget."""
 
-_Work = list[tuple[AsyncStablyClient, list[RunReference]]]
-
 
 @dataclass(slots=True)
 class Budget:
@@ -120,43 +118,43 @@ def cancel_within_budget(
     """
     by_name = (replace(run, stably_conn_id=run.stably_conn_id or stably_conn_id) for run in runs)
     fresh = [run for run in by_name if run not in budget.asked]
-    work: _Work = []
+    threads: list[Thread] = []
     for conn_id, its_runs in by_connection(fresh, stably_conn_id).items():
         with best_effort(f"Not cancelled: {_names(its_runs)}"):
             hook = StablyHook(conn_id, timeout=REQUEST_SECONDS)
-            work.append((budget.look_up(hook.make_async_client), its_runs))
+            client = budget.look_up(hook.make_async_client)
             budget.asked.update(its_runs)
-    if work:
-        left = budget.left  # reading connections took some of it
-        _leave_after_budget(_cancel_all(work, left), left)
+            # At once: a slow secrets backend may take seconds for each of the other connections.
+            threads.append(_begin(_cancel_all(client, its_runs, budget.left)))
+    end = time.monotonic() + budget.left + SECONDS_TO_END
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
 
 
 async def acancel_within_budget(runs: Iterable[RunReference], budget: Budget, *, stably_conn_id: str) -> None:
     """Do the same on this event loop."""
-    work: _Work = []
-    for conn_id, its_runs in by_connection(runs, stably_conn_id).items():
-        with best_effort(f"Not cancelled: {_names(its_runs)}"):
-            hook = StablyHook(conn_id, timeout=REQUEST_SECONDS)
-            work.append((await ask(budget.look_up, hook.make_async_client), its_runs))
-    await _cancel_all(work, budget.left)
+    async with asyncio.TaskGroup() as cancels:
+        for conn_id, its_runs in by_connection(runs, stably_conn_id).items():
+            with best_effort(f"Not cancelled: {_names(its_runs)}"):
+                hook = StablyHook(conn_id, timeout=REQUEST_SECONDS)
+                client = await ask(budget.look_up, hook.make_async_client)
+                cancels.create_task(_cancel_all(client, its_runs, budget.left))
 
 
-def _leave_after_budget(work: Coroutine[Any, Any, None], seconds: float) -> None:
-    """Do work in a thread of its own, and leave it behind if it does not end in time.
+def _begin(work: Coroutine[Any, Any, None]) -> Thread:
+    """Do work in a thread of its own, which may be left behind.
 
     A name lookup that stalls cannot be interrupted, and in a notebook this thread has an event loop already.
     """
     thread = Thread(target=asyncio.run, args=(work,), name="stably-callback", daemon=True)
     thread.start()
-    thread.join(seconds + SECONDS_TO_END)
+    return thread
 
 
-async def _cancel_all(work: _Work, seconds: float) -> None:
-    each = []
-    for client, runs in work:
-        # Of each project, as a refusal is about one: its runs, which are patient, hold no others up.
-        slots = {run.project_id: asyncio.Semaphore(CONCURRENCY) for run in runs}
-        each += [_cancel(run, client, slots[run.project_id], seconds) for run in runs]
+async def _cancel_all(client: AsyncStablyClient, runs: list[RunReference], seconds: float) -> None:
+    # Of each project, as a refusal is about one: its runs, which are patient, hold no others up.
+    slots = {run.project_id: asyncio.Semaphore(CONCURRENCY) for run in runs}
+    each = [_cancel(run, client, slots[run.project_id], seconds) for run in runs]
     with suppress(TimeoutError):  # each run that is not settled then is logged
         async with asyncio.timeout(seconds):
             await asyncio.gather(*each)

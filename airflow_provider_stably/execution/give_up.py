@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferr
 from airflow_provider_stably.execution.clients import Clients
 from airflow_provider_stably.execution.kill import cancel_at_once
 from airflow_provider_stably.execution.results import push_unfinished
-from airflow_provider_stably.execution.start import Ownership
+from airflow_provider_stably.execution.start import Ownership, push_reference
 from airflow_provider_stably.runs import watch
 from airflow_provider_stably.runs.cancel import cancel
 from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
@@ -83,6 +83,9 @@ class GiveUp:
         finally:
             if self.ownership.run_to_cancel is not None:
                 self.records.keep(run)
+                if not self.ownership.may_be_pushed:  # the start was interrupted
+                    with best_effort("The XCom by which clean-ups find the run could not be pushed"):
+                        push_reference(run, self.context, self.ownership)
 
     def _cancel(self, run: RunReference) -> None:
         clients = self.clients

@@ -71,9 +71,10 @@ def own_run(ti: Any) -> PushedRun | None:
 
 
 def own_run_of_this_try(context: Any) -> PushedRun | None:
-    """Return the run of a callback's own task, but None for another try's: a callback may come late.
+    """Return the run of a callback's own task, but None for a later try's: a callback may come late.
 
-    Where the XCom is missing or cannot be read, the start record may name the run.
+    An earlier try's XCom is there as long as this try has not begun: Airflow clears it then. Where the XCom
+    is missing or cannot be read, the start record may name the run.
 
     :param context: The callback's context. No XCom is read if its task, in this process, pushed none.
     """
@@ -87,7 +88,8 @@ def own_run_of_this_try(context: Any) -> PushedRun | None:
         cancel_on_kill = getattr(context.get("task"), "cancel_on_kill", True)
         run = None if record is None else record.run_of(ti.try_number, cancel_on_kill=cancel_on_kill)
         return None if run is None else PushedRun(run, ti.try_number, cancel_on_kill)
-    if own.try_number == ti.try_number:
+    is_earlier = isinstance(own.try_number, int) and own.try_number < ti.try_number
+    if own.try_number == ti.try_number or (is_earlier and own.cancel_on_kill):
         return own
     log.info("Run %s is left alone: another try than %s started it", own.run.run_id, ti.try_number)
     return None

@@ -226,3 +226,17 @@ def test_an_interrupted_clean_up_is_not_retried(emulator, context, monkeypatch):
         run_operator().execute(context)
 
     assert len(emulator.live_runs()) == 1
+
+
+def test_a_clean_up_finds_a_run_whose_start_was_interrupted(emulator, context):
+    """The run is known, and could not be cancelled: teardowns and a DAG's callbacks go by its XCom."""
+    emulator.inject(Fault(delay=0.3), call="start")
+    emulator.inject(Fault(status=503), call="cancel", times=math.inf)
+
+    with (
+        interrupt_when(lambda: emulator.requests("start")),
+        pytest.raises((Interrupted, AirflowFailException)),
+    ):
+        run_operator().execute(context)
+
+    assert [context["xcom"]["stably_run"]["run_id"]] == emulator.live_runs()

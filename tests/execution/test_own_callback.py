@@ -33,6 +33,7 @@ from airflow_provider_stably.tasks.version_compat import HAS_TASK_STATE_STORE, H
 from airflow_provider_stably.testing import Fault, StablyEmulator
 from tests.constants import KEY, PROJECT
 from tests.operators.run_operator import run_operator
+from tests.waiting import wait_until
 
 
 def _started(emulator, context, *, try_number=1):
@@ -80,6 +81,25 @@ def test_missing_connections_share_the_pauses(emulator, monkeypatch):
 
     assert emulator.live_runs() == []
     assert time.monotonic() - began < 2.0
+
+
+def test_cancels_do_not_wait_for_other_connections(emulator, monkeypatch):
+    """A secrets backend that takes seconds for each must not use up the time of the first one's runs."""
+    run_id = emulator.add_run(project_id=PROJECT)
+    genuine, cancelled_by_then = StablyHook.get_connection, []
+
+    def get_connection(conn_id):
+        if conn_id == "another":
+            wait_until(lambda: emulator.status(run_id) == "CANCELLED")
+            cancelled_by_then.append(run_id)
+        return genuine(conn_id)
+
+    monkeypatch.setattr(StablyHook, "get_connection", staticmethod(get_connection))
+    runs = [RunReference(run_id, PROJECT, "stably_default"), RunReference("r", PROJECT, "another")]
+
+    callback_budget.cancel_within_budget(runs, callback_budget.Budget())
+
+    assert cancelled_by_then[:1] == [run_id]
 
 
 def test_a_slow_secrets_backend_is_not_asked_again(emulator, context, monkeypatch):
@@ -237,6 +257,21 @@ def test_the_callback_leaves_another_tries_run_alone(emulator, context):
     cancel_run_on_failure(context)
 
     assert emulator.live_runs() == [run_id]
+
+
+@pytest.mark.parametrize("cancel_on_kill", [True, False])
+@pytest.mark.parametrize(
+    "callback", [cancel_run_on_failure, StablyCancelRunNotifier()], ids=["operator's", "notifier"]
+)
+def test_a_try_that_never_began_leaves_no_run_of_the_one_before(emulator, context, callback, cancel_on_kill):
+    """No worker took it, so Airflow has not cleared the XCom of the try before, whose worker was lost."""
+    run_id = _started(emulator, context)
+    context["xcom"]["stably_run"]["cancel_on_kill"] = cancel_on_kill
+    context["ti"].try_number = 2
+
+    callback(context)
+
+    assert emulator.live_runs() == ([] if cancel_on_kill else [run_id])
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
