@@ -10,8 +10,8 @@ READY := .venv/ready-$(PY)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS)
-# Each worker has an Airflow and a database of its own, which costs it some 10 s. Tests also wait: three for two cores.
-IN-PARALLEL := -n 3 --dist worksteal
+# Each worker has an Airflow and a database of its own, which costs it some 10 s. Tests also wait: four for two cores.
+IN-PARALLEL := -n 4 --dist worksteal
 
 # Without bytecode every start of Airflow compiles it anew, which takes seconds.
 unexport PYTHONDONTWRITEBYTECODE

@@ -150,7 +150,7 @@ def matrix(session: nox.Session, cell: Cell) -> None:
         outcome.result = "FAILED"
         # The tests are found beside the checkout's package, which must not stand in for the wheel's.
         paths = ("-o", "pythonpath=", f"--junit-xml={junit}")
-        parallel = ("-n", "3", "--dist", "worksteal")  # as in the Makefile
+        parallel = ("-n", "4", "--dist", "worksteal")  # as in the Makefile
         session.run("pytest", *parallel, *paths, *session.posargs, env={"PYTHONSAFEPATH": "1"})
         outcome.result = "FAILED in types"
         if (options := SERIES[cell.series].mypy) is not None:
