@@ -1,13 +1,11 @@
 """The callback that the run operator attaches to itself: what it does, and that it is there."""
 
-import math
-import time
 from types import SimpleNamespace
 from typing import Literal
 from unittest.mock import create_autospec
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, AirflowNotFoundException
+from airflow.providers.common.compat.sdk import DAG
 from pydantic import TypeAdapter, create_model
 
 from airflow_provider_stably.exceptions import (
@@ -16,41 +14,26 @@ from airflow_provider_stably.exceptions import (
     StablyRunFailedError,
     StablyRunTimeoutError,
 )
-from airflow_provider_stably.execution import callback_budget, notify
+from airflow_provider_stably.execution import notify
 from airflow_provider_stably.execution.fail_for_good import not_retried
-from airflow_provider_stably.execution.own_callback import budget_owner
-from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.notifications.stably import StablyCancelRunNotifier
 from airflow_provider_stably.operators.stably import (
     OWN_CALLBACKS,
     StablyRunTestsOperator,
     cancel_run_on_failure,
 )
-from airflow_provider_stably.runs import cancel
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.tasks.start_record import StartRecords
 from airflow_provider_stably.tasks.version_compat import HAS_TASK_STATE_STORE, HAS_TRIGGER_ON_KILL
-from airflow_provider_stably.testing import Fault, StablyEmulator
+from airflow_provider_stably.testing import StablyEmulator
 from tests.constants import KEY, PROJECT
+from tests.execution.noted import pushed
 from tests.operators.run_operator import run_operator
-from tests.waiting import wait_until
-
-
-def _started(emulator, context, *, try_number=1):
-    """Record a live run in XCom, as a try of the task ``run`` did."""
-    run_id = emulator.add_run(project_id=PROJECT)
-    context["xcom"]["stably_run"] = {
-        "run_id": run_id,
-        "project_id": PROJECT,
-        "try_number": try_number,
-        "stably_conn_id": "stably_default",
-    }
-    return run_id
 
 
 def test_the_failure_callback_cancels_once(emulator, context):
     """Called twice, as Airflow does after losing a worker, it cancels once and never raises."""
-    _started(emulator, context)
+    pushed(emulator, context)
 
     cancel_run_on_failure(context)
     cancel_run_on_failure(context)
@@ -61,7 +44,7 @@ def test_the_failure_callback_cancels_once(emulator, context):
 
 def test_the_callback_outlasts_a_missing_connection(emulator, context, hide_connection):
     """A secrets backend may fail for a moment when a worker is lost: perhaps the same failure took both."""
-    _started(emulator, context)
+    pushed(emulator, context)
     hide_connection(times=2)
 
     cancel_run_on_failure(context)
@@ -69,72 +52,12 @@ def test_the_callback_outlasts_a_missing_connection(emulator, context, hide_conn
     assert emulator.live_runs() == []
 
 
-def test_missing_connections_share_the_pauses(emulator, monkeypatch):
-    """However many are missing, the run whose connection is there has nearly all of the callback's time."""
-    missing = [RunReference("run", PROJECT, f"missing_{number}") for number in range(9)]
-    there = RunReference(emulator.add_run(project_id=PROJECT), PROJECT, "stably_default")
-    monkeypatch.setattr(callback_budget, "LOOK_UP_PAUSES", (0.25, 0.25))
-    monkeypatch.setattr(callback_budget, "BUDGET_SECONDS", 2.0)
-    began = time.monotonic()
-
-    callback_budget.cancel_within_budget([*missing, there], callback_budget.Budget())
-
-    assert emulator.live_runs() == []
-    assert time.monotonic() - began < 2.0
-
-
-def test_cancels_do_not_wait_for_other_connections(emulator, monkeypatch):
-    """A secrets backend that takes seconds for each must not use up the time of the first one's runs."""
-    run_id = emulator.add_run(project_id=PROJECT)
-    genuine, cancelled_by_then = StablyHook.get_connection, []
-
-    def get_connection(conn_id):
-        if conn_id == "another":
-            wait_until(lambda: emulator.status(run_id) == "CANCELLED")
-            cancelled_by_then.append(run_id)
-        return genuine(conn_id)
-
-    monkeypatch.setattr(StablyHook, "get_connection", staticmethod(get_connection))
-    runs = [RunReference(run_id, PROJECT, "stably_default"), RunReference("r", PROJECT, "another")]
-
-    callback_budget.cancel_within_budget(runs, callback_budget.Budget())
-
-    assert cancelled_by_then[:1] == [run_id]
-
-
-def test_a_slow_secrets_backend_is_not_asked_again(emulator, context, monkeypatch):
-    """Callbacks that wait for it, and the runs of another connection, share the seconds that there are."""
-    monkeypatch.setattr(callback_budget, "LOOK_UP_PAUSES", (0.0, 0.0))
-    monkeypatch.setattr(callback_budget, "LOOK_UP_AGAIN_SECONDS", 0.5)
-    monkeypatch.setenv("AIRFLOW_CONN_ANOTHER", emulator.connection(login=PROJECT))
-    genuine, asked = StablyHook.get_connection, []
-
-    def get_connection(conn_id):
-        if conn_id == "another":
-            return genuine(conn_id)
-        asked.append(conn_id)
-        time.sleep(0.6)
-        raise AirflowNotFoundException(conn_id)
-
-    monkeypatch.setattr(StablyHook, "get_connection", staticmethod(get_connection))
-    run_id = emulator.add_run(project_id=PROJECT)
-
-    StablyCancelRunNotifier(run_ids="of the default project")(context)
-    callback_budget.cancel_within_budget(
-        [RunReference("r", PROJECT, "stably_default"), RunReference(run_id, PROJECT, "another")],
-        callback_budget.budget_of(budget_owner(context)),
-    )
-
-    assert asked == ["stably_default"] * 2
-    assert emulator.status(run_id) == "CANCELLED"
-
-
 @pytest.mark.parametrize(
     "callback", [cancel_run_on_failure, StablyCancelRunNotifier()], ids=["operator's", "notifier"]
 )
 def test_no_callback_borrows_a_connection(emulator, context, monkeypatch, callback):
     """Its task's own is used, whichever its XCom names: somebody else may have written that."""
-    run_id = _started(emulator, context)
+    run_id = pushed(emulator, context)
     context["xcom"]["stably_run"]["stably_conn_id"] = "another_teams"
     with StablyEmulator(api_key=KEY) as other:
         monkeypatch.setenv("AIRFLOW_CONN_ANOTHER_TEAMS", other.connection())
@@ -172,7 +95,7 @@ def test_a_supervisor_without_xcoms_is_not_asked(emulator, context, monkeypatch)
     for knows in (False, True):
         answer = Literal["XComResult"] if knows else Literal["ConnectionResult"]
         decoders[knows] = TypeAdapter(create_model("Answer", type=(answer, ...)))
-    _started(emulator, context)
+    pushed(emulator, context)
 
     for knows in (False, True):
         supervisor = SimpleNamespace(body_decoder=decoders[knows])
@@ -252,7 +175,7 @@ def test_a_supervisor_without_a_store_is_not_asked(emulator, context, store, mon
 
 def test_the_callback_leaves_another_tries_run_alone(emulator, context):
     """A callback that is delivered after the new try has started does not cancel its run."""
-    run_id = _started(emulator, context, try_number=2)
+    run_id = pushed(emulator, context, try_number=2)
 
     cancel_run_on_failure(context)
 
@@ -265,7 +188,7 @@ def test_the_callback_leaves_another_tries_run_alone(emulator, context):
 )
 def test_a_try_that_never_began_leaves_no_run_of_the_one_before(emulator, context, callback, cancel_on_kill):
     """No worker took it, so Airflow has not cleared the XCom of the try before, whose worker was lost."""
-    run_id = _started(emulator, context)
+    run_id = pushed(emulator, context)
     context["xcom"]["stably_run"]["cancel_on_kill"] = cancel_on_kill
     context["ti"].try_number = 2
 
@@ -278,7 +201,7 @@ def test_a_try_that_never_began_leaves_no_run_of_the_one_before(emulator, contex
 @pytest.mark.parametrize("kind", [StablyRunFailedError, StablyRunCancelledError, StablyRunTimeoutError])
 def test_no_request_is_made_for_a_run_seen_to_end(emulator, context, kind, wrapped):
     """A run that ended needs no cancelling."""
-    _started(emulator, context)
+    pushed(emulator, context)
     error = kind("over", run={})
     if wrapped:
         error = not_retried(error)
@@ -290,7 +213,7 @@ def test_no_request_is_made_for_a_run_seen_to_end(emulator, context, kind, wrapp
 
 def test_the_callback_cancels_what_the_task_could_not(emulator, context):
     """A task that ended without knowing that its run is over leaves it to the callback."""
-    _started(emulator, context)
+    pushed(emulator, context)
     error = StablyRunTimeoutError("too long", run={}, is_over=False)
 
     cancel_run_on_failure({**context, "exception": error})
@@ -316,98 +239,9 @@ def test_the_callback_needs_no_task_instance(emulator, caplog):
     assert "could not be cancelled" in caplog.text
 
 
-def test_the_callback_gives_up_on_a_dead_api(emulator, context, monkeypatch):
-    """An API that answers 500 to everything does not keep a callback from returning."""
-    monkeypatch.setattr(callback_budget, "BUDGET_SECONDS", 1.0)
-    monkeypatch.setattr(cancel, "SECONDS_BETWEEN_ATTEMPTS", 0.5)
-    _started(emulator, context)
-    emulator.inject(Fault(status=500), times=math.inf)
-    began = time.monotonic()
-
-    cancel_run_on_failure(context)
-
-    assert time.monotonic() - began < 5
-    assert len(emulator.requests()) <= 30
-
-
-@pytest.mark.parametrize("is_named", [False, True], ids=["its own run", "by id"])
-def test_two_callbacks_of_a_task_share_a_budget(emulator, context, monkeypatch, is_named):
-    """The second leaves alone what the first has asked for: Airflow waits 20 s for both."""
-    monkeypatch.setattr(callback_budget, "BUDGET_SECONDS", 1.0)
-    run_id = _started(emulator, context)
-    emulator.inject(Fault(delay=math.inf), times=math.inf)
-    began = time.monotonic()
-
-    StablyCancelRunNotifier(run_ids=run_id if is_named else None)(context)
-    cancel_run_on_failure(context)
-
-    assert time.monotonic() - began < 1.0 + callback_budget.SECONDS_TO_END + 1.5
-    assert len(emulator.requests("cancel")) == 1
-
-
-def test_another_connections_refusal_spares_no_run(emulator, context, monkeypatch):
-    """A notifier's connection may not reach the run that it names: the task's own is asked all the same."""
-    monkeypatch.setattr(callback_budget, "BUDGET_SECONDS", 1.0)
-    monkeypatch.setenv("AIRFLOW_CONN_OTHERS", emulator.connection(login=PROJECT, password="not-the-key"))
-    run_id = _started(emulator, context)
-
-    StablyCancelRunNotifier(run_ids=run_id, stably_conn_id="others")(context)
-    cancel_run_on_failure(context)
-
-    assert emulator.live_runs() == []
-
-
-def test_two_callbacks_share_the_pauses(emulator, context, monkeypatch):
-    """A second callback with missing connections would wait as long again, and outlast the 20 s."""
-    monkeypatch.setattr(callback_budget, "LOOK_UP_PAUSES", (0.4, 0.4))
-    context["xcom"]["stably_run"] = {"run_id": "run", "project_id": PROJECT, "try_number": 1}
-    monkeypatch.delenv("AIRFLOW_CONN_STABLY_DEFAULT")
-    StablyCancelRunNotifier()(context)
-    began = time.monotonic()
-
-    cancel_run_on_failure(context)
-
-    assert time.monotonic() - began < 0.4
-
-
-def test_a_spent_budget_leaves_other_runs_a_request(emulator, context, monkeypatch):
-    """A callback on another task's silent API uses it up; the task's own run is cancelled all the same."""
-    monkeypatch.setattr(callback_budget, "BUDGET_SECONDS", 0.5)
-    run_id = _started(emulator, context)
-    context["xcom"]["start_many", "stably_run"] = {"run_id": "another", "project_id": PROJECT}
-    emulator.inject(Fault(delay=math.inf), run_id="another", times=math.inf)
-
-    StablyCancelRunNotifier(task_ids="start_many")(context)
-    cancel_run_on_failure(context)
-
-    assert emulator.status(run_id) == "CANCELLED"
-
-
-def test_each_dag_runs_deadline_has_its_own_budget():
-    """A deadline's context has plain values only; two of them in one process are two owners."""
-    owners = {
-        budget_owner({"dag_run": {"dag_id": "dag", "dag_run_id": dag_run_id}, "deadline": {}})
-        for dag_run_id in ("manual__1", "manual__1", "manual__2")
-    }
-
-    assert len(owners) == 2
-
-
-def test_the_callback_outlasts_a_long_retry_after(emulator, context, monkeypatch):
-    """A rate limit that asks for more than the callback's time does not cost the second attempt."""
-    monkeypatch.setattr(callback_budget, "HEEDED_IN_HASTE_SECONDS", 0.1)
-    monkeypatch.setattr(callback_budget, "BUDGET_SECONDS", 10.0)
-    _started(emulator, context)
-    emulator.inject(Fault(status=429, headers={"Retry-After": "30"}))
-
-    cancel_run_on_failure(context)
-
-    assert emulator.live_runs() == []
-
-
 def test_the_callback_respects_cancel_on_kill_false(emulator, context):
     """cancel_on_kill=False holds wherever it was said: mapped, or in default_args."""
-    run_id = _started(emulator, context)
+    run_id = pushed(emulator, context)
     context["xcom"]["stably_run"]["cancel_on_kill"] = False
 
     cancel_run_on_failure(context)
