@@ -24,6 +24,8 @@ from tests.waiting import wait_until
 T = TypeVar("T")
 
 _START_SECONDS = 180
+_LONGEST_PAUSE_SECONDS = 0.5
+"""Between two looks at Airflow: each takes CPU time that what is tested beside it needs."""
 
 
 class AirflowUnderTest:
@@ -132,7 +134,9 @@ class AirflowUnderTest:
                 raise RuntimeError(f"Ended by itself while waiting for {what}: {', '.join(ended)}")
             return condition()
 
-        return wait_until(condition_unless_ended, what=what, timeout=timeout)
+        return wait_until(
+            condition_unless_ended, what=what, timeout=timeout, longest_pause=_LONGEST_PAUSE_SECONDS
+        )
 
     def task_logs(self) -> Iterator[Path]:
         """Yield the log of each try of each task."""

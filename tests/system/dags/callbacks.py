@@ -162,7 +162,7 @@ with suppress(ImportError):  # Airflow 3.1 brought deadlines
             params=PARAMS,
             deadline=deadline.DeadlineAlert(
                 reference=deadline.DeadlineReference.DAGRUN_QUEUED_AT,
-                interval=timedelta(seconds=20),
+                interval=timedelta(seconds=45),
                 callback=callback(
                     StablyCancelRunNotifier,
                     kwargs={"task_ids": [*STARTED, "tests"], "stably_conn_id": conn_id},
