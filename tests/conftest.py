@@ -24,6 +24,9 @@ import airflow_provider_stably
 from tests import cheap_dag_test
 from tests.constants import KEY, PROJECT, ROOT
 
+# Airflow is big: at its usual pace, the garbage collection takes a tenth of the time.
+gc.set_threshold(50_000)
+
 # Airflow reads these when it is first imported, so they are set before any test module is.
 _HOME = tempfile.TemporaryDirectory(prefix="stably-airflow-")
 _DAGS = Path(_HOME.name, "dags")
@@ -57,7 +60,6 @@ def pytest_sessionstart(session):
         while coverage := Coverage.current():
             coverage.stop()
         return
-    gc.disable()
     with _without_coverage():
         import airflow.models.dagrun
 
@@ -78,12 +80,8 @@ def pytest_collection(session):
 
 
 def pytest_collection_finish():
-    """Keep all that is loaded now out of garbage collection: Airflow is big, and looked through each time.
-
-    It is off until then.
-    """
+    """Keep all that is loaded now out of garbage collection."""
     gc.freeze()
-    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)
