@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from urllib.parse import urlsplit
@@ -62,8 +62,26 @@ def noting_what_is_sent() -> Iterator[list[bool]]:
         _noted.reset(outer)
 
 
+_asked: ContextVar[Callable[[], None] | None] = ContextVar("_asked", default=None)
+
+
+@contextmanager
+def asking_before_it_is_sent(question: Callable[[], None]) -> Iterator[None]:
+    """Ask once there is a connection, which may take long, and before a request is written to it.
+
+    :param question: Raises if nothing is to be sent any more.
+    """
+    outer = _asked.set(question)
+    try:
+        yield
+    finally:
+        _asked.reset(outer)
+
+
 def note_sending() -> None:
     """Say that there is a connection to the API, and that a request begins to be written to it."""
-    noted = _noted.get()
+    question, noted = _asked.get(), _noted.get()
+    if question is not None:
+        question()
     if noted is not None:  # None: a session's user sends by hand
         noted.append(True)

@@ -1,14 +1,17 @@
 """How requests reaches one endpoint: with its key, within a bounded time, and without a word in the log.
 
-Nothing here takes a lock or needs a thread, so it works in a signal handler too.
+Nothing here takes a lock that what a signal handler interrupts could hold, so it works in one too.
 """
 
 from __future__ import annotations
 
+import _thread
 import socket
 import time
 import weakref
+from contextlib import suppress
 from functools import cache, partial
+from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +20,7 @@ from requests.adapters import HTTPAdapter
 from requests.utils import select_proxy
 from urllib3 import HTTPConnectionPool, PoolManager
 from urllib3.connection import HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import allowed_gai_family
 from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs
 from urllib3.util.ssltransport import SSLTransport
@@ -29,6 +32,9 @@ from airflow_provider_stably.api.exchange import note_sending, refuse_other_prox
 
 MAX_CONNECTIONS = 8
 """How many calls of one session may be under way at once before connections are thrown away."""
+
+LOOK_UP_AGAIN_SECONDS = 1.0
+"""How long a name is looked up whose last address is known: a killed task has five seconds."""
 
 
 class EndpointAdapter(HTTPAdapter):
@@ -127,6 +133,31 @@ def _tls_context(connection: Any) -> Any:
 _reached_at: dict[str, str] = {}
 """Host, or proxy, to the IP address at which this process last reached it by its name."""
 
+_gone_to: set[str] = set()
+"""Of those, the ones that were connected to by that address since."""
+
+
+def _look_up(host: str, port: int) -> SimpleQueue[list[str] | OSError | UnicodeError]:
+    """Begin to look a name up, where it can be left behind; the queue gets its addresses, or the error.
+
+    A look-up that stalls cannot be interrupted: in this thread it would keep Python from calling the signal
+    handler of a kill. A Thread would take locks that such a handler cannot wait for.
+    """
+    found: SimpleQueue[list[str] | OSError | UnicodeError] = SimpleQueue()
+
+    def work() -> None:
+        try:
+            each = socket.getaddrinfo(host, port, allowed_gai_family(), socket.SOCK_STREAM)
+            found.put(list(dict.fromkeys(str(address[0]) for *_, address in each)))
+        except (OSError, UnicodeError) as error:
+            found.put(error)
+
+    try:
+        _thread.start_new_thread(work, ())
+    except RuntimeError:  # there are too many
+        work()
+    return found
+
 
 class _Remembering:
     """A connection that remembers the address it reaches, and reads answers as :class:`.BoundedResponse`."""
@@ -142,13 +173,17 @@ class _Remembering:
 
     def _addresses(self: Any) -> list[str]:
         """Return the addresses to try, in order."""
+        return self._addresses_within(self.timeout)  # type: ignore[no-any-return]
+
+    def _addresses_within(self: Any, seconds: float | None) -> list[str]:
         try:
-            found = socket.getaddrinfo(
-                self._dns_host.strip("[]"), self.port, allowed_gai_family(), socket.SOCK_STREAM
-            )
-        except (OSError, UnicodeError):
-            return [self._dns_host]  # urllib3 finds the same, and says so
-        return list(dict.fromkeys(str(address[0]) for *_, address in found))
+            found = _look_up(self._dns_host.strip("[]"), self.port).get(timeout=seconds)
+        except Empty:
+            found = TimeoutError("the look-up did not end in time")
+        if isinstance(found, OSError):
+            # It only shows the reason.
+            raise NameResolutionError(self.host, self, found) from found  # type: ignore[arg-type]
+        return [self._dns_host] if isinstance(found, UnicodeError) else found  # urllib3 says what is wrong
 
     def _new_conn(self: Any) -> socket.socket:
         """Connect to the first address that answers; urllib3 would give each of them the whole timeout."""
@@ -172,6 +207,7 @@ class _Remembering:
         sock.settimeout(timeout)  # for the TLS handshake
         if self.remembers:
             _reached_at[self.host] = sock.getpeername()[0]
+            _gone_to.discard(self.host)
         return sock
 
     def connect(self: Any) -> None:
@@ -209,7 +245,7 @@ def _received(sock: Any) -> int:
 
 
 class _ByAddress(_Remembering):
-    """A connection to the address that was reached last; the next one is by name.
+    """A connection to the address that was reached last; the next one is by name, if that is soon known.
 
     That address may take connections, and still not be the API's any more.
     """
@@ -217,8 +253,14 @@ class _ByAddress(_Remembering):
     remembers = False
 
     def _addresses(self: Any) -> list[str]:
-        address = _reached_at.pop(self.host, None)
-        return super()._addresses() if address is None else [address]
+        address = _reached_at.get(self.host)
+        if address is None:
+            return super()._addresses()
+        if self.host in _gone_to:
+            with suppress(NewConnectionError):
+                return super()._addresses_within(LOOK_UP_AGAIN_SECONDS)
+        _gone_to.add(self.host)
+        return [address]
 
 
 def _bound(manager: PoolManager, connection: type) -> None:

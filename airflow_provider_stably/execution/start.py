@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 from airflow_provider_stably.api import calls
 from airflow_provider_stably.api.client import StablyClient
+from airflow_provider_stably.api.exchange import asking_before_it_is_sent
 from airflow_provider_stably.arguments import env_overrides_as_text, text_or_none, true_or_false
 from airflow_provider_stably.exceptions import (
     StablyAmbiguousStartError,
@@ -224,7 +225,8 @@ class Starter:
         self._started = _Start.SENT
         started_at = time.time()
         try:
-            run_id = self.client.send(call)
+            with asking_before_it_is_sent(self.ownership.stop_if_killed):
+                run_id = self.client.send(call)
         except StablyAmbiguousStartError as error:
             self.log.error("%s", error)
             raise

@@ -1,42 +1,24 @@
 """The run operator is killed: its run is cancelled, in time and with as few requests as can be."""
 
-import inspect
 import math
-import socket
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
-from airflow_provider_stably.exceptions import StablyRunCancelledError
 from airflow_provider_stably.execution import run_tests
 from airflow_provider_stably.runs import watch
 from airflow_provider_stably.testing import Fault
 from tests.constants import PROJECT
-from tests.operators.run_operator import run_operator
+from tests.operators.run_operator import ENDS_KILLED, executing, run_operator
 from tests.waiting import wait_until
-
-ENDS_KILLED = (AirflowException, StablyRunCancelledError)
-"""A killed task ends at once or, if it polls first, with the run that on_kill has cancelled."""
-
-
-@contextmanager
-def _executing(operator, context):
-    """Execute an operator in a thread; gives the future of what comes of it."""
-    # Without the guard that Airflow wraps it in: that of 2.11 exists in the main thread only.
-    execute = inspect.unwrap(type(operator).execute)
-    with ThreadPoolExecutor(1) as pool:
-        yield pool.submit(execute, operator, context)
 
 
 def test_a_kill_while_waiting_cancels_with_one_request(emulator, context):
     """on_kill sends one POST; the task may be retried, for a worker that shuts down kills it, too."""
     operator = run_operator()
 
-    with _executing(operator, context) as result:
+    with executing(operator, context) as result:
         wait_until(lambda: emulator.requests("get"))
         operator.on_kill()
         with pytest.raises(ENDS_KILLED):
@@ -51,7 +33,7 @@ def test_a_kill_that_cannot_cancel_gives_up_in_time(emulator, context):
     operator = run_operator()
     emulator.inject(Fault(status=500), call="cancel", times=math.inf)
 
-    with _executing(operator, context) as result:
+    with executing(operator, context) as result:
         wait_until(lambda: emulator.requests("get"))
         began = time.monotonic()
         operator.on_kill()
@@ -77,7 +59,7 @@ def test_a_kill_outlasts_a_passing_failure(emulator, context, fault):
     operator = run_operator()
     emulator.inject(fault, call="cancel", times=2)
 
-    with _executing(operator, context) as result:
+    with executing(operator, context) as result:
         wait_until(lambda: emulator.requests("get"))
         operator.on_kill()
         live = emulator.live_runs()
@@ -92,7 +74,7 @@ def test_a_kill_in_a_poll_outlasts_a_wrong_answer(emulator, context, status):
     """While a poll hangs nobody else cancels, and on a bad day a refusal, a 404 or a proxy's 400 passes."""
     operator = run_operator()
 
-    with _executing(operator, context) as result:
+    with executing(operator, context) as result:
         wait_until(lambda: emulator.requests("get"))
         emulator.inject(Fault(delay=1), call="get", times=math.inf)
         polls = len(emulator.requests("get"))
@@ -110,7 +92,7 @@ def test_a_kill_asks_once_for_a_run_that_is_over(emulator, context):
     """A 400 of its own is what the API says of one; the task settles it when it goes on."""
     operator = run_operator()
 
-    with _executing(operator, context) as result:
+    with executing(operator, context) as result:
         wait_until(lambda: emulator.requests("get"))
         emulator.inject(Fault(status=400, body={"error": "?"}), call="cancel")
         operator.on_kill()
@@ -131,7 +113,7 @@ def test_a_kill_outlasts_a_long_retry_after(emulator, context, status, gives_up_
     if gives_up_already:
         context["ti"].xcom_push.side_effect = RuntimeError("the database is gone")
 
-    with _executing(operator, context) as result:
+    with executing(operator, context) as result:
         wait_until(lambda: emulator.requests("cancel" if gives_up_already else "get"))
         operator.on_kill()
         asked = len(emulator.requests("cancel"))
@@ -141,54 +123,6 @@ def test_a_kill_outlasts_a_long_retry_after(emulator, context, status, gives_up_
             result.result(timeout=3)
 
     assert emulator.live_runs() == []
-
-
-def test_a_kill_needs_no_name_look_up(emulator, context, monkeypatch):
-    """A name lookup that stalls, as on busy clusters, would outlast the process."""
-    by_name = emulator.url.replace("127.0.0.1", "localhost")
-    monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", emulator.connection(login=PROJECT, host=by_name))
-    operator, over, look_up = run_operator(), threading.Event(), socket.getaddrinfo
-
-    def stall(host, *rest, **options):
-        if host == "localhost":
-            over.wait(10)
-        return look_up(host, *rest, **options)
-
-    with _executing(operator, context) as result:
-        wait_until(lambda: emulator.requests("get"))
-        monkeypatch.setattr(socket, "getaddrinfo", stall)
-        began = time.monotonic()
-        operator.on_kill()
-        took = time.monotonic() - began
-        live = emulator.live_runs()
-        over.set()
-        with pytest.raises(ENDS_KILLED):
-            result.result()
-
-    assert live == []
-    assert took < 4
-
-
-def test_a_kill_during_the_start_needs_none_either(emulator, context, monkeypatch):
-    """The cancel that follows the start's answer has what is left of five seconds."""
-    by_name = emulator.url.replace("127.0.0.1", "localhost")
-    monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", emulator.connection(login=PROJECT, host=by_name))
-    operator, looked_up, look_up = run_operator(), [], socket.getaddrinfo
-    emulator.inject(Fault(delay=0.3), call="start")
-
-    def note(host, *rest, **options):
-        looked_up.append(host)
-        return look_up(host, *rest, **options)
-
-    with _executing(operator, context) as result:
-        wait_until(lambda: emulator.requests("start"))
-        monkeypatch.setattr(socket, "getaddrinfo", note)
-        operator.on_kill()
-        with pytest.raises(ENDS_KILLED):
-            result.result()
-
-    assert emulator.live_runs() == []
-    assert "localhost" not in looked_up
 
 
 @pytest.mark.parametrize("arguments", [{"wait_for_completion": False}, {"playwright_project_name": "passes"}])
@@ -207,7 +141,7 @@ def test_a_second_kill_sends_nothing(emulator, context):
     """A run that is cancelled is cancelled once."""
     operator = run_operator()
 
-    with _executing(operator, context) as result:
+    with executing(operator, context) as result:
         wait_until(lambda: emulator.requests("get"))
         operator.on_kill()
         operator.on_kill()
@@ -221,7 +155,7 @@ def test_a_kill_after_a_rotated_key_uses_the_new_one(emulator, context, monkeypa
     """on_kill cancels with the key that the polls use by now."""
     operator = run_operator()
 
-    with _executing(operator, context) as result:
+    with executing(operator, context) as result:
         wait_until(lambda: emulator.requests("get"))
         rotated = emulator.connection(login=PROJECT, password="sk-rotated")
         monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", rotated)
@@ -240,7 +174,7 @@ def test_a_kill_before_a_rotated_key_is_noticed(emulator, context, monkeypatch):
     monkeypatch.setattr(watch, "SHORTEST_DELAY_SECONDS", 60.0)
     operator = run_operator(poll_interval=60)
 
-    with _executing(operator, context) as result:
+    with executing(operator, context) as result:
         wait_until(lambda: emulator.requests("get"))
         rotated = emulator.connection(login=PROJECT, password="sk-rotated")
         monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", rotated)
@@ -258,7 +192,7 @@ def test_no_start_follows_a_kill(emulator, context, retry_after):
     operator = run_operator()
     emulator.inject(Fault(status=429, headers={"Retry-After": retry_after}), call="start")
 
-    with _executing(operator, context) as result:
+    with executing(operator, context) as result:
         wait_until(lambda: emulator.requests("start"))
         operator.on_kill()
         with pytest.raises(ENDS_KILLED):
@@ -291,7 +225,7 @@ def test_a_kill_during_the_start_cancels_the_run(emulator, context):
     operator = run_operator()
     emulator.inject(Fault(delay=0.3), call="start")
 
-    with _executing(operator, context) as result:
+    with executing(operator, context) as result:
         wait_until(lambda: emulator.requests("start"))
         operator.on_kill()
         with pytest.raises(ENDS_KILLED):
@@ -312,7 +246,7 @@ def test_a_kill_during_the_start_cancels_before_airflow_is_told(emulator, contex
         return respond(request)
 
     emulator.respond = note
-    with _executing(operator, context) as result:
+    with executing(operator, context) as result:
         wait_until(lambda: emulator.requests("start"))
         operator.on_kill()
         with pytest.raises(ENDS_KILLED):
