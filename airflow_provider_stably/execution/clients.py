@@ -8,8 +8,9 @@ from typing import Self
 
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.exceptions import StablyConfigError
-from airflow_provider_stably.execution.start import Ownership
+from airflow_provider_stably.execution.ownership import Ownership
 from airflow_provider_stably.hooks.stably import StablyHook
+from airflow_provider_stably.runs.driver import BlockingDriver
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.tasks.best_effort import best_effort
 
@@ -69,3 +70,8 @@ class Clients:
         with best_effort("The connection cannot be read now, so the old one is kept"):
             self.connect()
         return self
+
+    def driver(self) -> BlockingDriver:
+        """Return what drives a rule until the task is killed, over a connection that may change meanwhile."""
+        sleep = self._ownership.sleep_unless_killed
+        return BlockingDriver(self.usual, sleep=sleep, reconnect=lambda: self.reconnect().usual)

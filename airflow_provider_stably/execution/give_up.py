@@ -11,12 +11,14 @@ from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferr
 
 from airflow_provider_stably.execution.clients import Clients
 from airflow_provider_stably.execution.kill import cancel_at_once
+from airflow_provider_stably.execution.ownership import Ownership
 from airflow_provider_stably.execution.results import push_unfinished
-from airflow_provider_stably.execution.start import Ownership, push_reference
+from airflow_provider_stably.execution.start import push_reference
 from airflow_provider_stably.runs import watch
-from airflow_provider_stably.runs.cancel import cancel
+from airflow_provider_stably.runs.cancel import CancelResult, cancel
 from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
 from airflow_provider_stably.runs.reference import RunReference
+from airflow_provider_stably.runs.summary import RunSummary
 from airflow_provider_stably.tasks.best_effort import best_effort
 from airflow_provider_stably.tasks.start_record import StartRecords
 
@@ -72,22 +74,26 @@ class GiveUp:
             self.forbid_retry(error)
             raise
 
-    def cancel(self) -> None:
-        """Cancel the run, unless on_kill has already, and record what is known."""
-        run = self.ownership.run_to_cancel
+    def cancel(self) -> RunSummary | None:
+        """Cancel the run, unless on_kill has already, and record what is known.
+
+        :returns: The run's results if it was over by itself.
+        """
+        run, summary = self.ownership.run_to_cancel, None
         if run is None:
-            return
+            return None
         try:
             with best_effort(f"Run {run.run_id} could not be cancelled"):
-                self._cancel(run)
+                summary = self._cancel(run).summary
         finally:
             if self.ownership.run_to_cancel is not None:
                 self.records.keep(run)
                 if not self.ownership.may_be_pushed:  # the start was interrupted
                     with best_effort("The XCom by which clean-ups find the run could not be pushed"):
                         push_reference(run, self.context, self.ownership)
+        return summary
 
-    def _cancel(self, run: RunReference) -> None:
+    def _cancel(self, run: RunReference) -> CancelResult:
         clients = self.clients
         if clients.on_kill is None:  # the task stops while its connection is missing
             clients.connect()
@@ -100,6 +106,7 @@ class GiveUp:
         if result.is_over:
             self.ownership.run_to_cancel = None
             self.delete_record()
+        return result
 
     def forbid_retry(self, cause: BaseException | str) -> None:
         """Fail for good if the run may be live and the next try would start another one beside it.

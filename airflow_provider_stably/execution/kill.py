@@ -8,7 +8,7 @@ from typing import Any
 from airflow_provider_stably.api import calls
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.exceptions import StablyError, StablyHTTPError
-from airflow_provider_stably.execution.start import KILL_PAUSE_SECONDS
+from airflow_provider_stably.execution.ownership import KILL_PAUSE_SECONDS
 from airflow_provider_stably.runs.reference import RunReference
 
 KILL_REPEAT_SECONDS = 1.5

@@ -14,13 +14,14 @@ from airflow_provider_stably.execution.clients import Clients
 from airflow_provider_stably.execution.fail_for_good import not_retried, task_error
 from airflow_provider_stably.execution.give_up import GiveUp
 from airflow_provider_stably.execution.options import RunTestsOptions
+from airflow_provider_stably.execution.ownership import Ownership
 from airflow_provider_stably.execution.results import publish, write_junit
-from airflow_provider_stably.execution.start import Ownership, Starter, earlier_run_is_open, push_reference
+from airflow_provider_stably.execution.start import Starter, earlier_run_is_open, push_reference
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.runs import watch
 from airflow_provider_stably.runs.belief import Belief
 from airflow_provider_stably.runs.cancel import CancelOutcome, CancelResult
-from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
+from airflow_provider_stably.runs.driver import run_blocking
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.runs.summary import RunSummary
 from airflow_provider_stably.runs.watch import poll_again, settle
@@ -97,7 +98,9 @@ class RunTests:
             result = WatchResult.from_event(event)
         except (ValueError, TypeError) as error:
             cause = f"The trigger's event cannot be read: {error}"
-            self.cancel_pushed_run(cause)
+            ended = self.cancel_pushed_run(cause)
+            if ended is not None:
+                return ended
             raise AirflowFailException(cause) from None
         with self._give_up.unless_done():
             if not result.is_over and result.end is not WatchEnd.HANDED_BACK:
@@ -124,7 +127,7 @@ class RunTests:
         with best_effort(f"Run {result.run.run_id} could not be settled"):
             run = self._ownership.own(self._run_of(result))
             self._clients.connect_for(run, until=time.time() + watch.CANCEL_PATIENCE_SECONDS)
-            return run_blocking(rule(run, self._driver(), result))
+            return run_blocking(rule(run, self._clients.driver(), result))
         self._ownership.stop_if_killed()
         return result
 
@@ -136,13 +139,14 @@ class RunTests:
             return own.run if own is not None and own.run == run else run
         return run
 
-    def cancel_pushed_run(self, cause: str = "The trigger of this task was lost") -> None:
+    def cancel_pushed_run(self, cause: str = "The trigger of this task was lost") -> dict[str, Any] | None:
         """Cancel the run that this task's XCom or start record names: nobody watches it any more.
 
         :param cause: Why that is so.
+        :returns: What the task returns, if the run has passed meanwhile.
         :raises AirflowFailException: before Airflow 3.3, if a retry would start a run beside it.
         """
-        own = None
+        own = summary = None
         try:
             with self._give_up.unless_done():
                 with best_effort("The run of this task could not be cancelled"):
@@ -151,14 +155,17 @@ class RunTests:
                         self._ownership.own(own.run)
                         until = time.time() + watch.CANCEL_PATIENCE_SECONDS
                         self._clients.connect_for(own.run, until=until)
-                self._give_up.cancel()
+                summary = self._give_up.cancel()
         finally:
             if own is None and not self._records.survive_retries:
                 raise AirflowFailException(
                     f"{cause}; no XCom tells which run it watched, so this task is not retried: look for the "
                     "run in the dashboard, cancel it, then clear the task"
                 ) from None
+        if own is not None and summary is not None:
+            return self._end(WatchResult(WatchEnd.FINISHED, summary), own.run)
         self._give_up.forbid_retry(cause)
+        return None
 
     def kill(self) -> None:
         """Cancel the run at once, in a signal handler."""
@@ -173,7 +180,7 @@ class RunTests:
             self._records,
             self._ownership,
             hook,
-            self._clients.usual,
+            self._clients,
             self._give_up.kill,
         ).resume_or_start()
 
@@ -216,13 +223,8 @@ class RunTests:
             self._ownership.stop_if_killed()  # or the trigger would take the run for cancelled on purpose
             raise
 
-    def _driver(self) -> BlockingDriver:
-        sleep = self._ownership.sleep_unless_killed
-        clients = self._clients
-        return BlockingDriver(clients.usual, sleep=sleep, reconnect=lambda: clients.reconnect().usual)
-
     def _watch(self, run: RunReference, deadline: float) -> WatchResult:
-        driver = self._driver()
+        driver = self._clients.driver()
         result = run_blocking(
             watch.watch(
                 run,

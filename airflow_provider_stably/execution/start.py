@@ -11,7 +11,6 @@ from typing import Any
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from airflow_provider_stably.api import calls
-from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.api.exchange import asking_before_it_is_sent
 from airflow_provider_stably.arguments import env_overrides_as_text, text_or_none, true_or_false
 from airflow_provider_stably.exceptions import (
@@ -19,70 +18,21 @@ from airflow_provider_stably.exceptions import (
     StablyCancelError,
     StablyError,
 )
+from airflow_provider_stably.execution.clients import Clients
 from airflow_provider_stably.execution.fail_for_good import not_retried, task_error
 from airflow_provider_stably.execution.options import RunTestsOptions
+from airflow_provider_stably.execution.ownership import Ownership
 from airflow_provider_stably.execution.results import make_known
 from airflow_provider_stably.execution.uninterrupted import finish_despite_interrupt
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.runs import belief
 from airflow_provider_stably.runs.cancel import CancelOutcome, CancelResult, cancel
-from airflow_provider_stably.runs.driver import BlockingDriver, run_blocking
+from airflow_provider_stably.runs.driver import run_blocking
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.tasks.best_effort import best_effort
 from airflow_provider_stably.tasks.start_record import StartRecords
 from airflow_provider_stably.tasks.wiring import wiring_problems
 from airflow_provider_stably.tasks.xcom import STABLY_RUN_KEY, PushedRun
-
-KILL_PAUSE_SECONDS = 0.2
-"""How often a wait checks whether the task was killed."""
-
-LAST_PAUSE_SECONDS = 0.5
-"""Longest pause once the task was killed, whatever a Retry-After says: Airflow 3 sends SIGKILL after 5 s."""
-
-
-@dataclass(slots=True)
-class Ownership:
-    """Which run this process has to cancel if it stops watching, and what has happened to the task.
-
-    No locks, so no Event: ``on_kill`` runs in a signal handler, and what it interrupts could hold them.
-
-    :param cancel_on_kill: False if the task leaves its runs to others: then it owns none.
-    """
-
-    cancel_on_kill: bool
-    run_to_cancel: RunReference | None = None
-    is_killed: bool = False
-    may_be_pushed: bool = False
-
-    def own(self, run: RunReference) -> RunReference:
-        """Answer for a run from now on, if the task does at all."""
-        self.run_to_cancel = run if self.cancel_on_kill else None
-        return run
-
-    def stop_if_killed(self) -> None:
-        """Raise if the task was killed.
-
-        :raises AirflowException: retryable, as a worker that shuts down kills its tasks, too.
-        """
-        if self.is_killed:
-            raise AirflowException("The task was killed")
-
-    def sleep_unless_killed(self, seconds: float) -> None:
-        """Wait, but no longer than until the task is killed; then raise."""
-        self._wait_unless_killed(seconds)
-        self.stop_if_killed()
-
-    def sleep_less_if_killed(self, seconds: float) -> None:
-        """Wait, but not for more than :data:`LAST_PAUSE_SECONDS` once the task is killed."""
-        self._wait_unless_killed(seconds - LAST_PAUSE_SECONDS)
-        # Even then: the API, which asked for it, would be sent cancels without a pause till SIGKILL.
-        time.sleep(min(seconds, LAST_PAUSE_SECONDS))
-
-    def _wait_unless_killed(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while not self.is_killed and (left := end - time.monotonic()) > 0:
-            # In short pieces, and no Event: on_kill sets the flag in a signal handler, which takes no lock.
-            time.sleep(min(left, KILL_PAUSE_SECONDS))
 
 
 class _Start(Enum):
@@ -98,7 +48,7 @@ class Starter:
 
     :param ownership: Gets the run as soon as its id is known.
     :param hook: The hook, with its connection already read.
-    :param client: Sends the calls; its waits end when the task is killed.
+    :param clients: The clients on that connection.
     :param cancel_at_once: Cancels the run of ``ownership``, as a kill does.
     """
 
@@ -108,9 +58,10 @@ class Starter:
     records: StartRecords
     ownership: Ownership
     hook: StablyHook
-    client: StablyClient
+    clients: Clients
     cancel_at_once: Callable[[], None]
     _started: RunReference | _Start = field(default=_Start.NOT_SENT, init=False)
+    _earlier_was_not_found: bool = field(default=False, init=False)
 
     def resume_or_start(self) -> RunReference:
         """Return the run of an earlier try that goes on, else a new one."""
@@ -157,17 +108,17 @@ class Starter:
         Nor is a 404 believed here: no second run is started on it.
         """
         try:
-            return self.client.send(calls.get_run(run.project_id, run.run_id)).is_finished
+            return self.clients.usual.send(calls.get_run(run.project_id, run.run_id)).is_finished
         except StablyError as error:
             self.log.warning("Run %s of an earlier try cannot be read now: %s", run.run_id, error)
             return False
 
     def _cancel_before_another(self, run: RunReference, *, is_ours: bool) -> None:
-        driver = BlockingDriver(self.client, sleep=self.ownership.sleep_unless_killed)
         seconds = belief.MISSING_SECONDS
-        result = run_blocking(cancel(run, driver, patience=seconds, missing_seconds=seconds))
+        result = run_blocking(cancel(run, self.clients.driver(), patience=seconds, missing_seconds=seconds))
         self.log.info("Run %s of an earlier try: %s", run.run_id, result.outcome)
-        if result.is_over or (is_ours and result.outcome is CancelOutcome.NOT_FOUND):
+        self._earlier_was_not_found = is_ours and result.outcome is CancelOutcome.NOT_FOUND
+        if result.is_over or self._earlier_was_not_found:
             return
         if not is_ours and result.outcome in {CancelOutcome.NOT_FOUND, CancelOutcome.DENIED}:
             self.records.delete()  # whoever clears the task now has read the error
@@ -189,7 +140,7 @@ class Starter:
             run = finish_despite_interrupt(lambda: self._send(call), when_interrupted=self._send_no_more)
         except BaseException as error:
             if self._started is _Start.NOT_SENT or isinstance(error, StablyError | AirflowException):
-                self.records.delete()
+                self._forget_start()
             elif isinstance(self._started, RunReference):
                 self.records.write(self._started)
             elif not self.records.survive_retries and not isinstance(error, KeyboardInterrupt):
@@ -204,6 +155,13 @@ class Starter:
         self.records.write(run)
         self._push(run)
         return run
+
+    def _forget_start(self) -> None:
+        """Record that no run was started, so that an earlier one that was not found is looked for again."""
+        if self._earlier_was_not_found:
+            self.records.put_back()
+        else:
+            self.records.delete()
 
     def _call(self) -> calls.Call[str]:
         options = self.options
@@ -226,7 +184,7 @@ class Starter:
         started_at = time.time()
         try:
             with asking_before_it_is_sent(self.ownership.stop_if_killed):
-                run_id = self.client.send(call)
+                run_id = self.clients.usual.send(call)
         except StablyAmbiguousStartError as error:
             self.log.error("%s", error)
             raise

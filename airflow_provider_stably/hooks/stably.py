@@ -196,9 +196,10 @@ class StablyHook(BaseHook):
         now = time.time()
         deadline = now + seconds("timeout", timeout, at_least=0)
         poll_interval = seconds("poll_interval", poll_interval)
-        driver, belief = BlockingDriver(self.client, reconnect=self.reconnect), Belief(key_has_worked=False)
+        driver = BlockingDriver(self.client, reconnect=self.reconnect)
+        started_at, belief = run.started_at or now, Belief(key_has_worked=run.started_at is not None)
         result = run_blocking(
-            watch(run, driver, belief, started_at=now, deadline=deadline, poll_interval=poll_interval)
+            watch(run, driver, belief, started_at=started_at, deadline=deadline, poll_interval=poll_interval)
         )
         if result.polled is None:
             raise result.error() or RuntimeError(f"run {run_id} is not over")

@@ -253,8 +253,8 @@ class StablyRunTestsOperator(BaseOperator):
         execution = self._begin(context)
         if execution.resumes_another_try():
             return execution.execute()
-        if next_method == TRIGGER_FAILED:
-            execution.cancel_pushed_run()
+        if next_method == TRIGGER_FAILED and (ended := execution.cancel_pushed_run()) is not None:
+            return ended
         return super().resume_execution(next_method, next_kwargs, context)
 
     def on_kill(self) -> None:

@@ -62,6 +62,8 @@ class Belief:
         :param now: The present, in seconds since the epoch.
         :returns: What is believed by now; None if waiting may still change it.
         """
+        if isinstance(error, StablyNotFoundError) and error.is_from_api:
+            self.key_has_worked = True  # else the API would have refused it
         doubt = _doubt(error, is_page_believed=not self.key_has_worked)
         if doubt is not self._doubt:
             self._doubt, self._since, self._polls = doubt, now, 0

@@ -8,8 +8,11 @@ from typing import Any
 
 from airflow_provider_stably.tasks.version_compat import AIRFLOW_ENFORCES_EXECUTION_TIMEOUT, task_started_at
 
-DEFERRAL_GRACE_SECONDS = 300
-"""How long after the trigger's own deadline Airflow gives up: that happens only without a triggerer."""
+DEFERRAL_GRACE_SECONDS = 900
+"""How long after the trigger's own deadline Airflow gives up: that happens only without a triggerer.
+
+A trigger whose API is silent takes seven minutes for its last poll and its cancel.
+"""
 
 LONGEST_LEAD_SECONDS = 30
 """How long before Airflow the trigger gives up, at most: time to resume the task, which can name its run."""

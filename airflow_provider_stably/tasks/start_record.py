@@ -51,6 +51,7 @@ class StartRecords:
         self._store = context.get("task_state_store")
         self._counters = {} if self._store is None else _clear_counters(context)
         self._try_number: int | None = None if self._store is None else context["ti"].try_number
+        self._last_read: Any = None
 
     @property
     def survive_retries(self) -> bool:
@@ -59,7 +60,7 @@ class StartRecords:
 
     def read(self) -> StartRecord | None:
         """Return what an earlier try recorded; None if nothing."""
-        recorded = self._store.get(START_RECORD_KEY) if self._store is not None else None
+        recorded = self._last_read = self._store.get(START_RECORD_KEY) if self._store is not None else None
         if recorded is None:
             return None
         run = None
@@ -85,6 +86,11 @@ class StartRecords:
         with best_effort("The record of this task's start could not be checked"):
             if (recorded := self.read()) is None or recorded.run != run:
                 self.write(run)
+
+    def put_back(self) -> None:
+        """Write the record as it was last read, of the try that made it."""
+        if self._store is not None:
+            self._store.set(START_RECORD_KEY, self._last_read)
 
     def delete(self) -> None:
         """Delete the record: the run is over, or there is none. One that stays does little harm."""

@@ -14,6 +14,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_stably.api.retries import MAX_RETRY_AFTER_SECONDS
 from airflow_provider_stably.api.text import shown
+from airflow_provider_stably.exceptions import StablyConfigError
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.runs.belief import Belief
 from airflow_provider_stably.runs.cancel import HEEDED_IN_HASTE_SECONDS, cancel
@@ -43,6 +44,9 @@ HAND_BACK_SECONDS = 300.0
 That is no connection, no trust in the API's certificate, or an answer that its HTTP library cannot read. An
 API that is down hands nothing back: thousands of triggers would storm the workers.
 """
+
+LOOK_UP_SECONDS = 30.0
+"""How long a poll waits for the connection: a secrets backend may never answer."""
 
 FIRST_EVENT_SECONDS = 10.0
 """How long after its begin, and so after the deferral, a trigger fires at the earliest.
@@ -204,6 +208,7 @@ class _TriggerDriver(AsyncDriver):
         self._heeded = HEEDED_IN_HASTE_SECONDS if in_haste else MAX_RETRY_AFTER_SECONDS
         self._timeout = KILL_REQUEST_SECONDS if in_haste else None
         self._entered: AsyncStablyClient | None = None
+        self._looking_up: asyncio.Future[AsyncStablyClient] | None = None
         self.now = time.time
 
     async def __aenter__(self) -> Self:
@@ -227,8 +232,19 @@ class _TriggerDriver(AsyncDriver):
         return self._entered
 
     async def _look_up(self) -> AsyncStablyClient:
-        hook = StablyHook(self._stably_conn_id, timeout=self._timeout)
-        return await (await _shield(hook.get_async_client())).__aenter__()
+        """Look the connection up; one that does not answer is waited for again, and not asked anew.
+
+        :raises StablyConfigError: if it cannot be used, or is not there in time.
+        """
+        if self._looking_up is None:
+            hook = StablyHook(self._stably_conn_id, timeout=self._timeout)
+            self._looking_up = _kept(hook.get_async_client())
+        done, _ = await asyncio.wait([self._looking_up], timeout=LOOK_UP_SECONDS)
+        if not done:
+            problem = f"cannot be read now: no answer in {LOOK_UP_SECONDS:g} s"
+            raise StablyConfigError(problem, conn_id=self._stably_conn_id, field="conn_id")
+        found, self._looking_up = self._looking_up, None
+        return await found.result().__aenter__()
 
 
 async def _shield(work: Coroutine[Any, Any, T]) -> T:
@@ -237,10 +253,15 @@ async def _shield(work: Coroutine[Any, Any, T]) -> T:
     Airflow 3 cancels a trigger again every second until it has ended, ``on_kill`` included. And a question to
     Airflow 3.0 or 3.1 that is cut off ends the whole triggerer: its answer is taken for the next one's.
     """
+    return await asyncio.shield(_kept(work))
+
+
+def _kept(work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
+    """Begin something that goes on although nobody may wait for it."""
     future = asyncio.ensure_future(work)
     _shielded.add(future)
     future.add_done_callback(_shielded.discard)
-    return await asyncio.shield(future)
+    return future
 
 
 def wait_in_triggerer(

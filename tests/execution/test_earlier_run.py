@@ -1,6 +1,7 @@
 """What the run operator makes of a start that an earlier try recorded in the task state store."""
 
 import math
+from threading import Timer
 
 import pytest
 from airflow.providers.common.compat.sdk import (
@@ -10,11 +11,14 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_stably.exceptions import (
     StablyCancelError,
+    StablyError,
     StablyRunCancelledError,
     StablyRunTimeoutError,
 )
+from airflow_provider_stably.runs import belief
 from airflow_provider_stably.tasks.start_record import START_RECORD_KEY
 from airflow_provider_stably.testing import Fault
+from tests.constants import PROJECT
 from tests.execution.noted import noted
 from tests.interruption import Interrupted, interrupt_when
 from tests.operators.run_operator import run_operator
@@ -62,6 +66,42 @@ def test_a_clear_cancels_the_old_run_before_a_new_one(emulator, context, store, 
     calls = [request.call for request in emulator.requests()]
     assert emulator.status(run_id) == "CANCELLED"
     assert calls[:2] == ["cancel", "start"]
+
+
+@pytest.mark.parametrize("status", [403, 404, 409, 429])
+def test_a_run_that_was_not_found_is_remembered_until_a_start_is_accepted(emulator, context, store, status):
+    """The API has a bad day: its 404 said nothing of the run, so the next try looks for it again."""
+    cleared = noted(emulator, store, clear_number=7)
+    for call in ("cancel", "get"):
+        emulator.inject(Fault(status=404, body={"error": "?"}), call=call, times=math.inf)
+    emulator.inject(Fault(status=status, body={"error": "?"}), call="start", times=math.inf)
+    with pytest.raises(StablyError):
+        run_operator().execute(context)
+    emulator.heal()
+    context["xcom"].clear()
+    context["ti"].try_number = 2
+
+    run_operator(wait_for_completion=False).execute(context)
+
+    assert emulator.status(cleared) == "CANCELLED"
+    assert len(emulator.live_runs()) == 1
+
+
+def test_a_clear_outlasts_a_rotated_key(emulator, context, store, monkeypatch):
+    """The connection is looked up again while the old one is refused, and the start has the new key, too."""
+    monkeypatch.setattr(belief, "MISSING_SECONDS", 10.0)
+    cleared = noted(emulator, store, max_tries=7)
+
+    def rotate():
+        emulator.api_key = "sk-rotated"
+        rotated = emulator.connection(login=PROJECT)
+        Timer(0.3, monkeypatch.setenv, ["AIRFLOW_CONN_STABLY_DEFAULT", rotated]).start()
+
+    rotate()
+    run_operator(wait_for_completion=False).execute(context)
+
+    assert emulator.status(cleared) == "CANCELLED"
+    assert len(emulator.live_runs()) == 1
 
 
 def test_no_run_is_started_beside_one_that_may_be_live(emulator, context, store):

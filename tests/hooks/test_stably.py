@@ -14,6 +14,7 @@ from airflow_provider_stably.exceptions import (
     StablyRunTimeoutError,
 )
 from airflow_provider_stably.hooks.stably import StablyHook
+from airflow_provider_stably.runs import belief
 from airflow_provider_stably.testing import Fault
 from tests.constants import KEY, PROJECT
 
@@ -146,6 +147,18 @@ def test_waiting_returns_the_run_that_it_saw_end(emulator, hook):
     run_id = emulator.add_run(project_id=PROJECT, statuses=["RUNNING", "PASSED", "RUNNING"])
 
     assert hook.wait_for_run(run_id, timeout=30, poll_interval=0.01).is_passed
+
+
+@pytest.mark.parametrize("fault", [Fault(status=403), Fault(status=404)], ids=["403", "404 as a page"])
+def test_the_hooks_own_start_shows_that_its_key_works(emulator, hook, monkeypatch, fault):
+    """A wrong answer is outlasted for as long as by the operator."""
+    monkeypatch.setattr(belief, "NEVER_ACCEPTED_SECONDS", 0.0)
+    monkeypatch.setattr(belief, "MISSING_SECONDS", 0.0)
+    emulator.run_seconds = 0.05
+    run_id = hook.start_run()
+    emulator.inject(fault, call="get", times=belief.LEAST_POLLS + 1)
+
+    assert hook.wait_for_run(run_id, poll_interval=0.01).is_passed
 
 
 def test_waiting_gives_up_and_leaves_the_run_alone(emulator, hook):

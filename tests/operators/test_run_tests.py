@@ -6,11 +6,13 @@ import math
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, TaskDeferred
 
+from airflow_provider_stably.exceptions import StablyRunFailedError
 from airflow_provider_stably.operators.stably import TRIGGER_FAILED
 from airflow_provider_stably.testing import Fault
 from tests.constants import PROJECT
 from tests.interruption import Interrupted, interrupt_when
 from tests.operators.run_operator import run_operator
+from tests.waiting import wait_until
 
 
 def test_a_run_that_cannot_be_made_known_is_cancelled(emulator, context):
@@ -36,7 +38,7 @@ def test_deferring_leaves_the_run_to_the_trigger(emulator, context):
     assert json.loads(json.dumps(kwargs)) == kwargs
     assert (kwargs["run_id"], kwargs["project_id"], kwargs["poll_interval"]) == (run_id, PROJECT, 0.02)
     assert kwargs["deadline"] - kwargs["started_at"] == 100
-    assert deferred.value.timeout.total_seconds() == pytest.approx(400, abs=5)
+    assert deferred.value.timeout.total_seconds() == pytest.approx(1000, abs=5)
 
 
 def test_without_cancel_on_kill_runs_are_left_alone(emulator, context):
@@ -68,6 +70,29 @@ def test_a_lost_trigger_cancels_the_run_in_xcom(emulator, context, next_kwargs):
         run_operator(deferrable=True).resume_execution(TRIGGER_FAILED, next_kwargs, context)
 
     assert emulator.live_runs() == []
+
+
+def test_a_lost_triggers_run_that_has_passed_is_a_success(emulator, context):
+    """Nothing is red that passed: Airflow gives up where no triggerer is alive, too."""
+    emulator.run_seconds = 0.05
+    with pytest.raises(TaskDeferred):
+        run_operator(deferrable=True, playwright_project_name="passes").execute(context)
+    wait_until(lambda: not emulator.live_runs())
+
+    returned = run_operator(deferrable=True).resume_execution(TRIGGER_FAILED, {"error": "timeout"}, context)
+
+    assert returned["status"] == context["xcom"]["summary"]["status"] == "PASSED"
+
+
+def test_a_lost_triggers_run_that_has_failed_is_a_failed_run(emulator, context):
+    """The error says which tests failed, and not that Airflow gave up."""
+    emulator.run_seconds = 0.05
+    with pytest.raises(TaskDeferred):
+        run_operator(deferrable=True, playwright_project_name="fails").execute(context)
+    wait_until(lambda: not emulator.live_runs())
+
+    with pytest.raises(StablyRunFailedError, match="FAILED"):
+        run_operator(deferrable=True).resume_execution(TRIGGER_FAILED, {"error": "timeout"}, context)
 
 
 @pytest.mark.parametrize("next_method", ["execute_complete", TRIGGER_FAILED])

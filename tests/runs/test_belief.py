@@ -94,6 +94,15 @@ def test_an_answer_between_starts_the_window_anew():
     assert said == [None, None, None, None, Doubt.REFUSED]
 
 
+def test_the_apis_own_404_shows_that_the_key_works():
+    """It would have refused another; a page of a front end says nothing of it."""
+    for first, doubt in [(MISSING, None), (PAGE, Doubt.REFUSED)]:
+        believing = Belief(key_has_worked=False)
+        believing.failed(first, 0.0)
+
+        assert [believing.failed(REFUSED, now) for now in (1.0, 40.0, 80.0, 120.0, 121.0)][-1] is doubt
+
+
 def test_a_few_polls_far_apart_are_not_believed():
     """A sensor that polls every half hour may meet two bad moments."""
     assert _believed_after(7200, *[REFUSED] * 4) is None

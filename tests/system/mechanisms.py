@@ -120,7 +120,7 @@ MECHANISMS = {
     ),
     "kill_flag": Mechanism(
         "that `execute` stops after a kill that came before the run's id",
-        ("execution.start", "Ownership.is_killed"),
+        ("execution.ownership", "Ownership.is_killed"),
         _is(property(lambda _: False, lambda *_: None)),
         becomes="LEAK",
         sync=_IN_THE_START,

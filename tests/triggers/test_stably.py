@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import math
+import threading
 import time
 from itertools import product
 from types import SimpleNamespace
@@ -280,6 +281,49 @@ async def test_a_missing_connection_hands_the_run_back(emulator, trigger, hide_c
     assert (event.payload["end"], event.payload["deadline"]) == ("handed_back", trigger.deadline)
     assert "RuntimeError" in event.payload["detail"]
     assert len(emulator.live_runs()) == 1
+
+
+@pytest.fixture
+def unanswered(monkeypatch):
+    """Let look-ups of the connection stay without an answer, all but the first ones."""
+    over = threading.Event()
+    genuine, asked = StablyHook.get_connection, []
+
+    def unanswered(*, but):
+        def get_connection(conn_id):
+            asked.append(conn_id)
+            if len(asked) > but:
+                over.wait(10)
+            return genuine(conn_id)
+
+        monkeypatch.setattr(stably, "LOOK_UP_SECONDS", 0.05)
+        monkeypatch.setattr(StablyHook, "get_connection", staticmethod(get_connection))
+        return asked
+
+    yield unanswered
+    over.set()
+
+
+async def test_a_look_up_without_an_answer_hands_the_run_back(trigger, unanswered):
+    """A secrets backend that hangs is asked once, or its threads would fill the triggerer."""
+    asked = unanswered(but=0)
+
+    [event] = [event async for event in trigger.run()]
+
+    assert event.payload["end"] == "handed_back"
+    assert "no answer in" in event.payload["detail"]
+    assert len(asked) == 1
+
+
+async def test_a_look_up_without_an_answer_leaves_the_old_connection(emulator, trigger, unanswered):
+    """A wrong 403 has the connection read again; meanwhile the old key works once more."""
+    emulator.runs[trigger.run_id].statuses = ["RUNNING", "PASSED"]
+    emulator.inject(Fault(status=403), call="get")
+    unanswered(but=1)
+
+    [event] = [event async for event in trigger.run()]
+
+    assert event.payload["run"]["status"] == "PASSED"
 
 
 async def test_a_trigger_that_crashes_cancels_its_run(emulator, trigger, monkeypatch):
