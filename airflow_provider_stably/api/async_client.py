@@ -45,7 +45,8 @@ class AsyncStablyClient:
     """Send calls and read their answers on an event loop. Use as an async context manager.
 
     All clients of one endpoint on one event loop share one session, which lives from the first to enter to
-    the last to leave: a triggerer polls thousands of runs over a handful of connections.
+    the last to leave: a triggerer polls thousands of runs over a handful of connections. Another one begins
+    when the CA bundle is written anew.
 
     :param endpoint: The API and how to reach it.
     :param sleep: Waits the given seconds between attempts.
@@ -60,11 +61,12 @@ class AsyncStablyClient:
     async def __aenter__(self) -> Self:
         self._proxy = self._endpoint.effective_proxy()
         refuse_other_proxies(self._proxy, self._endpoint.label)
-        self._session = await _enter_session(self._endpoint)
+        self._shared = (self._endpoint, self._endpoint.bundle_written_at())
+        self._session = await _enter_session(self._shared)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await _leave_session(self._endpoint)
+        await _leave_session(self._shared)
 
     async def send(self, call: Call[T], *, heeded: float = MAX_RETRY_AFTER_SECONDS) -> T:
         """Send a call, again where that is allowed and may help, and return what it reads.
@@ -154,31 +156,32 @@ class _SharedSession:
     opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-_shared_sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Endpoint, _SharedSession]] = (
+_Key = tuple[Endpoint, int | None]
+_shared_sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Key, _SharedSession]] = (
     WeakKeyDictionary()
 )
 
 
-async def _enter_session(endpoint: Endpoint) -> aiohttp.ClientSession:
+async def _enter_session(key: _Key) -> aiohttp.ClientSession:
     sessions = _shared_sessions.setdefault(asyncio.get_running_loop(), {})
-    shared = sessions.setdefault(endpoint, _SharedSession())
+    shared = sessions.setdefault(key, _SharedSession())
     shared.users += 1
     try:
         async with shared.opening:  # else a thousand triggers that start at once read the CA bundle each
             if shared.session is None:
-                shared.session = await _new_session(endpoint)
+                shared.session = await _new_session(key[0])
             return shared.session
     except BaseException:
-        await _leave_session(endpoint)
+        await _leave_session(key)
         raise
 
 
-async def _leave_session(endpoint: Endpoint) -> None:
+async def _leave_session(key: _Key) -> None:
     sessions = _shared_sessions[asyncio.get_running_loop()]
-    shared = sessions[endpoint]
+    shared = sessions[key]
     shared.users -= 1
     if not shared.users:
-        del sessions[endpoint]
+        del sessions[key]
         if shared.session is not None:
             await shared.session.close()
 

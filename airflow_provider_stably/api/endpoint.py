@@ -115,6 +115,14 @@ class Endpoint:
             return DEFAULT_CA_BUNDLE_PATH
         return verify or None
 
+    def bundle_written_at(self) -> int | None:
+        """Return when the CA bundle was last written, in nanoseconds: a triggerer may live for months."""
+        bundle = self.ca_bundle() if self.base_url.startswith("https:") else None
+        try:
+            return None if bundle is None else os.stat(bundle).st_mtime_ns
+        except OSError:  # whoever reads it says so
+            return None
+
     def __reduce__(self) -> NoReturn:
         """Refuse to be pickled, and so do session, client and hook settings, which hold an endpoint."""
         raise TypeError("an Endpoint holds an API key: pickle the Airflow connection's id instead")

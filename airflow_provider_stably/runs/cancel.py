@@ -124,6 +124,10 @@ async def cancel(
         await stably.sleep(min(SECONDS_BETWEEN_ATTEMPTS * attempt, LONGEST_SECONDS_BETWEEN_ATTEMPTS))
         if result.outcome is CancelOutcome.DENIED:
             await stably.reconnect()
+    if result.outcome is CancelOutcome.DENIED:
+        # A service that refuses changes for a while may still tell that the run is over.
+        seen_now = await read_status(run, stably, once=True)
+        return seen_now if seen_now.is_over else result
     if result.outcome is CancelOutcome.STILL_LIVE:
         return replace(result, detail=f"the API did not cancel it in {attempt} attempts")
     if result.outcome is CancelOutcome.NOT_FOUND and len(seen) > 1:

@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import math
+import os
 import pickle
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from unittest.mock import create_autospec
 import certifi
 import pytest
 import requests
+import trustme
 
 from airflow_provider_stably.api import async_client, calls
 from airflow_provider_stably.api.async_client import AsyncStablyClient
@@ -313,3 +315,21 @@ def test_a_caller_may_ask_for_no_timeout(emulator, endpoint):
         response = client.session.get(f"{emulator.url}/v1/x", timeout=urllib3.Timeout(None, None))
 
     assert response.status_code == 404
+
+
+async def test_a_renewed_ca_bundle_is_read_while_others_use_the_old_one(
+    endpoint, authority, private_emulator, tmp_path
+):
+    """A triggerer that always has some trigger would never trust the renewed certificate."""
+    bundle = tmp_path / "authority.pem"
+    trustme.CA().cert_pem.write_to_path(bundle)
+    asked = replace(endpoint, base_url=private_emulator.url, verify=str(bundle))
+    call = calls.get_run(PROJECT, private_emulator.add_run(project_id=PROJECT))
+    async with AsyncStablyClient(asked) as early:
+        with pytest.raises(StablyUnreachableError, match="SSLCertVerificationError"):
+            await early.send_once(call)
+        authority.cert_pem.write_to_path(bundle)
+        os.utime(bundle, ns=(0, 0))  # the clock of some file systems is slow
+
+        async with AsyncStablyClient(asked) as late:
+            assert not (await late.send_once(call)).is_finished

@@ -8,8 +8,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.exceptions import StablyCancelError
-from airflow_provider_stably.execution import cancel_runs
-from airflow_provider_stably.execution.cancel_runs import cancel_all
+from airflow_provider_stably.execution import cancel_all as cancel_all_module
+from airflow_provider_stably.execution.cancel_all import cancel_all
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.operators.stably import StablyCancelRunOperator
 from airflow_provider_stably.runs.cancel import MAX_CANCEL_ATTEMPTS
@@ -18,6 +18,7 @@ from airflow_provider_stably.testing import Fault
 from tests.constants import PROJECT
 from tests.interruption import Interrupted, interrupt_when
 from tests.operators.cancel_operator import cancel, outcomes
+from tests.waiting import wait_until
 
 
 def test_a_live_run_is_cancelled_and_listed(emulator, context, run_id):
@@ -85,7 +86,7 @@ def test_an_unknown_run_can_be_accepted(emulator, context, run_id):
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refusal_stops_its_project_only(emulator, context, status, monkeypatch):
     """A refusal is no word about other projects; and the task may be retried, as outages refuse keys, too."""
-    monkeypatch.setattr(cancel_runs, "CONCURRENCY", 1)
+    monkeypatch.setattr(cancel_all_module, "CONCURRENCY", 1)
     refused = [emulator.add_run(project_id="project-2") for _ in range(3)]
     others = [emulator.add_run(project_id=PROJECT) for _ in range(2)]
     started = [{"run_id": run_id, "project_id": "project-2"} for run_id in refused]
@@ -103,13 +104,13 @@ def test_a_refusal_stops_its_project_only(emulator, context, status, monkeypatch
         *["cancelled"] * 2,
     ]
     assert context["xcom"]["return_value"] == others
-    assert len(emulator.requests()) == MAX_CANCEL_ATTEMPTS + 2
+    assert len(emulator.requests("cancel")) == MAX_CANCEL_ATTEMPTS + 2
 
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_passing_refusal_leaves_no_run(emulator, context, status, monkeypatch):
     """One wrong refusal does not end a kill switch that may have no retry."""
-    monkeypatch.setattr(cancel_runs, "CONCURRENCY", 1)
+    monkeypatch.setattr(cancel_all_module, "CONCURRENCY", 1)
     run_ids = [emulator.add_run(project_id=PROJECT) for _ in range(3)]
     emulator.inject(Fault(status=status))
 
@@ -272,7 +273,7 @@ def test_waiting_takes_no_404_for_the_end(emulator, context):
 
 def test_slow_requests_do_not_hold_up_a_timeout(emulator, context, run_id, monkeypatch):
     """What interrupts the waiting thread gets out at once; no further run is begun."""
-    monkeypatch.setattr(cancel_runs, "CONCURRENCY", 1)
+    monkeypatch.setattr(cancel_all_module, "CONCURRENCY", 1)
     others = [emulator.add_run(project_id=PROJECT) for _ in range(3)]
     emulator.inject(Fault(delay=1), run_id=run_id)
 
@@ -313,17 +314,45 @@ def test_a_run_just_seen_is_not_taken_for_gone(emulator, context, run_id):
         cancel(context, [run_id], ignore_missing=True)
 
 
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("ended", ["PASSED", "CANCELLED"])
+def test_a_run_that_is_over_needs_no_right_to_cancel(emulator, context, status, ended):
+    """A service that refuses changes for a while may still tell how a run stands."""
+    run_id = emulator.add_run(project_id=PROJECT, statuses=[ended])
+    emulator.inject(Fault(status=status), call="cancel", times=math.inf)
+
+    assert cancel(context, [run_id]) == ([run_id] if ended == "CANCELLED" else [])
+
+
+def test_waiting_outlasts_a_rotated_key(emulator, context, run_id, monkeypatch):
+    """The cancel is accepted, then the key is rotated, and the run ends."""
+    emulator.inject(Fault(body={"cancelled": [run_id]}), call="cancel")
+
+    def rotate():
+        wait_until(lambda: emulator.requests("get"))
+        monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", emulator.connection(login=PROJECT, password="new"))
+        emulator.api_key = "new"
+        emulator.runs[run_id].statuses = ["CANCELLED"]
+
+    thread = threading.Thread(target=rotate)
+    thread.start()
+    cancelled = cancel(context, [run_id], wait_for_termination=True, timeout=5, poll_interval=0.05)
+    thread.join()
+
+    assert cancelled == [run_id]
+
+
 @pytest.mark.parametrize("started_at", [None, 4e9], ids=["old", "young"])
 def test_missing_runs_hold_up_no_other(emulator, context, run_id, started_at):
     """Each run is asked for before the wait begins in which a missing one may still be found."""
-    clients = {
-        RunReference(name, PROJECT, started_at=started_at): StablyHook().client
+    hooks = {
+        RunReference(name, PROJECT, started_at=started_at): StablyHook()
         for name in [*(f"gone-{number}" for number in range(20)), run_id]
     }
 
-    cancel_all(clients, missing_seconds=0.2)
+    cancel_all(hooks, missing_seconds=0.2)
 
-    assert emulator.requests("cancel", run_id=run_id)[0] in emulator.requests("cancel")[: len(clients)]
+    assert emulator.requests("cancel", run_id=run_id)[0] in emulator.requests("cancel")[: len(hooks)]
     assert emulator.live_runs() == []
 
 

@@ -74,8 +74,18 @@ def _run(status, **fields):
         pytest.param([PAGE, GONE], CancelOutcome.UNKNOWN, None, id="a front end's 404, then not found"),
         pytest.param([BAD_REQUEST, PAGE], CancelOutcome.UNKNOWN, None, id="404, a front end's"),
         pytest.param([GONE, _run("PASSED")], CancelOutcome.ALREADY_FINISHED, "PASSED", id="404, then found"),
-        pytest.param([REFUSED] * 3, CancelOutcome.DENIED, None, id="key refused"),
-        pytest.param([BAD_REQUEST, REFUSED] * 3, CancelOutcome.DENIED, None, id="key refused at the look"),
+        pytest.param([REFUSED] * 4, CancelOutcome.DENIED, None, id="key refused"),
+        pytest.param([*[REFUSED] * 3, LOST], CancelOutcome.DENIED, None, id="key refused, look lost"),
+        pytest.param([*[REFUSED] * 3, _run("RUNNING")], CancelOutcome.DENIED, None, id="key refused, live"),
+        pytest.param(
+            [*[REFUSED] * 3, _run("PASSED")],
+            CancelOutcome.ALREADY_FINISHED,
+            "PASSED",
+            id="cancels refused, over",
+        ),
+        pytest.param(
+            [*[BAD_REQUEST, REFUSED] * 3, REFUSED], CancelOutcome.DENIED, None, id="key refused at the look"
+        ),
         pytest.param([REFUSED, YES], CancelOutcome.CANCELLED, "CANCELLED", id="key refused once"),
         pytest.param(
             [LOST, _run("CANCELLED")], CancelOutcome.CANCELLED, "CANCELLED", id="answer lost, cancelled"
