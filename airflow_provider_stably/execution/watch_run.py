@@ -80,12 +80,13 @@ class WatchRun:
 
         :returns: The summary of a run that is over.
         """
+        began = self._now()
         polled = self.poll(options, context)
         if not polled.is_done:
             wait_in_triggerer(
                 self._named_run(options),
                 stably_conn_id=options.stably_conn_id,
-                deadline=deferred_deadline(context, from_time=self._now(), timeout=options.timeout),
+                deadline=deferred_deadline(context, from_time=began, timeout=options.timeout),
                 poll_interval=options.poke_interval,
                 cancel_on_kill=False,
                 key_has_worked=self._belief.key_has_worked,

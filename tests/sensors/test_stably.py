@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
+    TaskDeferred,
 )
 
 from airflow_provider_stably.exceptions import StablyConfigError, StablyRunLostError, find_run_error
@@ -115,6 +116,19 @@ def test_a_run_that_is_over_is_not_deferred(emulator, context):
     sensor = StablyRunSensor(task_id="wait", run_id=run_id, deferrable=True)
 
     assert sensor.execute(context)["status"] == "PASSED"
+
+
+def test_a_slow_first_look_is_within_the_timeout(emulator, context):
+    """The deferred wait has what the look left of it."""
+    emulator.inject(Fault(delay=0.5), call="get")
+    sensor = StablyRunSensor(task_id="wait", run_id=emulator.add_run(project_id=PROJECT), deferrable=True)
+    sensor.timeout = 60
+    began = time.time()
+
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor.execute(context)
+
+    assert deferred.value.trigger.deadline == pytest.approx(began + 60, abs=0.4)
 
 
 @pytest.mark.parametrize("start_date", [datetime.now(UTC), None], ids=["", "as in dag.test() of 2.11"])
