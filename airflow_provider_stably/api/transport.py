@@ -133,30 +133,33 @@ def _tls_context(connection: Any) -> Any:
 _reached_at: dict[str, str] = {}
 """Host, or proxy, to the IP address at which this process last reached it by its name."""
 
+_Found = list[str] | OSError | UnicodeError
+"""A name's addresses, or why there are none."""
+
 _gone_to: set[str] = set()
 """Of those, the ones that were connected to by that address since."""
 
 
-def _look_up(host: str, port: int) -> SimpleQueue[list[str] | OSError | UnicodeError]:
-    """Begin to look a name up, where it can be left behind; the queue gets its addresses, or the error.
+def _look_up(host: str, port: int) -> SimpleQueue[_Found]:
+    """Begin to look a name up, where it can be left behind; the queue gets what it comes to.
 
     A look-up that stalls cannot be interrupted: in this thread it would keep Python from calling the signal
     handler of a kill. A Thread would take locks that such a handler cannot wait for.
     """
-    found: SimpleQueue[list[str] | OSError | UnicodeError] = SimpleQueue()
-
-    def work() -> None:
-        try:
-            each = socket.getaddrinfo(host, port, allowed_gai_family(), socket.SOCK_STREAM)
-            found.put(list(dict.fromkeys(str(address[0]) for *_, address in each)))
-        except (OSError, UnicodeError) as error:
-            found.put(error)
-
-    try:
-        _thread.start_new_thread(work, ())
-    except RuntimeError:  # there are too many
-        work()
+    found: SimpleQueue[_Found] = SimpleQueue()
+    with suppress(RuntimeError):  # there are too many threads
+        _thread.start_new_thread(lambda: found.put(_addresses_of(host, port)), ())
+        return found
+    found.put(_addresses_of(host, port))
     return found
+
+
+def _addresses_of(host: str, port: int) -> _Found:
+    try:
+        each = socket.getaddrinfo(host, port, allowed_gai_family(), socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        return error
+    return list(dict.fromkeys(str(address[0]) for *_, address in each))
 
 
 class _Remembering:

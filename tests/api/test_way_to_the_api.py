@@ -1,10 +1,12 @@
 """How both clients get to the API, and to no other: proxies, TLS, redirects, ``~/.netrc``."""
 
+import _thread
 import asyncio
 import socket
 import ssl
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import create_autospec
 from urllib.parse import urlsplit
 
 import pytest
@@ -90,6 +92,7 @@ def test_an_address_that_is_no_longer_the_apis_is_left(emulator, endpoint, monke
     """A client that goes by address tries it once: a server taken out of service may listen there."""
     run_id, port = emulator.add_run(project_id=PROJECT), urlsplit(emulator.url).port
     monkeypatch.setitem(transport._reached_at, "localhost", "127.0.0.2")
+    monkeypatch.setattr(transport, "_gone_to", set())
     asked = replace(endpoint, base_url=f"http://localhost:{port}", api_key=KEY, read_timeout=0.3)
     call = calls.get_run(PROJECT, run_id)
     with socket.create_server(("127.0.0.2", port)), StablyClient(asked, by_address=True) as client:
@@ -97,6 +100,27 @@ def test_an_address_that_is_no_longer_the_apis_is_left(emulator, endpoint, monke
             client.send_once(call)
 
         assert not client.send_once(call).is_finished
+
+
+@pytest.mark.parametrize("by_address", [False, True])
+def test_a_name_is_looked_up_where_no_thread_can_be_had(emulator, endpoint, monkeypatch, by_address):
+    """A process that has too many can reach the API all the same, or says why not."""
+    monkeypatch.setattr(transport, "_reached_at", {})
+    monkeypatch.setattr(
+        _thread, "start_new_thread", create_autospec(_thread.start_new_thread, side_effect=RuntimeError)
+    )
+    by_name = replace(endpoint, base_url=emulator.url.replace("127.0.0.1", "localhost"))
+    run_id = emulator.add_run(project_id=PROJECT)
+    with StablyClient(by_name, by_address=by_address) as client:
+        assert not client.send_once(calls.get_run(PROJECT, run_id)).is_finished
+    monkeypatch.setattr(
+        socket, "getaddrinfo", create_autospec(socket.getaddrinfo, side_effect=socket.gaierror)
+    )
+    with (
+        StablyClient(by_name, by_address=by_address) as client,
+        pytest.raises(StablyUnreachableError, match="gaierror"),
+    ):
+        client.send_once(calls.get_run(PROJECT, run_id))
 
 
 def test_a_call_within_a_call_notes_its_own_request():
