@@ -42,7 +42,7 @@ def cancel_all(hooks: Mapping[RunReference, StablyHook], *, missing_seconds: flo
         if project in refused:
             detail = f"the API key had been refused for project {run.project_id}"
             return CancelResult(CancelOutcome.NOT_ATTEMPTED, detail=detail)
-        result = run_blocking(cancel(run, _driver(hooks[run]), missing_seconds=missing_seconds))
+        result = run_blocking(cancel(run, BlockingDriver(hooks[run].client), missing_seconds=missing_seconds))
         if result.outcome is CancelOutcome.DENIED:
             refused.add(project)
         log.info("Run %s: %s", run.run_id, replace(result, detail=""))
@@ -78,16 +78,13 @@ def wait_until_over(
     waiting = [run for run in results if run in accepted or results[run].outcome is CancelOutcome.STILL_LIVE]
 
     def poll(run: RunReference) -> CancelResult:
-        driver = _driver(hooks[run])
+        driver = BlockingDriver(hooks[run].client)
         if run not in accepted:
             result = run_blocking(cancel(replace(run, started_at=None), driver))
             if result.outcome is not CancelOutcome.CANCELLED:
                 return _known_before(result)
             accepted.add(run)
-        result = run_blocking(read_status(run, driver, once=True))
-        if result.outcome is CancelOutcome.DENIED:
-            hooks[run].reconnect()  # for the next poll
-        return _after_acceptance(result, timeout)
+        return _after_acceptance(run_blocking(read_status(run, driver, once=True)), timeout)
 
     while waiting:
         settled |= _side_by_side(poll, waiting)
@@ -97,11 +94,10 @@ def wait_until_over(
             break
         # The pause between two polls of a task that only waits; Airflow's signals interrupt it.
         time.sleep(min(poll_interval, left))
+        # In this thread: Airflow 3.0 mixes up the answers to questions of several.
+        for hook in {hooks[run] for run in waiting if settled[run].outcome is CancelOutcome.DENIED}:
+            hook.reconnect()
     return settled
-
-
-def _driver(hook: StablyHook) -> BlockingDriver:
-    return BlockingDriver(hook.client, reconnect=hook.reconnect)
 
 
 def _after_acceptance(result: CancelResult, timeout: float) -> CancelResult:

@@ -326,7 +326,7 @@ def test_a_run_that_is_over_needs_no_right_to_cancel(emulator, context, status, 
 
 def test_waiting_outlasts_a_rotated_key(emulator, context, run_id, monkeypatch):
     """The cancel is accepted, then the key is rotated, and the run ends."""
-    emulator.inject(Fault(body={"cancelled": [run_id]}), call="cancel")
+    emulator.inject(Fault(body={"cancelled": [{"runId": run_id}]}), call="cancel")
 
     def rotate():
         wait_until(lambda: emulator.requests("get"))
