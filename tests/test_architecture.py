@@ -1,6 +1,7 @@
 """The rooms of the package and the arrows between them, read from the source: what is absent is forbidden."""
 
 import ast
+import functools
 
 import pytest
 
@@ -71,6 +72,7 @@ def _type_only(tree):
     return {below for block in typed for below in ast.walk(block)}
 
 
+@functools.cache
 def _imports(module, *, at_run_time=False, at_import=False):
     """Return the full names that a module imports.
 
