@@ -57,16 +57,16 @@ class AsyncStablyClient:
     ) -> None:
         self._endpoint = endpoint
         self._sleep = sleep
+        self._key = (endpoint, endpoint.bundle_written_at())  # once: it may be entered many times
 
     async def __aenter__(self) -> Self:
         self._proxy = self._endpoint.effective_proxy()
         refuse_other_proxies(self._proxy, self._endpoint.label)
-        self._shared = (self._endpoint, self._endpoint.bundle_written_at())
-        self._session = await _enter_session(self._shared)
+        self._session = await _enter_session(self._key)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await _leave_session(self._shared)
+        await _leave_session(self._key)
 
     async def send(self, call: Call[T], *, heeded: float = MAX_RETRY_AFTER_SECONDS) -> T:
         """Send a call, again where that is allowed and may help, and return what it reads.

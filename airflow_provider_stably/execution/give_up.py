@@ -43,7 +43,7 @@ class GiveUp:
         if run is not None and client is not None:
             self._is_killing = True
             if cancel_at_once(run, client, self.log):
-                self.ownership.run_to_cancel = None
+                self.ownership.part()
             self._is_killing = False
         # Only now: execute, which may go on meanwhile, heeds it as soon as it knows its run.
         self.ownership.is_killed = True
@@ -104,7 +104,7 @@ class GiveUp:
         if not self.ownership.is_killed:  # then there is no time left
             push_unfinished(self.context, run, result)
         if result.is_over:
-            self.ownership.run_to_cancel = None
+            self.ownership.part()
             self.delete_record()
         return result
 
@@ -114,7 +114,7 @@ class GiveUp:
         :param cause: Why the task ends. Airflow retries it after anything but a keyboard's interruption.
         :raises AirflowFailException: on Airflow before 3.3.
         """
-        run = self.ownership.run_to_cancel
+        run = self.ownership.watched
         if run is not None and not isinstance(cause, KeyboardInterrupt) and not self.records.survive_retries:
             raise AirflowFailException(
                 f"{cause}; run {run.run_id} may still be running, so this task is not retried: cancel it, "

@@ -23,17 +23,24 @@ class Ownership:
     No locks, so no Event: ``on_kill`` runs in a signal handler, and what it interrupts could hold them.
 
     :param cancel_on_kill: False if the task leaves its runs to others: then it owns none.
+    :param watched: The run that the task waits for, as long as it may be live.
     """
 
     cancel_on_kill: bool
     run_to_cancel: RunReference | None = None
+    watched: RunReference | None = None
     is_killed: bool = False
     may_be_pushed: bool = False
 
     def own(self, run: RunReference) -> RunReference:
         """Answer for a run from now on, if the task does at all."""
         self.run_to_cancel = run if self.cancel_on_kill else None
+        self.watched = run
         return run
+
+    def part(self) -> None:
+        """Answer for no run any more: it is over, or left to others."""
+        self.run_to_cancel = self.watched = None
 
     def stop_if_killed(self) -> None:
         """Raise if the task was killed.

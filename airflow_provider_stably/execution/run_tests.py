@@ -72,7 +72,7 @@ class RunTests:
             deadline = _started_at(run) + self._options.timeout
             result = self._watch(run, deadline) if self._options.wait_for_completion else None
         if result is None:
-            self._ownership.run_to_cancel = None  # left alone: a late on_kill must not cancel it
+            self._ownership.part()  # left alone: a late on_kill must not cancel it
             return RunSummary.of(run, None).return_value()
         return self._end(result, run)
 
@@ -151,11 +151,14 @@ class RunTests:
             with self._give_up.unless_done():
                 with best_effort("The run of this task could not be cancelled"):
                     own = own_run_of_this_try(self._context)
-                    if own is not None and own.cancel_on_kill:
-                        self._ownership.own(own.run)
+                    if own is not None:
+                        self._ownership.cancel_on_kill &= own.cancel_on_kill
+                        run = self._ownership.own(own.run)
                         until = time.time() + watch.CANCEL_PATIENCE_SECONDS
-                        self._clients.connect_for(own.run, until=until)
-                summary = self._give_up.cancel()
+                        self._clients.connect_for(run, until=until)
+                        if not self._ownership.cancel_on_kill:
+                            summary = self._poll_at_last(run)
+                summary = summary or self._give_up.cancel()
         finally:
             if own is None and not self._records.survive_retries:
                 raise AirflowFailException(
@@ -166,6 +169,12 @@ class RunTests:
             return self._end(WatchResult(WatchEnd.FINISHED, summary), own.run)
         self._give_up.forbid_retry(cause)
         return None
+
+    def _poll_at_last(self, run: RunReference) -> RunSummary | None:
+        """Return the results of a run that is not the task's to cancel, if it is over."""
+        unseen = WatchResult(WatchEnd.TIMED_OUT, RunSummary.of(run, None))
+        polled = run_blocking(poll_again(run, self._clients.driver(), unseen))
+        return polled.run if polled.is_over else None
 
     def kill(self) -> None:
         """Cancel the run at once, in a signal handler."""
@@ -246,13 +255,13 @@ class RunTests:
         result = replace(result, run=result.run.with_queue_time(run.started_at))
         error = result.error(min_tests=self._options.min_tests)
         if result.is_over:
-            self._ownership.run_to_cancel = None  # a late on_kill must not cancel it
+            self._ownership.part()  # a late on_kill must not cancel it
         else:  # a task that is cleared cancels the run first, and a retry goes on with it
             self._records.keep(run)
         with self._give_up.without_retry():
             publish(self._context, result, error, branch=self._options.branch)
             write_junit(self._options, result, error, is_killed=lambda: self._ownership.is_killed)
-        self._ownership.run_to_cancel = None
+        self._ownership.part()
         may_retry = result.may_retry(
             next_try_knows_run=self._records.survive_retries,
             may_be_our_cancel=self._ownership.is_killed or self._is_resumed(),

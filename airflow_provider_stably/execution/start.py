@@ -99,7 +99,7 @@ class Starter:
             self.log.info("Run %s of an earlier try goes on; see %s", run.run_id, run.run_url)
             self._push(run)
             return run
-        self.ownership.run_to_cancel = None
+        self.ownership.part()
         return None
 
     def _is_over(self, run: RunReference) -> bool:

@@ -108,6 +108,11 @@ class WatchRun:
             return PokeReturnValue(is_done=False)
         return PokeReturnValue(is_done=True, xcom_value=self._end(result, options, context))
 
+    def poll_at_last(self, options: WatchRunOptions, context: Context) -> PokeReturnValue:
+        """Poll a run once whose trigger was lost; a connection that is missing now says nothing of it."""
+        self.knows_run = self._is_handed_back = True
+        return self.poll(options, context)
+
     def has_poked_before(self, options: WatchRunOptions, context: Context) -> bool:
         """Whether an earlier process has poked in this try, so that the connection is not a mistyped one."""
         return self._is_handed_back or (options.reschedule and has_been_rescheduled(context))

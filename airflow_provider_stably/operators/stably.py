@@ -27,6 +27,7 @@ from airflow_provider_stably.arguments import (
 )
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import StablyRunLink
+from airflow_provider_stably.tasks.deadline import TRIGGER_FAILED
 from airflow_provider_stably.tasks.version_compat import HAS_TASK_STATE_STORE, is_mapped_instance
 
 if TYPE_CHECKING:
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
     NamesRun: TypeAlias = str | BaseOperator | MappedOperator | XComArg
 
 OnEmpty = Literal["skip", "success", "fail"]
-
-TRIGGER_FAILED = "__fail__"
-"""Airflow's name for the method to resume with after a trigger crashed or its deferral timed out."""
 
 
 class StablyCancelRunOperator(BaseOperator):

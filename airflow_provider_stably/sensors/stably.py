@@ -29,6 +29,7 @@ from airflow_provider_stably.arguments import (
 from airflow_provider_stably.exceptions import StablyConfigError
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.links.stably import StablyRunLink
+from airflow_provider_stably.tasks.deadline import TRIGGER_FAILED
 from airflow_provider_stably.tasks.version_compat import is_mapped_instance
 
 if TYPE_CHECKING:
@@ -134,6 +135,22 @@ class StablyRunSensor(BaseSensorOperator):
             self.timeout = max(0.0, self._execution.deadline - time.time())
         self.mode = "poke"
         return super().execute(context)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume after deferral; if the trigger is lost, poll the run once more."""
+        if next_method == TRIGGER_FAILED:
+            next_method, next_kwargs = "end_without_trigger", {"failure": next_kwargs}
+        return super().resume_execution(next_method, next_kwargs, context)
+
+    def end_without_trigger(self, context: Context, failure: dict[str, Any] | None) -> Any:
+        """End as the run has; while that is not over, as any sensor whose trigger crashed or came too late.
+
+        :param failure: What Airflow says of the trigger.
+        """
+        polled = self._execution.poll_at_last(self._options, context)
+        if polled.is_done:
+            return polled.xcom_value
+        return super(BaseSensorOperator, self).resume_execution(TRIGGER_FAILED, failure, context)
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Poll the run once; a poll that fails in passing counts as not over yet."""

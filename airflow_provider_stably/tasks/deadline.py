@@ -8,6 +8,9 @@ from typing import Any
 
 from airflow_provider_stably.tasks.version_compat import AIRFLOW_ENFORCES_EXECUTION_TIMEOUT, task_started_at
 
+TRIGGER_FAILED = "__fail__"
+"""Airflow's name for the method to resume with after a trigger crashed or its deferral timed out."""
+
 DEFERRAL_GRACE_SECONDS = 900
 """How long after the trigger's own deadline Airflow gives up: that happens only without a triggerer.
 

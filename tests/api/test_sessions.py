@@ -333,3 +333,18 @@ async def test_a_renewed_ca_bundle_is_read_while_others_use_the_old_one(
 
         async with AsyncStablyClient(asked) as late:
             assert not (await late.send_once(call)).is_finished
+
+
+async def test_a_client_is_entered_many_times_beside_a_renewed_ca_bundle(
+    endpoint, private_emulator, ca_bundle
+):
+    """A callback enters one for each of its runs; each leaves the session that it has."""
+    asked = replace(endpoint, base_url=private_emulator.url, verify=ca_bundle)
+    call = calls.get_run(PROJECT, private_emulator.add_run(project_id=PROJECT))
+    client = AsyncStablyClient(asked)
+    async with client:
+        os.utime(ca_bundle, ns=(0, 0))
+        async with client:
+            pass
+
+        assert not (await client.send_once(call)).is_finished

@@ -14,8 +14,8 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_stably.exceptions import StablyRunLostError, StablyRunTimeoutError
 from airflow_provider_stably.hooks.stably import StablyHook
-from airflow_provider_stably.operators.stably import TRIGGER_FAILED
 from airflow_provider_stably.runs import watch
+from airflow_provider_stably.tasks.deadline import TRIGGER_FAILED
 from airflow_provider_stably.tasks.start_record import START_RECORD_KEY
 from airflow_provider_stably.testing import Fault
 from tests.constants import PROJECT

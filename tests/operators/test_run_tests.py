@@ -7,10 +7,10 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, TaskDeferred
 
 from airflow_provider_stably.exceptions import StablyRunFailedError
-from airflow_provider_stably.operators.stably import TRIGGER_FAILED
+from airflow_provider_stably.tasks.deadline import TRIGGER_FAILED
 from airflow_provider_stably.testing import Fault
 from tests.constants import PROJECT
-from tests.interruption import Interrupted, interrupt_when
+from tests.interruption import interrupt_when
 from tests.operators.run_operator import run_operator
 from tests.waiting import wait_until
 
@@ -42,15 +42,18 @@ def test_deferring_leaves_the_run_to_the_trigger(emulator, context):
 
 
 def test_without_cancel_on_kill_runs_are_left_alone(emulator, context):
-    """cancel_on_kill=False only watches, whatever ends the watching."""
+    """cancel_on_kill=False only watches, whatever ends that; without a store it is not tried again."""
     operator = run_operator(cancel_on_kill=False)
 
-    with interrupt_when(lambda: emulator.requests("get")), pytest.raises(Interrupted):
+    with (
+        interrupt_when(lambda: emulator.requests("get")),
+        pytest.raises(AirflowFailException, match="running"),
+    ):
         operator.execute(context)
     with pytest.raises(Exception, match="left alone"):
         run_operator(cancel_on_kill=False, timeout=0.05).execute(context)
     operator.on_kill()
-    with pytest.raises(Exception, match="boom"):
+    with pytest.raises(AirflowFailException, match=r"trigger .* lost.* may still be running"):
         operator.resume_execution(TRIGGER_FAILED, {"error": "boom"}, context)
 
     assert len(emulator.live_runs()) == 2
@@ -72,14 +75,16 @@ def test_a_lost_trigger_cancels_the_run_in_xcom(emulator, context, next_kwargs):
     assert emulator.live_runs() == []
 
 
-def test_a_lost_triggers_run_that_has_passed_is_a_success(emulator, context):
+@pytest.mark.parametrize("cancel_on_kill", [True, False])
+def test_a_lost_triggers_run_that_has_passed_is_a_success(emulator, context, cancel_on_kill):
     """Nothing is red that passed: Airflow gives up where no triggerer is alive, too."""
     emulator.run_seconds = 0.05
+    operator = run_operator(deferrable=True, playwright_project_name="passes", cancel_on_kill=cancel_on_kill)
     with pytest.raises(TaskDeferred):
-        run_operator(deferrable=True, playwright_project_name="passes").execute(context)
+        operator.execute(context)
     wait_until(lambda: not emulator.live_runs())
 
-    returned = run_operator(deferrable=True).resume_execution(TRIGGER_FAILED, {"error": "timeout"}, context)
+    returned = operator.resume_execution(TRIGGER_FAILED, {"error": "timeout"}, context)
 
     assert returned["status"] == context["xcom"]["summary"]["status"] == "PASSED"
 

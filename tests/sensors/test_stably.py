@@ -19,6 +19,7 @@ from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.runs.summary import RunSummary
 from airflow_provider_stably.runs.watch_result import WatchEnd, WatchResult
 from airflow_provider_stably.sensors.stably import StablyRunSensor
+from airflow_provider_stably.tasks.deadline import TRIGGER_FAILED
 from airflow_provider_stably.testing import Fault
 from tests.constants import PROJECT
 
@@ -155,6 +156,35 @@ def test_a_run_that_is_handed_back_keeps_its_timeout(emulator, context, mode):
 
     with pytest.raises(AirflowSensorTimeout):
         sensor.execute_complete(context, event)
+
+
+@pytest.mark.parametrize(
+    ("failure", "error"),
+    [("Trigger timeout", AirflowSensorTimeout), ("Trigger failure", Exception)],
+)
+def test_a_lost_triggers_run_is_polled(emulator, context, failure, error):
+    """No triggerer was alive, or it crashed; that says nothing of the run."""
+    run_id = emulator.add_run(project_id=PROJECT)
+    sensor = StablyRunSensor(task_id="wait", run_id=run_id, deferrable=True)
+
+    with pytest.raises(error, match=failure):
+        sensor.resume_execution(TRIGGER_FAILED, {"error": failure}, context)
+    emulator.runs[run_id].statuses = ["FAILED"]
+    with pytest.raises(AirflowFailException, match="FAILED"):
+        sensor.resume_execution(TRIGGER_FAILED, {"error": failure}, context)
+    emulator.runs[run_id].statuses = ["PASSED"]
+
+    assert sensor.resume_execution(TRIGGER_FAILED, {"error": failure}, context)["status"] == "PASSED"
+
+
+def test_a_lost_triggers_connection_may_be_missing(emulator, context, hide_connection):
+    """Then Airflow's own error stays."""
+    run_id = emulator.add_run(project_id=PROJECT)
+    sensor = StablyRunSensor(task_id="wait", run_id=run_id, project_id=PROJECT, deferrable=True)
+    hide_connection(times=9)
+
+    with pytest.raises(AirflowSensorTimeout):
+        sensor.resume_execution(TRIGGER_FAILED, {"error": "Trigger timeout"}, context)
 
 
 def test_a_rotated_key_is_used_at_the_next_poke(emulator, sensor, context, monkeypatch):
