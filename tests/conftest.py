@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import create_autospec
@@ -23,6 +23,7 @@ from xdist import is_xdist_controller
 import airflow_provider_stably
 from tests import cheap_dag_test
 from tests.constants import KEY, PROJECT, ROOT
+from tests.unmeasured import without_coverage
 
 # Airflow is big: at its usual pace, the garbage collection takes a tenth of the time.
 gc.set_threshold(50_000)
@@ -60,7 +61,7 @@ def pytest_sessionstart(session):
         while coverage := Coverage.current():
             coverage.stop()
         return
-    with _without_coverage():
+    with without_coverage():
         import airflow.models.dagrun
 
         with suppress(ImportError):  # Airflow 2.11
@@ -75,7 +76,7 @@ def pytest_collection(session):
     for module in pkgutil.walk_packages(airflow_provider_stably.__path__, "airflow_provider_stably."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    with _without_coverage():
+    with without_coverage():
         return (yield)
 
 
@@ -91,24 +92,8 @@ def pytest_runtest_protocol(item):
     Nor where a test is marked ``unmeasured``.
     """
     is_unmeasured = "airflow_db" in item.fixturenames or item.get_closest_marker("unmeasured")
-    with _without_coverage() if is_unmeasured else nullcontext():
+    with without_coverage() if is_unmeasured else nullcontext():
         return (yield)
-
-
-@contextmanager
-def _without_coverage():
-    """Measure none, in no thread.
-
-    pytest-cov's marker ``no_cover`` is not for fixtures, and does nothing in a worker of pytest-xdist: there
-    it has started two measurements, and stops one.
-    """
-    stopped = []
-    while coverage := Coverage.current():
-        coverage.stop()
-        stopped.insert(0, coverage)
-    yield
-    for coverage in stopped:
-        coverage.start()
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ import sys
 import threading
 from contextlib import contextmanager
 
+from tests.unmeasured import without_coverage
+
 
 class Interrupted(BaseException):
     """As AirflowTaskTimeout on Airflow 3, not an Exception."""
@@ -33,7 +35,9 @@ def interrupt_when(condition, *, again_after=None):
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        yield
+        # Coverage has a lock, which nobody releases if the interruption strikes just then.
+        with without_coverage():
+            yield
     finally:
         over.set()
         watcher.join()
