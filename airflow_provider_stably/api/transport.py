@@ -137,7 +137,7 @@ _Found = list[str] | OSError | UnicodeError
 """A name's addresses, or why there are none."""
 
 _gone_to: set[str] = set()
-"""Of those, the ones that were connected to by that address since."""
+"""The hosts that were connected to by that address since; the next connection looks the name up."""
 
 
 def _look_up(host: str, port: int) -> SimpleQueue[_Found]:

@@ -142,6 +142,8 @@ class RunTests:
     def cancel_pushed_run(self, cause: str = "The trigger of this task was lost") -> dict[str, Any] | None:
         """Cancel the run that this task's XCom or start record names: nobody watches it any more.
 
+        One that is not the task's to cancel is polled once.
+
         :param cause: Why that is so.
         :returns: What the task returns, if the run has passed meanwhile.
         :raises AirflowFailException: before Airflow 3.3, if a retry would start a run beside it.

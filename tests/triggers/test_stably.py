@@ -3,44 +3,21 @@
 import asyncio
 import inspect
 import math
-import threading
 import time
 from itertools import product
 from types import SimpleNamespace
 from unittest.mock import create_autospec
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, TaskDeferred
+from airflow.providers.common.compat.sdk import TaskDeferred
 
-from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.runs.reference import RunReference
-from airflow_provider_stably.tasks.triggerer import is_still_deferred
 from airflow_provider_stably.testing import Fault
 from airflow_provider_stably.triggers import stably
 from airflow_provider_stably.triggers.stably import StablyRunTrigger, wait_in_triggerer
 from tests.constants import PROJECT
+from tests.triggers.in_triggerer import in_triggerer
 from tests.waiting import wait_until
-
-
-def _in_triggerer(trigger, ti):
-    """Give a trigger its task instance as a triggerer does; None makes it run inline."""
-    vars(trigger)["_task_instance" if hasattr(trigger, "_task_instance") else "task_instance"] = ti
-
-
-@pytest.fixture
-def trigger(emulator):
-    """A trigger on a run that never ends by itself."""
-    trigger = StablyRunTrigger(
-        run_id=emulator.add_run(project_id=PROJECT),
-        project_id=PROJECT,
-        stably_conn_id="stably_default",
-        started_at=time.time(),
-        deadline=time.time() + 100,
-        poll_interval=0.01,
-        cancel_on_kill=True,
-    )
-    _in_triggerer(trigger, SimpleNamespace(key="its key"))
-    return trigger
 
 
 def _deferred_trigger(run):
@@ -54,17 +31,6 @@ def _deferred_trigger(run):
             cancel_on_kill=True,
         )
     return deferral.value.trigger
-
-
-@pytest.fixture
-def says(monkeypatch):
-    """Let Airflow say whether the task still waits for the run, or that it cannot tell."""
-
-    def say(answer):
-        effect = {"side_effect": answer} if isinstance(answer, Exception) else {"return_value": answer}
-        monkeypatch.setattr(stably, "is_still_deferred", create_autospec(is_still_deferred, **effect))
-
-    return say
 
 
 @pytest.mark.parametrize(
@@ -166,16 +132,6 @@ async def test_on_kill_outlasts_a_passing_failure(emulator, trigger, says, fault
     assert emulator.live_runs() == []
 
 
-async def test_on_kill_outlasts_a_missing_connection(emulator, trigger, says, hide_connection):
-    """A secrets backend that fails for a moment, just then, does not cost the cancel."""
-    says(False)
-    hide_connection(times=3)
-
-    await trigger.on_kill()
-
-    assert emulator.live_runs() == []
-
-
 async def test_on_kill_outlasts_an_answer_that_never_comes(emulator, trigger, says, monkeypatch):
     """One request that is lost without a word leaves time for the next."""
     says(False)
@@ -230,27 +186,6 @@ async def test_cancelling_survives_airflows_repeated_cancels(emulator, trigger, 
     assert emulator.live_runs() == []
 
 
-async def test_asking_for_the_connection_is_not_cut_off(trigger, monkeypatch):
-    """On Airflow 3.0 and 3.1 an answer that nobody waits for any more ends the triggerer."""
-    asked, answer, was_taken = asyncio.Event(), asyncio.Event(), asyncio.Event()
-
-    async def slowly(hook):
-        asked.set()
-        await answer.wait()
-        was_taken.set()
-
-    monkeypatch.setattr(StablyHook, "get_async_client", slowly)
-    starting = asyncio.create_task(anext(trigger.run()))
-    await asked.wait()
-    starting.cancel("marked")
-    with pytest.raises(asyncio.CancelledError):
-        await starting
-
-    answer.set()
-
-    await asyncio.wait_for(was_taken.wait(), timeout=5)
-
-
 async def test_a_trigger_may_leave_the_run_alone(emulator, trigger, says):
     """cancel_on_kill=False holds in the triggerer."""
     says(False)
@@ -259,71 +194,6 @@ async def test_a_trigger_may_leave_the_run_alone(emulator, trigger, says):
     await trigger.on_kill()
 
     assert emulator.requests() == []
-
-
-@pytest.mark.parametrize("error", [RuntimeError("database is away"), AirflowNotFoundException()], ids=repr)
-async def test_an_unreadable_connection_is_waited_for(emulator, trigger, hide_connection, error):
-    """A hiccup of Airflow's own database does not end the wait."""
-    emulator.runs[trigger.run_id].statuses = ["PASSED"]
-    hide_connection(times=3, error=error)
-
-    [event] = [event async for event in trigger.run()]
-
-    assert event.payload["run"]["status"] == "PASSED"
-
-
-async def test_a_missing_connection_hands_the_run_back(emulator, trigger, hide_connection):
-    """What only the triggerer lacks, the worker may have; the run goes on."""
-    hide_connection(times=1000, error=RuntimeError("secrets backend is away"))
-
-    [event] = [event async for event in trigger.run()]
-
-    assert (event.payload["end"], event.payload["deadline"]) == ("handed_back", trigger.deadline)
-    assert "RuntimeError" in event.payload["detail"]
-    assert len(emulator.live_runs()) == 1
-
-
-@pytest.fixture
-def unanswered(monkeypatch):
-    """Let look-ups of the connection stay without an answer, all but the first ones."""
-    over = threading.Event()
-    genuine, asked = StablyHook.get_connection, []
-
-    def unanswered(*, but):
-        def get_connection(conn_id):
-            asked.append(conn_id)
-            if len(asked) > but:
-                over.wait(10)
-            return genuine(conn_id)
-
-        monkeypatch.setattr(stably, "LOOK_UP_SECONDS", 0.05)
-        monkeypatch.setattr(StablyHook, "get_connection", staticmethod(get_connection))
-        return asked
-
-    yield unanswered
-    over.set()
-
-
-async def test_a_look_up_without_an_answer_hands_the_run_back(trigger, unanswered):
-    """A secrets backend that hangs is asked once, or its threads would fill the triggerer."""
-    asked = unanswered(but=0)
-
-    [event] = [event async for event in trigger.run()]
-
-    assert event.payload["end"] == "handed_back"
-    assert "no answer in" in event.payload["detail"]
-    assert len(asked) == 1
-
-
-async def test_a_look_up_without_an_answer_leaves_the_old_connection(emulator, trigger, unanswered):
-    """A wrong 403 has the connection read again; meanwhile the old key works once more."""
-    emulator.runs[trigger.run_id].statuses = ["RUNNING", "PASSED"]
-    emulator.inject(Fault(status=403), call="get")
-    unanswered(but=1)
-
-    [event] = [event async for event in trigger.run()]
-
-    assert event.payload["run"]["status"] == "PASSED"
 
 
 async def test_a_trigger_that_crashes_cancels_its_run(emulator, trigger, monkeypatch):
@@ -338,7 +208,7 @@ async def test_a_trigger_that_crashes_cancels_its_run(emulator, trigger, monkeyp
 
 async def test_an_interrupted_inline_trigger_cancels_its_run(emulator, trigger):
     """In dag.test() there is no triggerer, so nobody goes on after Ctrl-C."""
-    _in_triggerer(trigger, None)
+    in_triggerer(trigger, None)
 
     await _run_and_end(emulator, trigger)
 
@@ -347,7 +217,7 @@ async def test_an_interrupted_inline_trigger_cancels_its_run(emulator, trigger):
 
 async def test_an_inline_trigger_cancels_whatever_interrupts_it(emulator, trigger, monkeypatch):
     """What pytest-timeout raises is neither an error nor asyncio's interruption."""
-    _in_triggerer(trigger, None)
+    in_triggerer(trigger, None)
     monkeypatch.setattr(stably, "watch", create_autospec(stably.watch, side_effect=pytest.fail.Exception))
 
     with pytest.raises(pytest.fail.Exception):
@@ -362,7 +232,7 @@ async def test_a_trigger_fires_no_sooner_than_it_must(emulator, monkeypatch, ahe
     monkeypatch.setattr(stably, "FIRST_EVENT_SECONDS", 0.5)
     run = RunReference(emulator.add_run(project_id=PROJECT, statuses=["PASSED"]), PROJECT)
     trigger = _deferred_trigger(run)
-    _in_triggerer(trigger, SimpleNamespace(key="its key"))
+    in_triggerer(trigger, SimpleNamespace(key="its key"))
     genuine = time.time
     monkeypatch.setattr(time, "time", lambda: genuine() + ahead)
 
@@ -384,25 +254,6 @@ async def test_a_kill_outlasts_a_long_retry_after(emulator, trigger, says, monke
     await trigger.on_kill()
 
     assert emulator.live_runs() == []
-
-
-async def test_a_rotated_key_is_picked_up(emulator, trigger, monkeypatch):
-    """After a 401 the connection is read once more and the wait goes on."""
-    emulator.runs[trigger.run_id].statuses = ["RUNNING", "RUNNING", "PASSED"]
-    respond = emulator.respond
-
-    def rotate_at_the_second_look(request):
-        if len(emulator.requests("get")) == 2:
-            emulator.api_key = "sk-rotated-key"
-            monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", emulator.connection(login=PROJECT))
-        return respond(request)
-
-    emulator.respond = rotate_at_the_second_look
-
-    [event] = [event async for event in trigger.run()]
-
-    assert event.payload["run"]["status"] == "PASSED"
-    assert emulator.requests()[-1].headers["authorization"] == "Bearer sk-rotated-key"
 
 
 def test_a_trigger_is_rebuilt_from_what_it_serializes(trigger):
