@@ -43,7 +43,10 @@ class EndpointConnector(aiohttp.TCPConnector):
 
     async def connect(self, *args: Any, **kwargs: Any) -> Connection:
         """Connect, through a proxy and by TLS where they are; then aiohttp sends the request."""
-        connection = await super().connect(*args, **kwargs)
+        try:
+            connection = await super().connect(*args, **kwargs)
+        except AttributeError as error:  # asyncio of Debian 12's Python 3.11.2, when TLS within TLS fails
+            raise aiohttp.ClientConnectionError("TLS failed within the proxy's") from error
         note_sending()
         return connection
 

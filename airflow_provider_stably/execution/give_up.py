@@ -105,7 +105,8 @@ class GiveUp:
             push_unfinished(self.context, run, result)
         if result.is_over:
             self.ownership.part()
-            self.delete_record()
+            if not self.ownership.is_killed:
+                self.records.mark_over(run)
         return result
 
     def forbid_retry(self, cause: BaseException | str) -> None:
@@ -121,11 +122,11 @@ class GiveUp:
                 f"then clear the task; see {run.run_url}"
             ) from None
 
-    def delete_record(self) -> None:
-        """Delete the record of the start, as its run is over; but not in a process that was killed.
+    def delete_record(self, run: RunReference) -> None:
+        """Delete the record of a run that is over; but not in a process that was killed.
 
         A kill may come late, to one that Airflow has replaced: from the record the next try, which has taken
         up the run, knows that nobody cancelled that on purpose.
         """
         if not self.ownership.is_killed:
-            self.records.delete()
+            self.records.delete_of(run)

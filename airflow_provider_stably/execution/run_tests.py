@@ -270,7 +270,7 @@ class RunTests:
         )
         is_gone = not may_retry and result.cancellation == CancelOutcome.NOT_FOUND
         if result.is_over or is_gone:
-            self._give_up.delete_record()
+            self._give_up.delete_record(run)
         if error is None:
             self._log.info("%s", result.run.report)
             return result.run.return_value()

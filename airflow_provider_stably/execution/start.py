@@ -73,7 +73,7 @@ class Starter:
     def _resume_or_cancel_earlier_run(self) -> RunReference | None:
         """Return an earlier try's run if this try resumes it; cancel it if not, and return None."""
         record = self.records.read()
-        if record is None:
+        if record is None or record.is_over:
             return None
         run = record.run
         if run is None:

@@ -24,11 +24,13 @@ class StartRecord:
     :param run: The run; None if the answer to the start was never recorded, or the record cannot be read.
     :param is_retried: Whether this try is Airflow's own retry of that one, not a user's clear.
     :param try_number: The try that made it; None if not recorded.
+    :param is_over: Whether the task has cancelled the run.
     """
 
     run: RunReference | None
     is_retried: bool
     try_number: int | None = None
+    is_over: bool = False
 
     def run_of(self, try_number: int, *, cancel_on_kill: bool) -> RunReference | None:
         """Return the run if a try answers for it: its own, or an earlier one's; None if it leaves it alone.
@@ -38,7 +40,7 @@ class StartRecord:
         """
         is_later = self.try_number is not None and self.try_number > try_number
         is_left_alone = self.try_number != try_number and not self.is_retried and not cancel_on_kill
-        return None if is_later or is_left_alone else self.run
+        return None if is_later or is_left_alone or self.is_over else self.run
 
 
 class StartRecords:
@@ -73,6 +75,7 @@ class StartRecords:
             run=run,
             is_retried=all(recorded.get(name) == value for name, value in self._counters.items()),
             try_number=try_number if isinstance(try_number, int) else None,
+            is_over=recorded.get("is_over") is True,
         )
 
     def write(self, run: RunReference | None) -> None:
@@ -93,10 +96,34 @@ class StartRecords:
             self._store.set(START_RECORD_KEY, self._last_read)
 
     def delete(self) -> None:
-        """Delete the record: the run is over, or there is none. One that stays does little harm."""
+        """Delete the record: there is no run. One that stays does little harm."""
         if self._store is not None:
             with best_effort("The record of this task's start could not be deleted"):
                 self._store.delete(START_RECORD_KEY)
+
+    def delete_of(self, run: RunReference) -> None:
+        """Delete the record of a run that is over by itself."""
+        if self._is_of(run):
+            self.delete()
+
+    def mark_over(self, run: RunReference) -> None:
+        """Record that this task has cancelled a run.
+
+        A try that Airflow has replaced may do so late: from the record the next try, which has taken up the
+        run, knows that nobody cancelled it on purpose.
+        """
+        with best_effort("The record of this task's start could not be changed"):
+            if self._is_of(run):
+                self._store.set(START_RECORD_KEY, {**self._last_read, "is_over": True})
+
+    def _is_of(self, run: RunReference) -> bool:
+        """Whether the record is of a run, or this try's own; by now the next try may have another one."""
+        with best_effort("The record of this task's start could not be read"):
+            recorded = self.read()
+            return recorded is not None and (
+                recorded.run == run or recorded.try_number == self._try_number
+            )
+        return False
 
 
 def _clear_counters(context: Any) -> dict[str, int | None]:

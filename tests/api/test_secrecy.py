@@ -249,7 +249,7 @@ async def test_a_cancelled_calls_frames_hold_no_secret(call):
                 async with asyncio.timeout(0.3):
                     await client.send_once(call)
 
-    assert isinstance(interrupted.value.__cause__, asyncio.CancelledError)
+    assert isinstance(interrupted.value.__context__, asyncio.CancelledError)
     assert "aiohttp" in "".join(traceback.format_exception(interrupted.value))
     shown = held_by_frames(interrupted.value)
     assert KEY not in shown

@@ -1,6 +1,9 @@
 """What the run operator records of its start in the task state store, and keeps there."""
 
+import inspect
 import math
+from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 
 import pytest
 from airflow.providers.common.compat.sdk import (
@@ -8,6 +11,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
 )
 
+from airflow_provider_stably.exceptions import StablyRunCancelledError
 from airflow_provider_stably.tasks.start_record import START_RECORD_KEY
 from airflow_provider_stably.testing import Fault
 from tests.constants import PROJECT
@@ -91,6 +95,58 @@ def test_a_late_kill_leaves_the_record_to_the_next_try(emulator, context, store)
     assert not isinstance(caught.value, AirflowFailException)
     assert emulator.live_runs() == []
     assert [store[START_RECORD_KEY]["run_id"]] == list(emulator.runs)
+
+
+def test_a_late_timeout_leaves_the_record_to_the_next_try(emulator, context, store):
+    """Airflow has replaced a try whose scheduler it lost, but that try's execution_timeout is still to come."""
+    ti = copy(context["ti"])
+    ti.try_number = 2
+    next_try, operator = {**context, "ti": ti}, run_operator(timeout=20)
+    execute = inspect.unwrap(type(operator).execute)
+    ends = []
+
+    def has_been_taken_up():
+        if not ends and emulator.requests("get"):
+            ends.append(pool.submit(execute, operator, next_try))
+        pushed = [push.kwargs["key"] for push in ti.xcom_push.mock_calls]
+        return pushed.count("run_id") == 2
+
+    with ThreadPoolExecutor(1) as pool, interrupt_when(has_been_taken_up), pytest.raises(Interrupted):
+        run_operator().execute(context)
+
+    assert isinstance(ends[0].exception(), StablyRunCancelledError)  # retried, as it is not for good
+    assert len(emulator.runs) == 1
+
+
+def test_a_late_end_leaves_the_next_trys_record(emulator, context, store):
+    """A try that Airflow has replaced sees its run's end when the next one has started another."""
+    emulator.run_seconds = 0.05
+    of_next_try = {"run_id": "r2", "project_id": PROJECT, "stably_conn_id": "stably_default", "try_number": 2}
+    respond = emulator.respond
+
+    def replace_at_a_poll(request):
+        if request.call == "get":
+            store[START_RECORD_KEY] = of_next_try
+        return respond(request)
+
+    emulator.respond = replace_at_a_poll
+    run_operator(playwright_project_name="passes").execute(context)
+
+    assert store[START_RECORD_KEY] == of_next_try
+
+
+def test_a_run_that_the_task_has_cancelled_is_not_looked_for(emulator, context, store):
+    """Whoever clears the task may have given it another connection meanwhile."""
+    with interrupt_when(lambda: emulator.requests("get")), pytest.raises(Interrupted):
+        run_operator().execute(context)
+    assert emulator.live_runs() == []
+    context["ti"].max_tries = 7
+    emulator.run_seconds = 0.05
+
+    run_operator(playwright_project_name="passes").execute(context)
+
+    assert [request.call for request in emulator.requests()].count("cancel") == 1
+    assert store == {}
 
 
 def test_a_failed_store_does_not_turn_a_passed_run_red(emulator, context, store, monkeypatch):
