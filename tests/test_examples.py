@@ -405,7 +405,7 @@ def test_a_failure_before_the_start_is_mailed(airflow_db, run_stably_dag, stably
     mails = []
     monkeypatch.setattr(SmtpHook, "get_conn", lambda hook: hook)
     monkeypatch.setattr(SmtpHook, "send_email_smtp", lambda _, **mail: mails.append(mail))
-    stably_emulator.inject(Fault(status=400), call="start")
+    stably_emulator.inject(Fault(status=400, body={"error": "?"}), call="start")
 
     dag_run, _ = run_stably_dag(_load_example("example_stably_report_failed_tests"), {"suite": "passes"})
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 
 from airflow_provider_stably.api.exchange import MAX_HEAD_BYTES, MAX_HEAD_LINES, note_sending
+from airflow_provider_stably.api.names import LOOK_UP_AGAIN_SECONDS, Found, look_up, reached_at
 
 if TYPE_CHECKING:
-    import asyncio
-
+    from aiohttp.client import ClientRequest
     from aiohttp.connector import Connection
     from aiohttp.http import RawResponseMessage
     from aiohttp.streams import StreamReader
@@ -30,6 +34,13 @@ TLS takes what was received in one go, and holds the event loop for 0.3 s if all
 """
 
 
+_LAST_CHUNK = re.compile(rb"\n0+(;[^\n]*)?(\r?\n[^\0]*)?\Z")
+"""How a body ends whose server closes after the last chunk, and leaves out what has to follow."""
+
+_TAIL_BYTES = 256
+"""In which that is looked for."""
+
+
 class UnreadableAnswerError(aiohttp.ClientPayloadError):
     """An answer has more around its body than is read here; the other client may read it."""
 
@@ -38,20 +49,69 @@ class EndpointConnector(aiohttp.TCPConnector):
     """Makes connections that receive answers as :class:`_BoundedProtocol` does."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
+        super().__init__(resolver=_Resolver(), **settings)
         self._factory: Any = self._bounded_protocol  # aiohttp has no public way to name one
 
-    async def connect(self, *args: Any, **kwargs: Any) -> Connection:
+    async def connect(self, req: ClientRequest, *args: Any, **kwargs: Any) -> Connection:
         """Connect, through a proxy and by TLS where they are; then aiohttp sends the request."""
         try:
-            connection = await super().connect(*args, **kwargs)
+            connection = await super().connect(req, *args, **kwargs)
         except AttributeError as error:  # asyncio of Debian 12's Python 3.11.2, when TLS within TLS fails
             raise aiohttp.ClientConnectionError("TLS failed within the proxy's") from error
+        host, transport = (req.proxy or req.url).host, connection.transport
+        peer = transport and transport.get_extra_info("peername")
+        if host and peer:
+            reached_at[host] = peer[0]
         note_sending()
         return connection
 
     def _bounded_protocol(self) -> ResponseHandler:
         return _BoundedProtocol(loop=self._loop)
+
+
+class _Resolver(AbstractResolver):
+    """Looks names up; one that cannot be found now is where this process last reached it."""
+
+    async def resolve(self, host: str, port: int = 0, *_: object, **__: object) -> list[ResolveResult]:
+        """Return a name's addresses."""
+        loop, last = asyncio.get_running_loop(), reached_at.get(host)
+        found: asyncio.Future[Found] = loop.create_future()
+
+        def settle(addresses: Found) -> None:
+            if not found.done():
+                found.set_result(addresses)
+
+        def tell(addresses: Found) -> None:
+            with suppress(RuntimeError):  # the loop is closed by now
+                loop.call_soon_threadsafe(settle, addresses)
+
+        addresses: Found = TimeoutError("the look-up did not end in time")
+        try:
+            look_up(host, port, tell)
+            async with asyncio.timeout(None if last is None else LOOK_UP_AGAIN_SECONDS):
+                addresses = await found
+        except RuntimeError as error:
+            addresses = OSError(str(error))
+        except TimeoutError:
+            pass
+        if isinstance(addresses, Exception):
+            if last is None:
+                raise addresses
+            addresses = [last]
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in addresses
+        ]
+
+    async def close(self) -> None:
+        """Close nothing: a look-up that goes on is left behind."""
 
 
 class _BoundedProtocol(ResponseHandler):
@@ -62,6 +122,7 @@ class _BoundedProtocol(ResponseHandler):
 
     _lines = 0
     _bytes = 0
+    _tail = b""
     _body: StreamReader | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -73,6 +134,7 @@ class _BoundedProtocol(ResponseHandler):
     def set_response_params(self, **params: Any) -> None:
         """Begin to receive the answer to a request."""
         self._lines = self._bytes = 0
+        self._tail = b""
         self._body = None
         super().set_response_params(**params)
 
@@ -92,6 +154,7 @@ class _BoundedProtocol(ResponseHandler):
             self._give_up("more came than the answer")
             return
         self._bytes += len(piece)
+        self._tail = (self._tail + piece[-_TAIL_BYTES:])[-_TAIL_BYTES:]
         lines = piece.count(b"\n") if is_head else 0
         if self._lines + lines > MAX_HEAD_LINES:
             piece = self._after_head(piece)
@@ -136,6 +199,17 @@ class _BoundedProtocol(ResponseHandler):
         if not 100 <= message.code <= 199 or message.code == 101:
             self._body = body
         super().feed_data(data, size)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Take in that the connection has ended."""
+        body = self._body
+        if body is None or body.is_eof() or not _LAST_CHUNK.search(self._tail):
+            super().connection_lost(exc)
+            return
+        error = UnreadableAnswerError("the body ends with the last chunk, and aiohttp expects more")
+        body.set_exception(error)  # for who reads it by now
+        super().connection_lost(exc)
+        body.set_exception(error)  # for who will: aiohttp has set its own
 
     def close(self) -> None:
         """Close at once: while TLS says goodbye, for up to half a minute, it reads on."""

@@ -60,7 +60,7 @@ class _HeadReader(io.BufferedReader):
     def readline(self, size: int | None = -1, /) -> bytes:
         """Return the next line that is for the parser.
 
-        :raises HTTPException: if the head is longer than is read.
+        :raises HTTPException: if the head is longer than is read, or cut off.
         """
         if self.is_past_head:
             return super().readline(size)
@@ -71,9 +71,10 @@ class _HeadReader(io.BufferedReader):
             is_long = len(line) > MAX_HEAD_LINE_BYTES or self._bytes > MAX_HEAD_BYTES
             if is_long or self._lines > MAX_HEAD_LINES:
                 raise HTTPException("too long a head")
-            is_end = line in {b"\r\n", b"\n", b""}
-            is_status, self._is_status = self._is_status, is_end
-            if is_status or is_end:
+            is_status, self._is_status = self._is_status, line in {b"\r\n", b"\n"}
+            if not line.endswith(b"\n") and (line or not is_status):  # none at all, http.client knows
+                raise HTTPException("the head is cut off")
+            if is_status or self._is_status:
                 return line
             if _HEADER.match(line) is None:  # folded, for example
                 continue

@@ -5,7 +5,6 @@ Nothing here takes a lock that what a signal handler interrupts could hold, so i
 
 from __future__ import annotations
 
-import _thread
 import socket
 import time
 import weakref
@@ -21,7 +20,6 @@ from requests.utils import select_proxy
 from urllib3 import HTTPConnectionPool, PoolManager
 from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
-from urllib3.util.connection import allowed_gai_family
 from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs
 from urllib3.util.ssltransport import SSLTransport
 
@@ -29,12 +27,16 @@ from airflow_provider_stably.api.address import is_loopback
 from airflow_provider_stably.api.bounded_response import BoundedResponse
 from airflow_provider_stably.api.endpoint import CONNECT_TIMEOUTS, Endpoint, leave_out_dhe
 from airflow_provider_stably.api.exchange import note_sending, refuse_other_proxies
+from airflow_provider_stably.api.names import (
+    LOOK_UP_AGAIN_SECONDS,
+    Found,
+    addresses_of,
+    look_up,
+    reached_at,
+)
 
 MAX_CONNECTIONS = 8
 """How many calls of one session may be under way at once before connections are thrown away."""
-
-LOOK_UP_AGAIN_SECONDS = 1.0
-"""How long a name is looked up whose last address is known: a killed task has five seconds."""
 
 
 class EndpointAdapter(HTTPAdapter):
@@ -130,36 +132,18 @@ def _tls_context(connection: Any) -> Any:
     return context
 
 
-_reached_at: dict[str, str] = {}
-"""Host, or proxy, to the IP address at which this process last reached it by its name."""
-
-_Found = list[str] | OSError | UnicodeError
-"""A name's addresses, or why there are none."""
-
 _gone_to: set[str] = set()
-"""The hosts that were connected to by that address since; the next connection looks the name up."""
+"""The hosts that were connected to by their last address since; the next connection looks the name up."""
 
 
-def _look_up(host: str, port: int) -> SimpleQueue[_Found]:
-    """Begin to look a name up, where it can be left behind; the queue gets what it comes to.
-
-    A look-up that stalls cannot be interrupted: in this thread it would keep Python from calling the signal
-    handler of a kill. A Thread would take locks that such a handler cannot wait for.
-    """
-    found: SimpleQueue[_Found] = SimpleQueue()
+def _look_up(host: str, port: int) -> SimpleQueue[Found]:
+    """Begin to look a name up; the queue gets what it comes to."""
+    found: SimpleQueue[Found] = SimpleQueue()
     with suppress(RuntimeError):  # there are too many threads
-        _thread.start_new_thread(lambda: found.put(_addresses_of(host, port)), ())
+        look_up(host, port, found.put)
         return found
-    found.put(_addresses_of(host, port))
+    found.put(addresses_of(host, port))
     return found
-
-
-def _addresses_of(host: str, port: int) -> _Found:
-    try:
-        each = socket.getaddrinfo(host, port, allowed_gai_family(), socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        return error
-    return list(dict.fromkeys(str(address[0]) for *_, address in each))
 
 
 class _Remembering:
@@ -209,7 +193,7 @@ class _Remembering:
         sock = _TimedSocket(made.family, made.type, made.proto, made.detach())
         sock.settimeout(timeout)  # for the TLS handshake
         if self.remembers:
-            _reached_at[self.host] = sock.getpeername()[0]
+            reached_at[self.host] = sock.getpeername()[0]
             _gone_to.discard(self.host)
         return sock
 
@@ -256,7 +240,7 @@ class _ByAddress(_Remembering):
     remembers = False
 
     def _addresses(self: Any) -> list[str]:
-        address = _reached_at.get(self.host)
+        address = reached_at.get(self.host)
         if address is None:
             return super()._addresses()
         if self.host in _gone_to:

@@ -25,7 +25,8 @@ def may_retry(error: Exception) -> bool:
     if isinstance(error, StablyConfigError):
         return error.may_pass
     if isinstance(error, StablyHTTPError):
-        return error.status in _NOT_ACCEPTED or is_passing_status(error.status)
+        is_a_front_ends = 400 <= error.status <= 499 and not error.is_from_api  # who knows no argument
+        return is_a_front_ends or error.status in _NOT_ACCEPTED or is_passing_status(error.status)
     return isinstance(error, StablyUnreachableError | StablyCancelError)
 
 

@@ -268,8 +268,7 @@ class RunTests:
             next_try_knows_run=self._records.survive_retries,
             may_be_our_cancel=self._ownership.is_killed or self._is_resumed(),
         )
-        is_gone = not may_retry and result.cancellation == CancelOutcome.NOT_FOUND
-        if result.is_over or is_gone:
+        if result.is_over:
             self._give_up.delete_record(run)
         if error is None:
             self._log.info("%s", result.run.report)

@@ -134,6 +134,7 @@ class WatchRun:
         if result.end is WatchEnd.HANDED_BACK:
             self._log.warning(HANDED_BACK, result.run.run_id, result.detail)
             self._is_handed_back, self.deadline = True, result.deadline
+            self._belief = Belief(key_has_worked=True)  # as it may have, before
             return None
         return self._end(result, options, context)
 

@@ -1,6 +1,6 @@
-"""Read an Airflow connection of type ``stably``.
+"""Look up and read an Airflow connection of type ``stably``.
 
-The caller has looked it up. ``extra`` is read as raw text, because ``extra_dejson`` talks to Airflow's
+``extra`` is read as raw text, because ``extra_dejson`` talks to Airflow's
 supervisor, which hangs inside a signal handler.
 """
 
@@ -10,17 +10,19 @@ import json
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
+
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_stably import __version__
 from airflow_provider_stably.api.address import Address, is_loopback
 from airflow_provider_stably.api.endpoint import DEFAULT_BASE_URL, DEFAULT_TIMEOUT, Endpoint
 from airflow_provider_stably.api.text import one_line, shown
 from airflow_provider_stably.arguments import LONGEST_SECONDS
-from airflow_provider_stably.exceptions import StablyConfigError
+from airflow_provider_stably.exceptions import StablyConfigError, clearing_locals
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -42,6 +44,29 @@ class ConnectionSettings:
 
     endpoint: Endpoint
     project_id: str
+
+
+@clearing_locals()
+def look_up(
+    get_connection: Callable[[str], Connection], conn_id: str, *, timeout: float | None
+) -> ConnectionSettings:
+    """Look a connection up and read it.
+
+    :param get_connection: Airflow's.
+    :param timeout: As of :func:`read_connection`.
+    :raises StablyConfigError: if it is not defined, or cannot be read now or used.
+    """
+    try:
+        connection = get_connection(conn_id)
+    except AirflowNotFoundException:
+        raise _cannot_be_read(conn_id, "is not defined: add a connection of type 'stably'") from None
+    except Exception as error:  # each secrets backend has its own; callers know one to try again after
+        raise _cannot_be_read(conn_id, f"cannot be read now: {type(error).__name__}") from error
+    return read_connection(connection, timeout=timeout)
+
+
+def _cannot_be_read(conn_id: str, problem: str) -> StablyConfigError:
+    return StablyConfigError(problem, conn_id=conn_id, field="conn_id")
 
 
 def read_connection(connection: Connection, *, timeout: float | None = None) -> ConnectionSettings:

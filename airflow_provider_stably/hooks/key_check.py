@@ -25,7 +25,7 @@ def check_key(client: StablyClient, project_id: str) -> tuple[bool, str]:
         if error.status in {400, 404} and error.is_from_api:
             return True, ACCEPTED
         is_refused_or_down = error.status in {401, 403, 429} or error.status >= 500
-        return False, f"{'' if is_refused_or_down else _NOT_STABLY}{error}"
+        return False, f"{'' if error.is_from_api or is_refused_or_down else _NOT_STABLY}{error}"
     except StablyResponseError as error:
         return False, f"{_NOT_STABLY}{error}"
     except StablyError as error:

@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import replace
 from datetime import timedelta
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_stably.arguments import (
     check_conn_id,
@@ -19,7 +18,7 @@ from airflow_provider_stably.arguments import (
     text_or_none,
     true_or_false,
 )
-from airflow_provider_stably.exceptions import StablyConfigError, clearing_locals
+from airflow_provider_stably.exceptions import StablyConfigError
 
 if TYPE_CHECKING:
     import requests
@@ -53,10 +52,13 @@ class StablyHook(BaseHook):
         self.stably_conn_id = check_conn_id(stably_conn_id)
         self.timeout = None if timeout is None else seconds("timeout", timeout)
         self._started_at: dict[str, float] = {}
+        # Not cached properties: those of Python 3.11 let all hooks wait while one connection is looked up.
+        self._client: StablyClient | None = None
+        self._known_settings: ConnectionSettings | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what holds the API key: a copy reads the connection again."""
-        return {name: value for name, value in self.__dict__.items() if name not in {"client", "_settings"}}
+        return {**self.__dict__, "_client": None, "_known_settings": None}
 
     def get_conn(self) -> requests.Session:
         """Return an authenticated session, for calls that this hook has no method for.
@@ -76,10 +78,12 @@ class StablyHook(BaseHook):
         """
         return self._settings.endpoint.base_url
 
-    @cached_property
+    @property
     def client(self) -> StablyClient:
         """The client that all synchronous calls of this hook share; threads may use it at once."""
-        return self.make_client()
+        if self._client is None:
+            self._client = self.make_client()
+        return self._client
 
     def make_client(
         self,
@@ -91,8 +95,7 @@ class StablyHook(BaseHook):
     ) -> StablyClient:
         """Return a client with a session of its own.
 
-        :param connect_timeout: Seconds; None leaves it to the connection.
-        :param read_timeout: Seconds; None leaves it to the connection.
+        :param connect_timeout: Seconds; None leaves it to the connection, as that of ``read_timeout`` does.
         :param sleep: Waits the given seconds before a call is sent again.
         :param by_address: Whether to connect without a name look-up, if this process has reached the host.
         """
@@ -106,14 +109,18 @@ class StablyHook(BaseHook):
         )
         return StablyClient(endpoint, sleep=sleep, by_address=by_address)
 
-    def make_async_client(self) -> AsyncStablyClient:
+    def make_async_client(self, *, timeout: float | None = None) -> AsyncStablyClient:
         """Return a client for ``async with``; the connection is read here, in this thread.
 
+        :param timeout: Seconds to connect, and seconds to read; None leaves it to the hook.
         :raises StablyConfigError: if the connection cannot be used.
         """
         from airflow_provider_stably.api.async_client import AsyncStablyClient
 
-        return AsyncStablyClient(self._settings.endpoint)
+        endpoint = self._settings.endpoint
+        if timeout is not None:
+            endpoint = replace(endpoint, connect_timeout=timeout, read_timeout=timeout)
+        return AsyncStablyClient(endpoint)
 
     async def get_async_client(self) -> AsyncStablyClient:
         """Return what :meth:`make_async_client` does, without blocking the event loop."""
@@ -237,7 +244,8 @@ class StablyHook(BaseHook):
 
         resolved = str(project_id or self._settings.project_id)
         if not resolved:
-            raise self._config_error("login", "no project id: pass project_id, or set the default here")
+            problem, conn_id = "no project id: pass project_id, or set the default here", self.stably_conn_id
+            raise StablyConfigError(problem, conn_id=conn_id, field="login")
         return check_id("project", resolved)
 
     def test_connection(self) -> tuple[bool, str]:
@@ -280,21 +288,13 @@ class StablyHook(BaseHook):
 
         with best_effort("The connection cannot be read now, so the old one is kept"):
             new = copy(self)  # reads the connection again; other threads use the old client meanwhile
-            self.__dict__.update(client=new.client, _settings=new._settings)
+            self._client, self._known_settings = new.client, new._settings
         return self.client
 
-    @cached_property
-    @clearing_locals()
+    @property
     def _settings(self) -> ConnectionSettings:
-        from airflow_provider_stably.hooks.connection import read_connection
+        from airflow_provider_stably.hooks.connection import look_up
 
-        try:
-            connection = self.get_connection(self.stably_conn_id)
-        except AirflowNotFoundException:
-            raise self._config_error("conn_id", "is not defined: add a connection of type 'stably'") from None
-        except Exception as error:  # each secrets backend has its own; callers know one to try again after
-            raise self._config_error("conn_id", f"cannot be read now: {type(error).__name__}") from error
-        return read_connection(connection, timeout=self.timeout)
-
-    def _config_error(self, field: str, problem: str) -> StablyConfigError:
-        return StablyConfigError(problem, conn_id=self.stably_conn_id, field=field)
+        if self._known_settings is None:
+            self._known_settings = look_up(self.get_connection, self.stably_conn_id, timeout=self.timeout)
+        return self._known_settings

@@ -26,7 +26,7 @@ LEAST_POLLS = 5
 """How many polls have to say the same besides: some sensors poll twice an hour."""
 
 REMINDER_SECONDS = 60.0
-"""Between two warnings in one wait, and between two reads of the connection while its key is refused."""
+"""Between two warnings in one wait, and between two reads of a connection that may be the trouble."""
 
 
 class Doubt(Enum):
@@ -80,9 +80,9 @@ class Belief:
         return True
 
     @property
-    def is_refused(self) -> bool:
-        """Whether the last poll was refused: the key may have been rotated."""
-        return self._doubt is Doubt.REFUSED
+    def may_be_the_connection(self) -> bool:
+        """Whether another look at the connection may help: its key may have been rotated, its CA renewed."""
+        return self._doubt in {Doubt.REFUSED, Doubt.LOCAL}
 
     def __str__(self) -> str:
         limit = self._limit

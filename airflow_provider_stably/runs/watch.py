@@ -172,7 +172,7 @@ def _warn(run: RunReference, belief: Belief, error: StablyError, now: float) -> 
         log.debug("Run %s: %s", run.run_id, error)
         return False
     log.warning("Run %s: %s; %s", run.run_id, error, belief)
-    return belief.is_refused
+    return belief.may_be_the_connection
 
 
 def _log_poll(polled: Run, last: Run | None) -> None:

@@ -93,10 +93,11 @@ class StartRecords:
     def put_back(self) -> None:
         """Write the record as it was last read, of the try that made it."""
         if self._store is not None:
-            self._store.set(START_RECORD_KEY, self._last_read)
+            with best_effort("The record of an earlier try's start could not be put back"):
+                self._store.set(START_RECORD_KEY, self._last_read)
 
     def delete(self) -> None:
-        """Delete the record: there is no run. One that stays does little harm."""
+        """Delete the record: there is no run."""
         if self._store is not None:
             with best_effort("The record of this task's start could not be deleted"):
                 self._store.delete(START_RECORD_KEY)
@@ -120,9 +121,7 @@ class StartRecords:
         """Whether the record is of a run, or this try's own; by now the next try may have another one."""
         with best_effort("The record of this task's start could not be read"):
             recorded = self.read()
-            return recorded is not None and (
-                recorded.run == run or recorded.try_number == self._try_number
-            )
+            return recorded is not None and (recorded.run == run or recorded.try_number == self._try_number)
         return False
 
 

@@ -249,6 +249,28 @@ async def test_a_cut_body_is_no_answer(ask, script):
         await ask(script)
 
 
+@pytest.mark.parametrize("end", [b"0", b"0\r\n", b"0;x=y\r\n", b"0\r\nX-Trailer: 1\r\n"])
+async def test_a_body_that_ends_with_its_last_chunk_is_read_or_local(ask, end):
+    """A worker, whose requests reads it, can watch on where the triggerer's aiohttp does not."""
+    chunk = b"%x\r\n%s\r\n" % (len(PASSED), PASSED)
+    asking = ask(always(hostile.CHUNKED + chunk + end))
+    try:
+        is_read_or_local = (await asking).is_passed
+    except StablyUnreachableError as error:
+        is_read_or_local = error.is_local
+
+    assert is_read_or_local
+
+
+@pytest.mark.parametrize(
+    "head", [b"HTTP/1.1 200 O", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Le"]
+)
+async def test_a_cut_head_is_no_answer(ask, head):
+    """So a read is sent again; as an answer without a body it would not be."""
+    with pytest.raises(StablyUnreachableError, match="No whole answer came"):
+        await ask(always(head))
+
+
 @pytest.mark.parametrize(
     "encoding", ["gzip", "x-gzip", "GZIP", "gzip, in members", "deflate", "raw deflate", "identity"]
 )

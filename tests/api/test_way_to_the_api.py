@@ -13,7 +13,7 @@ import pytest
 import requests
 import urllib3
 
-from airflow_provider_stably.api import async_client, calls, transport
+from airflow_provider_stably.api import async_client, calls, names, transport
 from airflow_provider_stably.api.client import StablyClient
 from airflow_provider_stably.api.endpoint import Endpoint, tls_context_for
 from airflow_provider_stably.api.exchange import note_sending, noting_what_is_sent
@@ -91,7 +91,7 @@ async def test_a_host_without_address_is_unreachable(endpoint, send, closed_port
 def test_an_address_that_is_no_longer_the_apis_is_left(emulator, endpoint, monkeypatch):
     """A client that goes by address tries it once: a server taken out of service may listen there."""
     run_id, port = emulator.add_run(project_id=PROJECT), urlsplit(emulator.url).port
-    monkeypatch.setitem(transport._reached_at, "localhost", "127.0.0.2")
+    monkeypatch.setitem(names.reached_at, "localhost", "127.0.0.2")
     monkeypatch.setattr(transport, "_gone_to", set())
     asked = replace(endpoint, base_url=f"http://localhost:{port}", api_key=KEY, read_timeout=0.3)
     call = calls.get_run(PROJECT, run_id)
@@ -105,7 +105,7 @@ def test_an_address_that_is_no_longer_the_apis_is_left(emulator, endpoint, monke
 @pytest.mark.parametrize("by_address", [False, True])
 def test_a_name_is_looked_up_where_no_thread_can_be_had(emulator, endpoint, monkeypatch, by_address):
     """A process that has too many can reach the API all the same, or says why not."""
-    monkeypatch.setattr(transport, "_reached_at", {})
+    monkeypatch.delitem(names.reached_at, "localhost", raising=False)
     monkeypatch.setattr(
         _thread, "start_new_thread", create_autospec(_thread.start_new_thread, side_effect=RuntimeError)
     )

@@ -213,7 +213,22 @@ def test_a_retry_starts_no_run_on_a_404(emulator, context, store):
         run_operator().execute(context)
 
     assert emulator.requests("start") == []
-    assert store == {}
+
+
+def test_a_clear_after_a_long_404_looks_for_the_run_again(emulator, context, store):
+    """The API was wrong for as long as that is believed: the run goes on, and no other starts beside it."""
+    for call in ("cancel", "get"):
+        emulator.inject(Fault(status=404, body={"error": "?"}), call=call, times=math.inf)
+    with pytest.raises(AirflowFailException, match="not found"):
+        run_operator().execute(context)
+    emulator.heal()
+    emulator.run_seconds = 0.05
+    [lost] = emulator.live_runs()
+    context["ti"].max_tries = 7
+
+    run_operator(playwright_project_name="passes").execute(context)
+
+    assert emulator.status(lost) == "CANCELLED"
 
 
 def test_a_late_404_does_not_start_a_second_run(emulator, context, store):
@@ -238,7 +253,7 @@ def test_a_cancelled_run_of_an_earlier_try_is_retried(emulator, context, store):
 def test_an_earlier_trys_run_is_not_passed_off_as_new(emulator, context, store, changed):
     """If no run comes of this try, a task behind it does not take an old one for its own."""
     noted(emulator, store, run={"statuses": ["PASSED"]}, **changed)
-    emulator.inject(Fault(status=400), call="start")
+    emulator.inject(Fault(status=400, body={"error": "?"}), call="start")
 
     with pytest.raises(AirflowFailException):
         run_operator().execute(context)
@@ -249,7 +264,7 @@ def test_an_earlier_trys_run_is_not_passed_off_as_new(emulator, context, store, 
 def test_a_clear_that_leaves_runs_alone_names_none(emulator, context, store):
     """A teardown is not to cancel what cancel_on_kill=False let go."""
     noted(emulator, store, max_tries=7)
-    emulator.inject(Fault(status=400), call="start")
+    emulator.inject(Fault(status=400, body={"error": "?"}), call="start")
 
     with pytest.raises(AirflowFailException):
         run_operator(cancel_on_kill=False).execute(context)

@@ -13,8 +13,8 @@ from airflow_provider_stably.exceptions import (
 from airflow_provider_stably.execution.fail_for_good import may_retry
 
 
-def _http(status):
-    return StablyHTTPError(str(status), status=status, detail="")
+def _http(status, *, is_from_api=True):
+    return StablyHTTPError(str(status), status=status, detail="", is_from_api=is_from_api)
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,8 @@ def _http(status):
     [
         *[(_http(status), True) for status in (401, 403, 404, 409, 423, 425, 429, 500, 503, 522)],
         *[(_http(status), False) for status in (302, 400, 402, 405, 413, 422, 501, 505)],
+        *[(_http(status, is_from_api=False), True) for status in (400, 402, 405, 407, 422, 451)],
+        *[(_http(status, is_from_api=False), False) for status in (302, 501)],
         (StablyUnreachableError("refused", request_sent=False), True),
         (StablyAmbiguousStartError("answer lost", project_id="p"), False),
         (StablyCancelError("an earlier run is live", outcomes={}), True),

@@ -98,7 +98,7 @@ def test_a_late_kill_leaves_the_record_to_the_next_try(emulator, context, store)
 
 
 def test_a_late_timeout_leaves_the_record_to_the_next_try(emulator, context, store):
-    """Airflow has replaced a try whose scheduler it lost, but that try's execution_timeout is still to come."""
+    """Airflow has replaced a try whose scheduler it lost, but its execution_timeout is still to come."""
     ti = copy(context["ti"])
     ti.try_number = 2
     next_try, operator = {**context, "ti": ti}, run_operator(timeout=20)
@@ -188,7 +188,7 @@ def test_a_spoilt_record_fails_once(emulator, context, store, spoilt):
 
 def test_a_start_that_failed_leaves_no_record(emulator, context, store):
     """A refused start, or one reported as ambiguous, does not block the next try."""
-    for fault in (Fault(status=400), Fault(drop=True)):
+    for fault in (Fault(status=400, body={"error": "?"}), Fault(drop=True)):
         emulator.inject(fault, call="start")
         with pytest.raises(AirflowFailException):
             run_operator().execute(context)

@@ -3,6 +3,7 @@
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import pytest
 import requests
@@ -305,3 +306,23 @@ def test_a_pickled_hook_holds_no_key(hook):
 
     assert KEY.encode() not in pickled
     assert pickle.loads(pickled).get_conn().endpoint.api_key == KEY  # noqa: S301 - made here
+
+
+def test_a_look_up_that_hangs_lets_other_connections_be_read(emulator, monkeypatch):
+    """Python 3.11's cached properties have a lock for all hooks of the process."""
+    genuine, is_asked, over = StablyHook.get_connection, Event(), Event()
+
+    def get_connection(conn_id):
+        if conn_id == "hangs":
+            is_asked.set()
+            over.wait(10)
+        return genuine(conn_id)
+
+    monkeypatch.setattr(StablyHook, "get_connection", staticmethod(get_connection))
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(lambda: StablyHook("hangs").client)
+        is_asked.wait(5)
+        try:
+            assert pool.submit(lambda: StablyHook().base_url).result(timeout=5) == emulator.url
+        finally:
+            over.set()

@@ -196,11 +196,17 @@ def test_bad_arguments_fail_for_good_and_start_nothing(emulator, context, argume
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(400, AirflowFailException), (422, AirflowFailException), (429, None)]
+    ("status", "body", "kind"),
+    [
+        (400, {"error": "?"}, AirflowFailException),
+        (422, {"error": "?"}, AirflowFailException),
+        (400, "<html>", None),
+        (429, "", None),
+    ],
 )
-def test_a_start_is_retried_only_if_the_api_says_so(emulator, context, status, kind):
-    """A no for good is not asked again by the task's retries."""
-    emulator.inject(Fault(status=status), call="start", times=math.inf)
+def test_a_start_is_retried_only_if_the_api_says_so(emulator, context, status, body, kind):
+    """A no for good is not asked again by the task's retries; a front end's page is none."""
+    emulator.inject(Fault(status=status, body=body), call="start", times=math.inf)
 
     with pytest.raises(Exception, match=str(status)) as caught:
         run_operator().execute(context)

@@ -175,6 +175,7 @@ def test_a_local_failure_to_read_hands_the_run_back():
 
     assert (result.end, result.cancellation) == (WatchEnd.HANDED_BACK, None)
     assert "cancel" not in driver.calls
+    assert driver.steps.count("reconnect") == 5  # once a minute: its CA bundle may have been renewed
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from datetime import UTC, datetime
+from threading import Timer
 
 import pytest
 from airflow.providers.common.compat.sdk import (
@@ -139,6 +140,18 @@ def test_a_run_that_is_handed_back_is_watched_here(emulator, context, start_date
     sensor = StablyRunSensor(task_id="wait", run_id=run_id, deferrable=True, poke_interval=0.01)
     event = {"end": "handed_back", "run": {"run_id": run_id, "project_id": PROJECT}, "detail": "no trust"}
     context["ti"].start_date = start_date
+
+    assert sensor.execute_complete(context, event)["status"] == "PASSED"
+
+
+def test_a_run_that_is_handed_back_outlasts_a_proxys_404(emulator, context):
+    """The first look may have been answered, so a page that says 404 is none of the API's."""
+    run_id = emulator.add_run(project_id=PROJECT, statuses=["PASSED"])
+    sensor = StablyRunSensor(task_id="wait", run_id=run_id, deferrable=True, poke_interval=0.01)
+    event = {"end": "handed_back", "run": {"run_id": run_id, "project_id": PROJECT}, "detail": "no trust"}
+    emulator.inject(Fault(status=404, body="<html>"), times=math.inf)
+    healing = Timer(0.5, emulator.heal)
+    healing.start()
 
     assert sensor.execute_complete(context, event)["status"] == "PASSED"
 

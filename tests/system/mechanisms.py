@@ -248,7 +248,7 @@ MECHANISMS = {
     ),
     "reconnect": Mechanism(
         "that the connection is looked up anew after a refusal",
-        ("runs.belief", "Belief.is_refused"),
+        ("runs.belief", "Belief.may_be_the_connection"),
         _is(property(lambda _: False)),
         becomes="NOT AS DOCUMENTED",
         sync=_ROTATED,

@@ -1,15 +1,19 @@
 """How the trigger comes by its connection, and what it does without one."""
 
 import asyncio
+import socket
 import threading
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
+from airflow_provider_stably.api import async_transport
 from airflow_provider_stably.hooks.stably import StablyHook
 from airflow_provider_stably.testing import Fault
-from airflow_provider_stably.triggers import stably
+from airflow_provider_stably.triggers import driver
+from airflow_provider_stably.triggers.stably import StablyRunTrigger
 from tests.constants import PROJECT
+from tests.waiting import wait_until
 
 
 async def test_on_kill_outlasts_a_missing_connection(emulator, trigger, says, hide_connection):
@@ -20,6 +24,78 @@ async def test_on_kill_outlasts_a_missing_connection(emulator, trigger, says, hi
     await trigger.on_kill()
 
     assert emulator.live_runs() == []
+
+
+@pytest.fixture
+def names(emulator, monkeypatch):
+    """A function after which the API's name is not found any more; the connection has one."""
+    host = emulator.url.replace("127.0.0.1", "localhost")
+    monkeypatch.setenv("AIRFLOW_CONN_STABLY_DEFAULT", emulator.connection(login=PROJECT, host=host))
+    monkeypatch.setattr(async_transport, "LOOK_UP_AGAIN_SECONDS", 0.1)
+    over, genuine = threading.Event(), socket.getaddrinfo
+
+    def lose(*, how):
+        def getaddrinfo(host, *rest, **options):
+            if host == "localhost":
+                over.wait(10 if how == "stall" else 0)
+                raise socket.gaierror(socket.EAI_AGAIN, "not now")
+            return genuine(host, *rest, **options)
+
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+    yield lose
+    over.set()
+
+
+@pytest.mark.parametrize("how", ["fail", "stall"])
+async def test_on_kill_needs_no_name_look_up(emulator, trigger, says, names, how):
+    """The triggerer has reached the API a moment before, and Airflow leaves half a minute."""
+    says(False)
+    watching = asyncio.create_task(anext(trigger.run()))
+    await asyncio.to_thread(wait_until, lambda: emulator.requests("get"))
+    watching.cancel("marked")
+    await asyncio.wait([watching])
+    names(how=how)
+
+    await trigger.on_kill()
+
+    assert emulator.live_runs() == []
+
+
+async def test_on_kill_asks_for_no_connection_that_is_known(emulator, trigger, says, unanswered):
+    """A secrets backend that does not answer then does not cost the cancel."""
+    unanswered(but=1)
+    says(False)
+    watching = asyncio.create_task(anext(trigger.run()))
+    await asyncio.to_thread(wait_until, lambda: emulator.requests("get"))
+    watching.cancel("marked")
+    await asyncio.wait([watching])
+
+    await trigger.on_kill()
+
+    assert emulator.live_runs() == []
+
+
+async def test_triggers_that_start_at_once_ask_once(emulator, trigger, monkeypatch):
+    """A thousand look-ups, each of half a second, would hand most runs back before they had begun."""
+    emulator.runs[trigger.run_id].statuses = ["PASSED"]
+    genuine, asked, answer = StablyHook.get_connection, [], threading.Event()
+
+    def get_connection(conn_id):
+        asked.append(conn_id)
+        answer.wait(10)
+        return genuine(conn_id)
+
+    monkeypatch.setattr(StablyHook, "get_connection", staticmethod(get_connection))
+    triggers = [StablyRunTrigger(**trigger.serialize()[1]) for _ in range(20)]
+    waits = [asyncio.create_task(anext(trigger.run())) for trigger in triggers]
+    await asyncio.sleep(0)  # each of them begins
+
+    answer.set()
+    events = await asyncio.gather(*waits)
+
+    assert {event.payload["run"]["status"] for event in events} == {"PASSED"}
+    assert asked == ["stably_default"]
 
 
 async def test_asking_for_the_connection_is_not_cut_off(trigger, monkeypatch):
@@ -78,7 +154,7 @@ def unanswered(monkeypatch):
                 over.wait(10)
             return genuine(conn_id)
 
-        monkeypatch.setattr(stably, "LOOK_UP_SECONDS", 0.05)
+        monkeypatch.setattr(driver, "LOOK_UP_SECONDS", 0.05)
         monkeypatch.setattr(StablyHook, "get_connection", staticmethod(get_connection))
         return asked
 

@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_stably.runs.reference import RunReference
 from airflow_provider_stably.testing import Fault
-from airflow_provider_stably.triggers import stably
+from airflow_provider_stably.triggers import driver, stably
 from airflow_provider_stably.triggers.stably import StablyRunTrigger, wait_in_triggerer
 from tests.constants import PROJECT
 from tests.triggers.in_triggerer import in_triggerer
@@ -135,7 +135,7 @@ async def test_on_kill_outlasts_a_passing_failure(emulator, trigger, says, fault
 async def test_on_kill_outlasts_an_answer_that_never_comes(emulator, trigger, says, monkeypatch):
     """One request that is lost without a word leaves time for the next."""
     says(False)
-    monkeypatch.setattr(stably, "KILL_REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(driver, "KILL_REQUEST_SECONDS", 0.3)
     emulator.inject(Fault(delay=math.inf, drop=True), call="cancel")
 
     await trigger.on_kill()
@@ -145,7 +145,7 @@ async def test_on_kill_outlasts_an_answer_that_never_comes(emulator, trigger, sa
 
 def test_a_kill_leaves_time_for_two_requests():
     """What a lost request may take, twice, is less than Airflow gives."""
-    assert 2 * stably.KILL_REQUEST_SECONDS < stably.KILL_SECONDS < 30
+    assert 2 * driver.KILL_REQUEST_SECONDS < stably.KILL_SECONDS < 30
 
 
 async def test_on_kill_never_raises(emulator, trigger, says, monkeypatch):
@@ -181,7 +181,7 @@ async def test_cancelling_survives_airflows_repeated_cancels(emulator, trigger, 
         await ending
 
     answer.set()
-    await asyncio.wait(list(stably._shielded), timeout=5)
+    await asyncio.wait(list(driver._kept_work), timeout=5)
 
     assert emulator.live_runs() == []
 
@@ -246,7 +246,7 @@ async def test_a_trigger_fires_no_sooner_than_it_must(emulator, monkeypatch, ahe
 
 async def test_a_kill_outlasts_a_long_retry_after(emulator, trigger, says, monkeypatch):
     """A rate limit that asks for more than Airflow gives on_kill does not cost the second attempt."""
-    monkeypatch.setattr(stably, "HEEDED_IN_HASTE_SECONDS", 0.1)
+    monkeypatch.setattr(driver, "HEEDED_IN_HASTE_SECONDS", 0.1)
     monkeypatch.setattr(stably, "KILL_SECONDS", 10.0)
     says(False)
     emulator.inject(Fault(status=429, headers={"Retry-After": "30"}))

@@ -1,0 +1,41 @@
+"""Where a name leads: looked up where that can be left behind, and remembered once it was reached."""
+
+from __future__ import annotations
+
+import _thread
+import socket
+from collections.abc import Callable
+from typing import TypeAlias
+
+from urllib3.util.connection import allowed_gai_family
+
+reached_at: dict[str, str] = {}
+"""Host, or proxy, to the IP address at which this process last reached it by its name."""
+
+LOOK_UP_AGAIN_SECONDS = 1.0
+"""How long a name is looked up whose last address is known: a killed task has five seconds."""
+
+Found: TypeAlias = list[str] | OSError | UnicodeError
+"""A name's addresses, or why there are none."""
+
+
+def look_up(host: str, port: int, tell: Callable[[Found], object]) -> None:
+    """Begin to look a name up, in a thread that can be left behind.
+
+    A look-up that stalls cannot be interrupted. In the main thread it would keep Python from calling the
+    signal handler of a kill, and in the threads of an event loop it would hold what others wait for. A Thread
+    would take locks that such a handler cannot wait for.
+
+    :param tell: Gets what it comes to, in that thread.
+    :raises RuntimeError: if there are too many threads.
+    """
+    _thread.start_new_thread(lambda: tell(addresses_of(host, port)), ())
+
+
+def addresses_of(host: str, port: int) -> Found:
+    """Look a name up in this thread."""
+    try:
+        each = socket.getaddrinfo(host, port, allowed_gai_family(), socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        return error
+    return list(dict.fromkeys(str(address[0]) for *_, address in each))
