@@ -37,7 +37,7 @@ TLS takes what was received in one go, and holds the event loop for 0.3 s if all
 _LAST_CHUNK = re.compile(rb"\n0+(;[^\n]*)?(\r?\n[^\0]*)?\Z")
 """How a body ends whose server closes after the last chunk, and leaves out what has to follow."""
 
-_TAIL_BYTES = 256
+_ENDING_BYTES = 256
 """In which that is looked for."""
 
 
@@ -122,7 +122,7 @@ class _BoundedProtocol(ResponseHandler):
 
     _lines = 0
     _bytes = 0
-    _tail = b""
+    _ending = b""
     _body: StreamReader | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -134,7 +134,7 @@ class _BoundedProtocol(ResponseHandler):
     def set_response_params(self, **params: Any) -> None:
         """Begin to receive the answer to a request."""
         self._lines = self._bytes = 0
-        self._tail = b""
+        self._ending = b""
         self._body = None
         super().set_response_params(**params)
 
@@ -154,7 +154,7 @@ class _BoundedProtocol(ResponseHandler):
             self._give_up("more came than the answer")
             return
         self._bytes += len(piece)
-        self._tail = (self._tail + piece[-_TAIL_BYTES:])[-_TAIL_BYTES:]
+        self._ending = (self._ending + piece[-_ENDING_BYTES:])[-_ENDING_BYTES:]
         lines = piece.count(b"\n") if is_head else 0
         if self._lines + lines > MAX_HEAD_LINES:
             piece = self._after_head(piece)
@@ -203,7 +203,7 @@ class _BoundedProtocol(ResponseHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Take in that the connection has ended."""
         body = self._body
-        if body is None or body.is_eof() or not _LAST_CHUNK.search(self._tail):
+        if body is None or body.is_eof() or not _LAST_CHUNK.search(self._ending):
             super().connection_lost(exc)
             return
         error = UnreadableAnswerError("the body ends with the last chunk, and aiohttp expects more")
