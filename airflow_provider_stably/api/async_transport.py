@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
@@ -58,10 +57,8 @@ class EndpointConnector(aiohttp.TCPConnector):
             connection = await super().connect(req, *args, **kwargs)
         except AttributeError as error:  # asyncio of Debian 12's Python 3.11.2, when TLS within TLS fails
             raise aiohttp.ClientConnectionError("TLS failed within the proxy's") from error
-        host, transport = (req.proxy or req.url).host, connection.transport
-        peer = transport and transport.get_extra_info("peername")
-        if host and peer:
-            reached_at[host] = peer[0]
+        peer = cast("asyncio.Transport", connection.transport).get_extra_info("peername")
+        reached_at.update({str((req.proxy or req.url).host): peer[0]} if peer else {})  # None: it has hung up
         note_sending()
         return connection
 
@@ -81,19 +78,15 @@ class _Resolver(AbstractResolver):
             if not found.done():
                 found.set_result(addresses)
 
-        def tell(addresses: Found) -> None:
-            with suppress(RuntimeError):  # the loop is closed by now
-                loop.call_soon_threadsafe(settle, addresses)
-
         addresses: Found = TimeoutError("the look-up did not end in time")
         try:
-            look_up(host, port, tell)
+            look_up(host, port, lambda addresses: loop.call_soon_threadsafe(settle, addresses))
             async with asyncio.timeout(None if last is None else LOOK_UP_AGAIN_SECONDS):
                 addresses = await found
         except RuntimeError as error:
             addresses = OSError(str(error))
         except TimeoutError:
-            pass
+            pass  # as it was
         if isinstance(addresses, Exception):
             if last is None:
                 raise addresses

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeAlias
 
 from urllib3.util.connection import allowed_gai_family
@@ -26,10 +27,16 @@ def look_up(host: str, port: int, tell: Callable[[Found], object]) -> None:
     signal handler of a kill, and in the threads of an event loop it would hold what others wait for. A Thread
     would take locks that such a handler cannot wait for.
 
-    :param tell: Gets what it comes to, in that thread.
+    :param tell: Gets what it comes to, in that thread. Its RuntimeError is ignored: its event loop is closed.
     :raises RuntimeError: if there are too many threads.
     """
-    _thread.start_new_thread(lambda: tell(addresses_of(host, port)), ())
+    _thread.start_new_thread(_look_up, (host, port, tell))
+
+
+def _look_up(host: str, port: int, tell: Callable[[Found], object]) -> None:
+    found = addresses_of(host, port)
+    with suppress(RuntimeError):
+        tell(found)
 
 
 def addresses_of(host: str, port: int) -> Found:
