@@ -8,7 +8,9 @@ import threading
 import time
 from contextlib import ExitStack
 from dataclasses import replace
+from unittest.mock import create_autospec
 
+import aiohttp
 import pytest
 import trustme
 
@@ -233,6 +235,15 @@ async def test_tls_within_tls_is_given_up_on(send, endpoint, tls, ca_bundle, sha
             await asyncio.wait_for(asyncio.to_thread(asyncio.run, send(GET, asked, once=True)), LONG)
 
     assert [b"GET /v1/" in request for request in proxy.requests] == [True] * shakes_hands
+
+
+async def test_asyncios_own_failure_in_tls_within_tls_is_one_of_the_connection(endpoint, monkeypatch):
+    """Debian 12's Python 3.11.2 trips over what it has closed; later ones do not."""
+    fails = create_autospec(aiohttp.TCPConnector.connect, side_effect=AttributeError("_abort"))
+    monkeypatch.setattr(aiohttp.TCPConnector, "connect", fails)
+    async with AsyncStablyClient(endpoint) as client:
+        with pytest.raises(StablyUnreachableError, match="cannot be reached"):
+            await client.send_once(GET)
 
 
 @pytest.mark.parametrize("by_proxy", [False, True], ids=["direct", "https proxy"])
