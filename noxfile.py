@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,8 @@ nox.options.error_on_missing_interpreters = True
 nox.options.reuse_venv = "yes"
 
 ROOT = Path(__file__).parent
+# A cell of the Python that runs this is made with that very one, and not with another of its version.
+os.environ["PATH"] = f"{Path(sys.base_prefix, 'bin')}{os.pathsep}{os.environ['PATH']}"
 PYTHON_HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
