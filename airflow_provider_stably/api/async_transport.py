@@ -12,7 +12,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 
 from airflow_provider_stably.api.exchange import MAX_HEAD_BYTES, MAX_HEAD_LINES, note_sending
-from airflow_provider_stably.api.names import LOOK_UP_AGAIN_SECONDS, Found, look_up, reached_at
+from airflow_provider_stably.api.names import LOOK_UP_AGAIN_SECONDS, Found, last_known, look_up, reached_at
 
 if TYPE_CHECKING:
     from aiohttp.client import ClientRequest
@@ -48,7 +48,8 @@ class EndpointConnector(aiohttp.TCPConnector):
     """Makes connections that receive answers as :class:`_BoundedProtocol` does."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(resolver=_Resolver(), **settings)
+        # That an address is dead has to be learned from the next look-up, so none is kept for longer.
+        super().__init__(resolver=_Resolver(), ttl_dns_cache=int(LOOK_UP_AGAIN_SECONDS), **settings)
         self._factory: Any = self._bounded_protocol  # aiohttp has no public way to name one
 
     async def connect(self, req: ClientRequest, *args: Any, **kwargs: Any) -> Connection:
@@ -67,11 +68,11 @@ class EndpointConnector(aiohttp.TCPConnector):
 
 
 class _Resolver(AbstractResolver):
-    """Looks names up; one that cannot be found now is where this process last reached it."""
+    """Looks names up; one that is not found at once is where it last was, and found by the next call."""
 
     async def resolve(self, host: str, port: int = 0, *_: object, **__: object) -> list[ResolveResult]:
         """Return a name's addresses."""
-        loop, last = asyncio.get_running_loop(), reached_at.get(host)
+        loop = asyncio.get_running_loop()
         found: asyncio.Future[Found] = loop.create_future()
 
         def settle(addresses: Found) -> None:
@@ -81,16 +82,16 @@ class _Resolver(AbstractResolver):
         addresses: Found = TimeoutError("the look-up did not end in time")
         try:
             look_up(host, port, lambda addresses: loop.call_soon_threadsafe(settle, addresses))
-            async with asyncio.timeout(None if last is None else LOOK_UP_AGAIN_SECONDS):
+            async with asyncio.timeout(LOOK_UP_AGAIN_SECONDS if last_known(host) else None):
                 addresses = await found
         except RuntimeError as error:
             addresses = OSError(str(error))
         except TimeoutError:
             pass  # as it was
         if isinstance(addresses, Exception):
-            if last is None:
-                raise addresses
-            addresses = [last]
+            failure, addresses = addresses, last_known(host)
+            if not addresses:
+                raise failure
         return [
             ResolveResult(
                 hostname=host,
@@ -191,6 +192,8 @@ class _BoundedProtocol(ResponseHandler):
             return
         if not 100 <= message.code <= 199 or message.code == 101:
             self._body = body
+            if not 200 <= message.code <= 299:
+                self.force_close()  # it may be the server at its end that is ill, behind a balancer
         super().feed_data(data, size)
 
     def connection_lost(self, exc: BaseException | None) -> None:

@@ -35,6 +35,8 @@ class BoundedResponse(HTTPResponse):
         """Read status and headers."""
         super().begin()
         self.fp.is_past_head = True
+        # It may be the server at the end of this connection that is ill, behind a balancer.
+        self.will_close = self.will_close or not 200 <= self.status <= 299
         for content_type in self.fp.content_types:
             self.headers["Content-Type"] = content_type
         # requests would parse them, twice, for seconds if they are long.

@@ -13,6 +13,9 @@ from urllib3.util.connection import allowed_gai_family
 reached_at: dict[str, str] = {}
 """Host, or proxy, to the IP address at which this process last reached it by its name."""
 
+_found: dict[str, list[str]] = {}
+"""Host, or proxy, to what its last look-up found, which may have taken longer than anybody waited."""
+
 LOOK_UP_AGAIN_SECONDS = 1.0
 """How long a name is looked up whose last address is known: a killed task has five seconds."""
 
@@ -45,4 +48,11 @@ def addresses_of(host: str, port: int) -> Found:
         each = socket.getaddrinfo(host, port, allowed_gai_family(), socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         return error
-    return list(dict.fromkeys(str(address[0]) for *_, address in each))
+    found = _found[host] = list(dict.fromkeys(str(address[0]) for *_, address in each))
+    return found
+
+
+def last_known(host: str) -> list[str]:
+    """Return the addresses that a name last led to, and the one at which it was last reached."""
+    reached = reached_at.get(host)
+    return list(dict.fromkeys([*_found.get(host, ()), *([reached] if reached else [])]))

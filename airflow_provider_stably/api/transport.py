@@ -31,6 +31,7 @@ from airflow_provider_stably.api.names import (
     LOOK_UP_AGAIN_SECONDS,
     Found,
     addresses_of,
+    last_known,
     look_up,
     reached_at,
 )
@@ -246,6 +247,7 @@ class _ByAddress(_Remembering):
         if self.host in _gone_to:
             with suppress(NewConnectionError):
                 return super()._addresses_within(LOOK_UP_AGAIN_SECONDS)
+            return last_known(self.host)
         _gone_to.add(self.host)
         return [address]
 

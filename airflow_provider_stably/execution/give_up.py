@@ -105,8 +105,7 @@ class GiveUp:
             push_unfinished(self.context, run, result)
         if result.is_over:
             self.ownership.part()
-            if not self.ownership.is_killed:
-                self.records.mark_over(run)
+            self.close_record(run, is_cancelled=True)
         return result
 
     def forbid_retry(self, cause: BaseException | str) -> None:
@@ -122,11 +121,18 @@ class GiveUp:
                 f"then clear the task; see {run.run_url}"
             ) from None
 
-    def delete_record(self, run: RunReference) -> None:
-        """Delete the record of a run that is over; but not in a process that was killed.
+    def close_record(self, run: RunReference, *, is_cancelled: bool) -> None:
+        """Record that a run is over; but not in a process that was killed.
 
         A kill may come late, to one that Airflow has replaced: from the record the next try, which has taken
         up the run, knows that nobody cancelled that on purpose.
+
+        :param is_cancelled: Whether this task may have cancelled it, which may come as late; else the record
+            is deleted.
         """
-        if not self.ownership.is_killed:
+        if self.ownership.is_killed:
+            return
+        if is_cancelled:
+            self.records.mark_over(run)
+        else:
             self.records.delete_of(run)

@@ -269,7 +269,7 @@ class RunTests:
             may_be_our_cancel=self._ownership.is_killed or self._is_resumed(),
         )
         if result.is_over:
-            self._give_up.delete_record(run)
+            self._give_up.close_record(run, is_cancelled=result.end is not WatchEnd.FINISHED)
         if error is None:
             self._log.info("%s", result.run.report)
             return result.run.return_value()

@@ -181,7 +181,6 @@ class Starter:
     def _send(self, call: calls.Call[str]) -> RunReference:
         """Send the start, and keep in ``_started`` what is known of it: an interruption does not tell."""
         self._started = _Start.SENT
-        started_at = time.time()
         try:
             with asking_before_it_is_sent(self.ownership.stop_if_killed):
                 run_id = self.clients.usual.send(call)
@@ -191,7 +190,8 @@ class Starter:
         except (StablyError, AirflowException):
             self._started = _Start.NOT_SENT
             raise
-        run = RunReference(run_id, call.project_id, self.options.stably_conn_id, started_at)
+        # Only now: a start that was turned away at first was sent again, for up to two minutes.
+        run = RunReference(run_id, call.project_id, self.options.stably_conn_id, time.time())
         self._started = self.ownership.own(run)
         self.log.info("Run %s started in project %s; see %s", run.run_id, run.project_id, run.run_url)
         return run

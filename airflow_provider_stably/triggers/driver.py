@@ -29,10 +29,13 @@ KILL_REQUEST_SECONDS = 10.0
 _kept_work: set[asyncio.Future[Any]] = set()
 """Strong references: asyncio keeps only weak ones to tasks."""
 
-_looking_up: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Future[StablyHook]]] = (
-    WeakKeyDictionary()
-)
-"""The look-ups that are not answered yet, by connection: a thousand triggers that start at once ask once."""
+ASK_ANEW_SECONDS = 300.0
+"""How long an unanswered look-up is waited for: its answer may be lost, but each holds a thread."""
+
+_looking_up: WeakKeyDictionary[
+    asyncio.AbstractEventLoop, dict[str, tuple[asyncio.Future[StablyHook], float]]
+] = WeakKeyDictionary()
+"""The last look-up of each connection, and when it began: a thousand triggers that start at once ask once."""
 
 
 class TriggerDriver(AsyncDriver):
@@ -98,11 +101,11 @@ async def _look_up(stably_conn_id: str) -> StablyHook:
     :returns: A hook that has read it.
     :raises StablyConfigError: if it cannot be used, or is not there in time.
     """
-    under_way = _looking_up.setdefault(asyncio.get_running_loop(), {})
-    if stably_conn_id not in under_way:
-        reading = under_way[stably_conn_id] = kept(_read(stably_conn_id))
-        reading.add_done_callback(lambda _: under_way.pop(stably_conn_id))
-    answer = under_way[stably_conn_id]
+    loop = asyncio.get_running_loop()
+    each, now = _looking_up.setdefault(loop, {}), loop.time()
+    answer, began = each.get(stably_conn_id, (None, 0.0))
+    if answer is None or answer.done() or now - began > ASK_ANEW_SECONDS:
+        answer, began = each[stably_conn_id] = kept(_read(stably_conn_id)), now
     await asyncio.wait([answer], timeout=LOOK_UP_SECONDS)
     if not answer.done():
         problem = f"cannot be read now: no answer in {LOOK_UP_SECONDS:g} s"

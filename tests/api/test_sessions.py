@@ -113,10 +113,10 @@ def test_what_holds_the_key_is_not_pickled(endpoint, copied):
 
 def test_a_start_goes_over_a_connection_of_its_own(emulator, endpoint):
     """A pooled one may have been dropped silently, and the start's answer would count as lost."""
+    run_id = emulator.add_run(project_id=PROJECT)
     with StablyClient(endpoint) as client:
         for call in (calls.get_run, calls.cancel_run, calls.get_run):
-            with pytest.raises(StablyHTTPError):
-                client.send(call(PROJECT, "r"))
+            client.send(call(PROJECT, run_id))
         assert emulator.connections == 1
         client.send(calls.start_run(PROJECT))
         assert emulator.connections == 2
@@ -124,13 +124,43 @@ def test_a_start_goes_over_a_connection_of_its_own(emulator, endpoint):
 
 async def test_an_async_start_uses_its_own_connection(emulator, endpoint):
     """The same for the client of triggers."""
+    run_id = emulator.add_run(project_id=PROJECT)
     async with AsyncStablyClient(endpoint) as client:
         for call in (calls.get_run, calls.cancel_run, calls.get_run):
-            with pytest.raises(StablyHTTPError):
-                await client.send(call(PROJECT, "r"))
+            await client.send(call(PROJECT, run_id))
         assert emulator.connections == 1
         await client.send(calls.start_run(PROJECT))
         assert emulator.connections == 2
+
+
+@pytest.mark.parametrize("status", [301, 403, 404, 429, 503])
+def test_a_connection_that_gave_an_error_is_left(emulator, endpoint, status):
+    """Behind a balancer it leads to one server, and another one may be well."""
+    call = calls.get_run(PROJECT, emulator.add_run(project_id=PROJECT))
+    emulator.inject(Fault(status=status), times=2)
+    with StablyClient(endpoint) as client:
+        for _ in range(2):
+            with pytest.raises(StablyHTTPError):
+                client.send_once(call)
+        client.send_once(call)
+        client.send_once(call)
+
+    assert emulator.connections == 3
+
+
+@pytest.mark.parametrize("status", [301, 403, 404, 429, 503])
+async def test_an_async_connection_that_gave_an_error_is_left(emulator, endpoint, status):
+    """The same for the client of triggers."""
+    call = calls.get_run(PROJECT, emulator.add_run(project_id=PROJECT))
+    emulator.inject(Fault(status=status), times=2)
+    async with AsyncStablyClient(endpoint) as client:
+        for _ in range(2):
+            with pytest.raises(StablyHTTPError):
+                await client.send_once(call)
+        await client.send_once(call)
+        await client.send_once(call)
+
+    assert emulator.connections == 3
 
 
 def test_threads_share_a_client(emulator, endpoint):

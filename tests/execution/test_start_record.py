@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
 )
 
-from airflow_provider_stably.exceptions import StablyRunCancelledError
+from airflow_provider_stably.exceptions import StablyRunCancelledError, StablyRunTimeoutError
 from airflow_provider_stably.tasks.start_record import START_RECORD_KEY
 from airflow_provider_stably.testing import Fault
 from tests.constants import PROJECT
@@ -116,6 +116,18 @@ def test_a_late_timeout_leaves_the_record_to_the_next_try(emulator, context, sto
 
     assert isinstance(ends[0].exception(), StablyRunCancelledError)  # retried, as it is not for good
     assert len(emulator.runs) == 1
+
+
+def test_a_late_deadline_leaves_the_record_to_the_next_try(emulator, context, store):
+    """A try that Airflow has replaced cancels the run at its timeout, and its clock is another machine's."""
+    with pytest.raises(StablyRunTimeoutError):
+        run_operator(timeout=0.1).execute(context)
+    [run_id] = emulator.runs
+    context["ti"].try_number = 2
+    event = {"end": "finished", "run": {"run_id": run_id, "project_id": PROJECT, "status": "CANCELLED"}}
+
+    with pytest.raises(StablyRunCancelledError):  # retried, as it is not for good
+        run_operator(deferrable=True).execute_complete(context, event)
 
 
 def test_a_late_end_leaves_the_next_trys_record(emulator, context, store):

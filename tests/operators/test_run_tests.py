@@ -214,3 +214,14 @@ def test_a_start_is_retried_only_if_the_api_says_so(emulator, context, status, b
     assert isinstance(caught.value, AirflowFailException) is (kind is AirflowFailException)
     assert caught.value.__cause__ is None  # Airflow would log its text a second time
     assert caught.value.__context__ is not caught.value  # a log that follows causes would never end
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_start_that_was_turned_away_does_not_use_the_runs_time_up(emulator, context, status):
+    """The run is as old as the start that was accepted, however long the API was busy before."""
+    emulator.run_seconds = 0.1
+    emulator.inject(Fault(status=status, headers={"Retry-After": "1"}), call="start")
+
+    assert run_operator(playwright_project_name="passes", timeout=0.9).execute(context)["status"] == "PASSED"
+
+    assert emulator.requests("cancel") == []

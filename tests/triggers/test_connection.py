@@ -173,6 +173,27 @@ async def test_a_look_up_without_an_answer_hands_the_run_back(trigger, unanswere
     assert len(asked) == 1
 
 
+async def test_a_look_up_whose_answer_is_lost_is_made_anew(emulator, trigger, monkeypatch):
+    """The secrets backend answers every later question: the connection is not spoiled for good."""
+    emulator.runs[trigger.run_id].statuses = ["PASSED"]
+    genuine, over, asked = StablyHook.get_connection, threading.Event(), []
+
+    def get_connection(conn_id):
+        asked.append(conn_id)
+        if len(asked) == 1:
+            over.wait(10)
+        return genuine(conn_id)
+
+    monkeypatch.setattr(driver, "LOOK_UP_SECONDS", 0.05)
+    monkeypatch.setattr(driver, "ASK_ANEW_SECONDS", 0.1)
+    monkeypatch.setattr(StablyHook, "get_connection", staticmethod(get_connection))
+    [event] = [event async for event in trigger.run()]
+    over.set()
+
+    assert event.payload["run"]["status"] == "PASSED"
+    assert len(asked) == 2
+
+
 async def test_a_look_up_without_an_answer_leaves_the_old_connection(emulator, trigger, unanswered):
     """A wrong 403 has the connection read again; meanwhile the old key works once more."""
     emulator.runs[trigger.run_id].statuses = ["RUNNING", "PASSED"]
