@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
@@ -212,7 +213,12 @@ class _BoundedProtocol(ResponseHandler):
         transport = self.transport
         super().close()
         if transport is not None:
-            transport.abort()
+            with suppress(AttributeError):  # the same asyncio, if TLS has ended already
+                transport.abort()
+
+    def abort(self) -> None:
+        """Do the same: aiohttp 3.13 and later does so where it has nobody to wait for."""
+        self.close()
 
     def _give_up(
         self, reason: str, kind: type[aiohttp.ClientPayloadError] = aiohttp.ClientPayloadError

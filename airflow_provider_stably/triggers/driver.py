@@ -96,7 +96,7 @@ class TriggerDriver(AsyncDriver):
 
 
 async def _look_up(stably_conn_id: str) -> StablyHook:
-    """Look a connection up; one that does not answer is waited for again, and not asked anew.
+    """Look a connection up; where there is no answer yet, wait for that again before asking anew.
 
     :returns: A hook that has read it.
     :raises StablyConfigError: if it cannot be used, or is not there in time.

@@ -246,6 +246,24 @@ async def test_asyncios_own_failure_in_tls_within_tls_is_one_of_the_connection(e
             await client.send_once(GET)
 
 
+async def test_asyncios_own_failure_to_end_tls_is_none_of_the_calls(endpoint, tls, ca_bundle, monkeypatch):
+    """The same Python trips over a connection that TLS has ended already."""
+    aborted = []
+
+    def abort(transport):
+        aborted.append(transport)
+        transport._ssl_protocol = None  # as it is by then
+        raise AttributeError("_abort")
+
+    with HostileServer(answer(PASSED), tls=tls) as server:
+        asked = replace(endpoint, base_url=server.url, verify=ca_bundle)
+        async with AsyncStablyClient(asked) as client:
+            monkeypatch.setattr(asyncio.sslproto._SSLProtocolTransport, "abort", abort)
+            assert (await client.send_once(GET)).is_passed
+
+    assert aborted
+
+
 @pytest.mark.parametrize("by_proxy", [False, True], ids=["direct", "https proxy"])
 async def test_session_tickets_without_end_are_given_up_on(
     send, endpoint, tls, ca_bundle, tmp_path, by_proxy
