@@ -59,8 +59,9 @@ class EndpointConnector(aiohttp.TCPConnector):
             connection = await super().connect(req, *args, **kwargs)
         except AttributeError as error:  # asyncio of Debian 12's Python 3.11.2, when TLS within TLS fails
             raise aiohttp.ClientConnectionError("TLS failed within the proxy's") from error
-        peer = cast("asyncio.Transport", connection.transport).get_extra_info("peername")
-        reached_at.update({str((req.proxy or req.url).host): peer[0]} if peer else {})  # None: it has hung up
+        transport = connection.transport  # None, or without a peer: it has hung up
+        peer = transport.get_extra_info("peername") if transport else None
+        reached_at.update({str((req.proxy or req.url).host): peer[0]} if peer else {})
         note_sending()
         return connection
 

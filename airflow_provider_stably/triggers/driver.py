@@ -35,7 +35,7 @@ ASK_ANEW_SECONDS = 300.0
 _looking_up: WeakKeyDictionary[
     asyncio.AbstractEventLoop, dict[str, tuple[asyncio.Future[StablyHook], float]]
 ] = WeakKeyDictionary()
-"""The last look-up of each connection, and when it began: a thousand triggers that start at once ask once."""
+"""The look-ups without an answer, and when they began: a thousand triggers that start at once ask once."""
 
 
 class TriggerDriver(AsyncDriver):
@@ -110,6 +110,8 @@ async def _look_up(stably_conn_id: str) -> StablyHook:
     if not answer.done():
         problem = f"cannot be read now: no answer in {LOOK_UP_SECONDS:g} s"
         raise StablyConfigError(problem, conn_id=stably_conn_id, field="conn_id")
+    if each.get(stably_conn_id) == (answer, began):
+        del each[stably_conn_id]  # it holds the loop
     if (error := answer.exception()) is not None:
         raise error.with_traceback(None)  # else it would grow with each that waits
     return answer.result()
